@@ -1,0 +1,169 @@
+"""The configuration file: TOML, tables and keys named as in CRI-O's crio.conf where CRI-O has them.
+
+Every key, its type and its default stand once, as the fields of the dataclasses below. A key that is not known, a value
+of another type or a value that contradicts another is refused with the key's full name: a daemon that starts with a
+misspelt option would surprise somebody later.
+"""
+
+import ipaddress
+import tomllib
+import typing
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any
+
+from crid.errors import InvalidArgumentError
+from crid.log import LEVELS
+
+DEFAULT_PATH = Path("/etc/crid/crid.conf")
+
+
+@dataclass(frozen=True, slots=True)
+class ApiConfig:
+    """`[crid.api]`: where clients reach the daemon."""
+
+    listen: str = "/var/run/crid/crid.sock"
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeHandlerConfig:
+    """`[crid.runtime.runtimes.NAME]`: one OCI runtime. Empty paths: the program NAME and crid's own conmon are searched."""
+
+    runtime_path: str = ""
+    runtime_root: str = ""
+    monitor_path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeConfig:
+    """`[crid.runtime]`. An empty `default_runtime` takes crun where it works on this host, else runc."""
+
+    default_runtime: str = ""
+    cgroup_manager: str = "cgroupfs"
+    log_level: str = "info"
+    log_size_max: int = -1
+    pids_limit: int = -1
+    ctr_stop_timeout: int = 30
+    container_create_timeout: int = 240
+    runtimes: dict[str, RuntimeHandlerConfig] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageConfig:
+    """`[crid.image]`."""
+
+    registries_conf: str = "/etc/containers/registries.conf"
+    pause_image: str = "registry.k8s.io/pause:3.10"
+    max_concurrent_downloads: int = 6
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkConfig:
+    """`[crid.network]`. `subnet` (IPv4 CIDR) and `bridge` are the built-in network's."""
+
+    network_dir: str = "/etc/cni/net.d/"
+    plugin_dirs: list[str] = field(default_factory=lambda: ["/opt/cni/bin/", "/usr/lib/cni/"])
+    subnet: str = "10.88.0.0/16"
+    bridge: str = "crid0"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole configuration, `[crid]` being its root table."""
+
+    root: str = "/var/lib/crid"
+    runroot: str = "/var/run/crid"
+    api: ApiConfig = field(default_factory=ApiConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    image: ImageConfig = field(default_factory=ImageConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+
+
+def load(path: Path, *, required: bool = True) -> Config:
+    """Read and check the file at `path`. Without `required`, a missing file gives the defaults.
+
+    Raises InvalidArgumentError naming the file and the key.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        if not required:
+            return Config()
+        raise InvalidArgumentError(f"configuration {path}: {error.strerror}") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidArgumentError(f"configuration {path}: {error}") from error
+    try:
+        return parse(document)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"configuration {path}: {error}") from error
+
+
+def parse(document: dict[str, Any]) -> Config:
+    """Build a Config from parsed TOML. Raises InvalidArgumentError naming the key."""
+    unknown = sorted(set(document) - {"crid"})
+    if unknown:
+        raise InvalidArgumentError(f"unknown table [{unknown[0]}]: everything is below [crid]")
+    config: Config = _build(Config, document.get("crid", {}), "crid")
+    _check(config)
+    return config
+
+
+def _build(kind: Any, table: object, where: str) -> Any:
+    """Build the dataclass `kind` from a TOML table; `where` is the dotted name used in errors."""
+    if not isinstance(table, dict):
+        raise InvalidArgumentError(f"{where}: must be a table")
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(set(table) - {item.name for item in fields(kind)})
+    if unknown:
+        raise InvalidArgumentError(f"{where}.{unknown[0]}: unknown key")
+    return kind(**{name: _value(hints[name], value, f"{where}.{name}") for name, value in table.items()})
+
+
+def _value(kind: Any, value: object, where: str) -> object:
+    """Check `value` against the annotation `kind` and return it, built where `kind` is a table."""
+    if is_dataclass(kind):
+        return _build(kind, value, where)
+    origin = typing.get_origin(kind)
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise InvalidArgumentError(f"{where}: must be a table")
+        element = typing.get_args(kind)[1]
+        return {name: _value(element, entry, f"{where}.{name}") for name, entry in value.items()}
+    if origin is list:
+        if not isinstance(value, list):
+            raise InvalidArgumentError(f"{where}: must be an array")
+        element = typing.get_args(kind)[0]
+        return [_value(element, entry, f"{where}[{index}]") for index, entry in enumerate(value)]
+    assert not isinstance(kind, UnionType), "no key has a union type"
+    if type(value) is not kind:
+        raise InvalidArgumentError(f"{where}: must be of type {kind.__name__}, is {type(value).__name__}")
+    return value
+
+
+def _check(config: Config) -> None:
+    """Refuse values that can only be wrong."""
+    for name in ("root", "runroot"):
+        if not Path(getattr(config, name)).is_absolute():
+            raise InvalidArgumentError(f"crid.{name}: must be an absolute path")
+    if not Path(config.api.listen.removeprefix("unix://")).is_absolute():
+        raise InvalidArgumentError("crid.api.listen: must be the absolute path of a unix socket")
+    runtime = config.runtime
+    if runtime.cgroup_manager not in ("cgroupfs", "systemd"):
+        raise InvalidArgumentError("crid.runtime.cgroup_manager: must be cgroupfs or systemd")
+    if runtime.log_level not in LEVELS:
+        raise InvalidArgumentError(f"crid.runtime.log_level: must be one of {', '.join(LEVELS)}")
+    if runtime.log_size_max != -1 and runtime.log_size_max < 8192:
+        raise InvalidArgumentError("crid.runtime.log_size_max: must be -1 (no limit) or at least 8192 bytes")
+    if runtime.default_runtime and runtime.runtimes and runtime.default_runtime not in runtime.runtimes:
+        raise InvalidArgumentError(
+            f"crid.runtime.default_runtime: no table crid.runtime.runtimes.{runtime.default_runtime}"
+        )
+    try:
+        subnet = ipaddress.IPv4Network(config.network.subnet)
+    except ValueError as error:
+        raise InvalidArgumentError(f"crid.network.subnet: {error}") from error
+    if subnet.num_addresses < 8:
+        raise InvalidArgumentError("crid.network.subnet: must hold at least 8 addresses")
+    if not 0 < len(config.network.bridge) < 16:
+        raise InvalidArgumentError("crid.network.bridge: an interface name has 1 to 15 characters")

@@ -1,0 +1,4 @@
+"""The CRI's messages and services, generated from `protos/` at build time; nothing in here is written by hand.
+
+`crid.cri.api_pb2` may be imported from anywhere; `crid.cri.api_pb2_grpc` only from `crid.server`.
+"""

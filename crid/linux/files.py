@@ -1,0 +1,40 @@
+"""Files that are either the old or the new version, never half of one."""
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def write_atomic(path: Path, content: bytes, *, mode: int = 0o600, durable: bool = False) -> None:
+    """Write `content` to a temporary name beside `path` and rename it, so that a reader or a crash of the daemon sees all
+    or nothing.
+
+    With `durable` the content and the rename are also flushed to the disk, so that a power cut sees the same. Raises
+    OSError; the temporary file is then gone.
+    """
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        try:
+            view = memoryview(content)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fchmod(descriptor, mode)
+            if durable:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    if durable:
+        sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Flush the names in directory `path` to the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,212 @@
+"""Processes: who they are, whether they live, how to start one and wait for its end without a thread or a fork().
+
+The daemon has gRPC's threads, so no Python may run between fork and exec. `posix_spawn` forks inside libc (a vfork
+there), and a pidfd tells the event loop when the child has ended: no SIGCHLD handler, no watcher thread.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from crid.model.process import ProcessIdentity
+
+
+def start_time(pid: int) -> int | None:
+    """Return the start time of process `pid` in clock ticks after boot, None if there is none or it is a zombie.
+
+    It is field 22 of /proc/PID/stat, counted after the last `)`: the name in field 2 may itself hold brackets and
+    spaces (proc_pid_stat(5)).
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            after_name = file.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    if not after_name or after_name[0] in (b"Z", b"X"):
+        return None
+    return int(after_name[19])
+
+
+def identify(pid: int) -> ProcessIdentity | None:
+    """Return the identity of the living process `pid`, None if there is none."""
+    ticks = start_time(pid)
+    return None if ticks is None else ProcessIdentity(pid, ticks)
+
+
+def is_alive(process: ProcessIdentity | None) -> bool:
+    """Whether this very process, not another with its number, runs and is no zombie."""
+    return process is not None and start_time(process.pid) == process.start_time
+
+
+def send_signal(process: ProcessIdentity, number: int) -> bool:
+    """Signal this very process; return False if it is gone. The pidfd closes the gap between the check and the signal."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return False
+    try:
+        if start_time(process.pid) != process.start_time:
+            return False
+        signal.pidfd_send_signal(descriptor, number)
+    except ProcessLookupError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(descriptor)
+
+
+async def wait_gone(process: ProcessIdentity) -> None:
+    """Return once this very process has ended (it may still be a zombie). It need not be a child."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return
+    try:
+        if start_time(process.pid) == process.start_time:
+            await _readable(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+async def _readable(descriptor: int) -> None:
+    """Return when `descriptor` polls readable; a pidfd does so when its process ends (pidfd_open(2))."""
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    loop.add_reader(descriptor, lambda: ready.done() or ready.set_result(None))
+    try:
+        await ready
+    finally:
+        loop.remove_reader(descriptor)
+
+
+@dataclass(slots=True)
+class Child:
+    """A spawned process that is not reaped yet. Its owner must await `wait`, or `kill` and then `wait`."""
+
+    pid: int
+    _pidfd: int
+    program: str
+
+    async def wait(self) -> int:
+        """Reap the process and return its exit code, 128 + signal for a signalled one. To be called once."""
+        descriptor, self._pidfd = self._pidfd, -1
+        try:
+            if not (result := os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOHANG)):
+                await _readable(descriptor)
+                result = os.waitid(os.P_PIDFD, descriptor, os.WEXITED)
+        except BaseException:
+            self._pidfd = descriptor
+            raise
+        os.close(descriptor)
+        assert result is not None
+        return result.si_status if result.si_code == os.CLD_EXITED else 128 + result.si_status
+
+    def kill(self) -> None:
+        """Send SIGKILL. Harmless once the process has been reaped."""
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+
+def spawn(
+    argv: Sequence[str],
+    *,
+    descriptors: Mapping[int, int] | None = None,
+    environment: Mapping[str, str] | None = None,
+    new_session: bool = False,
+    new_process_group: bool = False,
+) -> Child:
+    """Start `argv` (argv[0] an absolute path) and return at once.
+
+    `descriptors` maps the child's numbers to ours; 0, 1 and 2 are /dev/null where it does not say. Everything else is
+    closed in the child, since Python opens files close-on-exec. `environment` empty means none at all; None means ours.
+    Signal dispositions and mask are reset. Raises OSError naming the program.
+    """
+    descriptors = dict(descriptors or {})
+    actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = []
+    # A duplicate whose source is itself a target would be overwritten before it is read: park the sources above all targets.
+    parked = {
+        child: os.dup(ours) if ours in descriptors and ours != child else ours for child, ours in descriptors.items()
+    }
+    try:
+        for number in (0, 1, 2):
+            if number not in descriptors:
+                actions.append((os.POSIX_SPAWN_OPEN, number, "/dev/null", os.O_RDWR, 0))
+        actions += [(os.POSIX_SPAWN_DUP2, ours, child) for child, ours in parked.items()]
+        pid = os.posix_spawn(
+            argv[0],
+            list(argv),
+            dict(os.environ if environment is None else environment),
+            file_actions=actions,
+            setsigmask=(),
+            setsigdef=(signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
+            **({"setsid": True} if new_session else {}),
+            **({"setpgroup": 0} if new_process_group else {}),
+        )
+    except OSError as error:
+        raise OSError(error.errno, f"posix_spawn: {error.strerror}", argv[0]) from error
+    finally:
+        for child, number in parked.items():
+            if number != descriptors[child]:
+                os.close(number)
+    return Child(pid, os.pidfd_open(pid), argv[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """What a program that has ended left behind."""
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def error_text(self) -> str:
+        """The program's own words, for an error message: stderr, else stdout, at most 2000 characters."""
+        return (self.stderr or self.stdout).decode(errors="replace").strip()[-2000:]
+
+
+async def run(
+    argv: Sequence[str], *, timeout: float, stdin: bytes = b"", environment: Mapping[str, str] | None = None
+) -> Completed:
+    """Run a program to its end. Output is collected in anonymous files (memfd), so a grandchild that keeps a descriptor
+    open, as a container's process does, cannot hold us up.
+
+    Raises TimeoutError after `timeout` seconds, with the program killed and reaped; OSError if it cannot be started.
+    """
+    files = [os.memfd_create(name, os.MFD_CLOEXEC) for name in ("stdin", "stdout", "stderr")]
+    try:
+        if stdin:
+            os.write(files[0], stdin)
+            os.lseek(files[0], 0, os.SEEK_SET)
+        child = spawn(argv, descriptors=dict(enumerate(files)), environment=environment)
+        try:
+            async with asyncio.timeout(timeout):
+                exit_code = await child.wait()
+        except BaseException:
+            child.kill()
+            await asyncio.shield(child.wait())
+            raise
+        return Completed(exit_code, _content(files[1]), _content(files[2]))
+    finally:
+        for descriptor in files:
+            os.close(descriptor)
+
+
+def _content(descriptor: int) -> bytes:
+    return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+
+
+def find_program(name: str, *, path: str | None = None) -> Path | None:
+    """Return the absolute path of the program `name` (kept as it is if it holds a slash), None if it is not executable."""
+    directories = ["."] if "/" in name else (path or os.environ.get("PATH", os.defpath)).split(os.pathsep)
+    for directory in directories:
+        candidate = Path(directory, name).absolute()
+        if candidate.is_file() and os.access(candidate, os.X_OK):
+            return candidate
+    return None

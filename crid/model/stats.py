@@ -1,0 +1,60 @@
+"""What the kernel's accounting says of a cgroup, the same for cgroup v1 and v2. None: this kernel does not say."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class CpuStats:
+    """CPU time in nanoseconds since the cgroup was made."""
+
+    usage: int
+    user: int | None = None
+    system: int | None = None
+    periods: int | None = None
+    throttled_periods: int | None = None
+    throttled_time: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryStats:
+    """Memory in bytes. `working_set` is usage without inactive file pages, as the kubelet's eviction counts it."""
+
+    usage: int
+    working_set: int
+    limit: int | None = None
+    """None: no limit."""
+    rss: int | None = None
+    cache: int | None = None
+    page_faults: int | None = None
+    major_page_faults: int | None = None
+    swap_usage: int | None = None
+    swap_limit: int | None = None
+    oom_kills: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PressureStats:
+    """One resource's pressure stall information (kernel, accounting/psi): averages in percent, totals in microseconds."""
+
+    some_avg10: float
+    some_avg60: float
+    some_avg300: float
+    some_total: int
+    full_avg10: float
+    full_avg60: float
+    full_avg300: float
+    full_total: int
+
+
+@dataclass(frozen=True, slots=True)
+class CgroupStats:
+    """One reading. `timestamp` is nanoseconds since the epoch, taken when the files were read."""
+
+    timestamp: int
+    cpu: CpuStats | None = None
+    memory: MemoryStats | None = None
+    pids: int | None = None
+    pids_limit: int | None = None
+    cpu_pressure: PressureStats | None = None
+    memory_pressure: PressureStats | None = None
+    io_pressure: PressureStats | None = None

@@ -1,0 +1,1 @@
+"""Containers as processes: the interface that every kind of runtime implements, and the OCI one (crun, runc)."""

@@ -1,0 +1,125 @@
+"""Ownership of concurrent work: every task has an owner, and no exception is lost.
+
+Rules: nobody calls `asyncio.create_task` (ruff forbids it); a Supervisor starts tasks, logs what nobody awaited, and at
+the end waits for them. A mutation must survive the client that asked for it: `Supervisor.run` runs it as a task of the
+daemon and lets only the waiting be cancelled.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, TypeVar
+
+from crid.log import fields
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Supervisor:
+    """Owns the tasks started through it. Not thread-safe: use it from the event loop's thread."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closing = False
+
+    def __repr__(self) -> str:
+        return f"<Supervisor {self._name} tasks={len(self._tasks)} closing={self._closing}>"
+
+    def start(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        """Start `work` as a task called `name`; its exception is logged when it ends, unless somebody awaits it."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def start_logged(self, work: Coroutine[Any, Any, object], name: str) -> asyncio.Task[object]:
+        """Like `start`, for work that nobody will await: its failure is logged with its name."""
+        task = self.start(work, name)
+        task.add_done_callback(_log_failure)
+        return task
+
+    async def run(self, work: Coroutine[Any, Any, T], name: str) -> T:
+        """Run `work` to its end even if the caller is cancelled, and return its result.
+
+        A cancelled caller gets CancelledError at once; the work goes on, and its failure, which then nobody else sees,
+        is logged.
+        """
+        task = self.start(work, name)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not task.done():
+                task.add_done_callback(_log_failure)
+            raise
+
+    async def close(self, grace: float) -> None:
+        """Wait at most `grace` seconds for the tasks to end, then cancel the rest and wait for them."""
+        self._closing = True
+        current = asyncio.current_task()
+        tasks = {task for task in self._tasks if task is not current}
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=grace)
+        for task in late:
+            logger.warning("cancelling a task that did not end in time%s", fields(task=task.get_name(), grace_s=grace))
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
+
+
+def _log_failure(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("task failed%s", fields(task=task.get_name(), error=error), exc_info=error)
+
+
+class KeyedLock:
+    """One asyncio lock a key, made when first asked for and forgotten when nobody holds or waits for it."""
+
+    def __init__(self) -> None:
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._users: Counter[str] = Counter()
+
+    @asynccontextmanager
+    async def hold(self, key: str) -> AsyncIterator[None]:
+        """Hold the lock of `key` for the block."""
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        self._users[key] += 1
+        try:
+            async with lock:
+                yield
+        finally:
+            self._users[key] -= 1
+            if not self._users[key]:
+                del self._users[key], self._locks[key]
+
+    def __len__(self) -> int:
+        return len(self._locks)
+
+
+class Rollback(AsyncExitStack):
+    """Undo steps, run in reverse order if the block fails, forgotten by `commit`; each failing undo is logged, none stops the others.
+
+    The steps run also when the block was cancelled: the block itself must therefore run in a supervised task.
+    """
+
+    def undo(self, describe: str, step: Callable[[], Awaitable[object] | object]) -> None:
+        """Register `step`; `describe` says in the log what could not be undone."""
+
+        async def run() -> None:
+            try:
+                result = step()
+                if isinstance(result, Awaitable):
+                    await result
+            except Exception:
+                logger.exception("undo failed%s", fields(step=describe))
+
+        self.push_async_callback(run)
+
+    def commit(self) -> None:
+        """Keep what was done: no step will be undone."""
+        self.pop_all()

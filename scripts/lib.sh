@@ -1,0 +1,19 @@
+# Shared by the scripts; sourced, not run.
+
+# say TEXT...: a progress line on stderr, with the seconds since the script began.
+script_began=$(date +%s)
+say() {
+    printf '[%3ds] %s\n' "$(($(date +%s) - script_began))" "$*" >&2
+}
+
+# in_container_namespace COMMAND...: run COMMAND where Debian's crun works. On a cgroup v1 hybrid host that crun refuses to
+# start while a cgroup2 mount is beside the v1 controllers, so the mount is hidden in a mount namespace of our own; the
+# host's mounts stay as they are.
+in_container_namespace() {
+    if [ -d /sys/fs/cgroup/unified ] && [ "$(stat -f -c %T /sys/fs/cgroup)" != cgroup2fs ]; then
+        unshare -m --propagation private sh -c \
+            'umount /sys/fs/cgroup/unified 2>/dev/null; mount --make-rshared /; exec "$@"' sh "$@"
+    else
+        unshare -m --propagation shared "$@"
+    fi
+}
