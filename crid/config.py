@@ -156,9 +156,7 @@ def _check(config: Config) -> None:
     if runtime.log_size_max != -1 and runtime.log_size_max < 8192:
         raise InvalidArgumentError("crid.runtime.log_size_max: must be -1 (no limit) or at least 8192 bytes")
     if runtime.default_runtime and runtime.runtimes and runtime.default_runtime not in runtime.runtimes:
-        raise InvalidArgumentError(
-            f"crid.runtime.default_runtime: no table crid.runtime.runtimes.{runtime.default_runtime}"
-        )
+        raise InvalidArgumentError(f"crid.runtime.default_runtime: no table crid.runtime.runtimes.{runtime.default_runtime}")
     try:
         subnet = ipaddress.IPv4Network(config.network.subnet)
     except ValueError as error:

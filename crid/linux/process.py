@@ -130,9 +130,7 @@ def spawn(
     descriptors = dict(descriptors or {})
     actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = []
     # A duplicate whose source is itself a target would be overwritten before it is read: park the sources above all targets.
-    parked = {
-        child: os.dup(ours) if ours in descriptors and ours != child else ours for child, ours in descriptors.items()
-    }
+    parked = {child: os.dup(ours) if ours in descriptors and ours != child else ours for child, ours in descriptors.items()}
     try:
         for number in (0, 1, 2):
             if number not in descriptors:

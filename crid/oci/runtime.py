@@ -194,9 +194,7 @@ class Runtime:
         """Return the name that `handler` means. Raises InvalidArgumentError if it is not configured."""
         name = handler or self.default
         if name not in self._handlers:
-            raise InvalidArgumentError(
-                f"runtime handler {handler!r} is not configured; there are: {', '.join(self.names)}"
-            )
+            raise InvalidArgumentError(f"runtime handler {handler!r} is not configured; there are: {', '.join(self.names)}")
         return name
 
     def of(self, container: Container) -> RuntimeImpl:
