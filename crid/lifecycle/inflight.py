@@ -1,0 +1,68 @@
+"""A retried request joins the one that runs, or gets its result.
+
+The kubelet gives up on a slow call after its deadline and sends the same request again. The work goes on meanwhile, so
+the second request must neither start it anew nor fail because the name is taken. A request is "the same" if its key
+(the object's name) and its bytes are equal.
+
+A result that nobody received, since every caller had gone, is kept for the next same request. It is dropped when
+`forget` is told that its object is gone, which the object's removal does.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from crid.errors import AlreadyExistsError
+from crid.tasks import Supervisor
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Flight(Generic[T]):
+    request: bytes
+    task: asyncio.Task[T]
+
+
+class Inflight(Generic[T]):
+    """Flights of one kind of request, by key."""
+
+    def __init__(self, supervisor: Supervisor, kind: str) -> None:
+        self._supervisor = supervisor
+        self._kind = kind
+        self._flights: dict[str, _Flight[T]] = {}
+
+    async def run(self, key: str, request: bytes, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Return what `work` returns, run at most once for all concurrent calls with this key and request.
+
+        Raises AlreadyExistsError if another request with this key is running, and what `work` raises.
+        """
+        flight = self._flights.get(key)
+        if flight is not None and flight.task.done() and flight.request != request:
+            del self._flights[key]
+            flight = None
+        if flight is None:
+            flight = _Flight(request, self._supervisor.start(work(), f"{self._kind} {key}"))
+            flight.task.add_done_callback(lambda task: self._drop_failed(key, task))
+            self._flights[key] = flight
+        elif flight.request != request:
+            raise AlreadyExistsError(f"{self._kind} {key}: another request with this name is being served")
+        result = await asyncio.shield(flight.task)
+        if self._flights.get(key) is flight:
+            del self._flights[key]
+        return result
+
+    def forget(self, key: str) -> None:
+        """Drop a kept result, since its object is gone."""
+        flight = self._flights.get(key)
+        if flight is not None and flight.task.done():
+            del self._flights[key]
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    def _drop_failed(self, key: str, task: asyncio.Task[T]) -> None:
+        flight = self._flights.get(key)
+        if flight is not None and flight.task is task and (task.cancelled() or task.exception() is not None):
+            del self._flights[key]

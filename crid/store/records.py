@@ -1,0 +1,176 @@
+"""How a pod or a container is written down: two small JSON files, `record.json` for what never changes and `status.json`
+for what does, each inside an envelope that names its version and carries a checksum.
+
+CRI messages are kept as their bytes (base64), so a field that this version of crid does not know survives. Reading is
+strict: anything that does not fit raises DataLossError naming the file, and the caller sets the object aside.
+"""
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from crid.cri import api_pb2 as cri
+from crid.errors import DataLossError
+from crid.model.container import ContainerMetadata, ContainerStatus
+from crid.model.process import ProcessIdentity
+from crid.model.sandbox import NamespacePaths, NetworkAttachment, SandboxMetadata, SandboxStatus
+
+VERSION = 1
+
+
+def seal(kind: str, body: dict[str, Any]) -> bytes:
+    """Return the file content for `body`."""
+    text = json.dumps(body, separators=(",", ":"), sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return f'{{"version":{VERSION},"kind":"{kind}","sha256":"{digest}","body":{text}}}\n'.encode()
+
+
+def unseal(kind: str, content: bytes, where: Path) -> dict[str, Any]:
+    """Return the body that `seal` wrote. Raises DataLossError naming the file `where`."""
+    try:
+        envelope = json.loads(content)
+        body: dict[str, Any] = envelope["body"]
+        text = json.dumps(body, separators=(",", ":"), sort_keys=True)
+        if hashlib.sha256(text.encode()).hexdigest() != envelope["sha256"]:
+            raise DataLossError(f"record {where}: the checksum does not match")
+        if envelope["kind"] != kind:
+            raise DataLossError(f"record {where}: holds a {envelope['kind']!r}, not a {kind!r}")
+        if envelope["version"] != VERSION:
+            raise DataLossError(f"record {where}: version {envelope['version']} is not known to this crid")
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataLossError(f"record {where}: not a record: {error!r}") from error
+    return body
+
+
+def _encode(message: Any) -> str:
+    return base64.b64encode(message.SerializeToString()).decode()
+
+
+def _process(value: list[int] | None) -> ProcessIdentity | None:
+    return None if value is None else ProcessIdentity(value[0], value[1])
+
+
+def _pair(process: ProcessIdentity | None) -> list[int] | None:
+    return None if process is None else [process.pid, process.start_time]
+
+
+def sandbox_metadata_body(metadata: SandboxMetadata) -> dict[str, Any]:
+    """Return what `record.json` of a pod holds."""
+    return {
+        "id": metadata.id,
+        "name": metadata.name,
+        "config": _encode(metadata.config),
+        "runtime_handler": metadata.runtime_handler,
+        "created_at": metadata.created_at,
+        "run_directory": str(metadata.run_directory),
+        "hostname": metadata.hostname,
+        "cgroup_parent": metadata.cgroup_parent,
+        "namespaces": [metadata.namespaces.net, metadata.namespaces.ipc, metadata.namespaces.uts],
+        "ips": list(metadata.network.ips),
+        "interface": metadata.network.interface,
+    }
+
+
+def sandbox_metadata(body: dict[str, Any], directory: Path) -> SandboxMetadata:
+    """Return the metadata that `sandbox_metadata_body` wrote below `directory`. May raise KeyError or ValueError."""
+    return SandboxMetadata(
+        id=body["id"],
+        name=body["name"],
+        config=cri.PodSandboxConfig.FromString(base64.b64decode(body["config"])),
+        runtime_handler=body["runtime_handler"],
+        created_at=body["created_at"],
+        directory=directory,
+        run_directory=Path(body["run_directory"]),
+        hostname=body["hostname"],
+        cgroup_parent=body["cgroup_parent"],
+        namespaces=NamespacePaths(*body["namespaces"]),
+        network=NetworkAttachment(tuple(body["ips"]), body["interface"]),
+    )
+
+
+def sandbox_status_body(status: SandboxStatus) -> dict[str, Any]:
+    """Return what `status.json` of a pod holds."""
+    return {"stopped_at": status.stopped_at, "network_released": status.network_released}
+
+
+def sandbox_status(body: dict[str, Any]) -> SandboxStatus:
+    """Return the status that `sandbox_status_body` wrote. May raise KeyError."""
+    return SandboxStatus(stopped_at=body["stopped_at"], network_released=body["network_released"])
+
+
+def container_metadata_body(metadata: ContainerMetadata) -> dict[str, Any]:
+    """Return what `record.json` of a container holds."""
+    return {
+        "id": metadata.id,
+        "name": metadata.name,
+        "sandbox_id": metadata.sandbox_id,
+        "config": _encode(metadata.config),
+        "runtime_handler": metadata.runtime_handler,
+        "image_id": metadata.image_id,
+        "image_ref": metadata.image_ref,
+        "created_at": metadata.created_at,
+        "bundle": str(metadata.bundle),
+        "log_path": metadata.log_path,
+        "cgroup_path": metadata.cgroup_path,
+        "stop_signal": metadata.stop_signal,
+        "user": _encode(metadata.user),
+        "mounts": [_encode(mount) for mount in metadata.mounts],
+    }
+
+
+def container_metadata(body: dict[str, Any], directory: Path) -> ContainerMetadata:
+    """Return the metadata that `container_metadata_body` wrote below `directory`. May raise KeyError or ValueError."""
+    return ContainerMetadata(
+        id=body["id"],
+        name=body["name"],
+        sandbox_id=body["sandbox_id"],
+        config=cri.ContainerConfig.FromString(base64.b64decode(body["config"])),
+        runtime_handler=body["runtime_handler"],
+        image_id=body["image_id"],
+        image_ref=body["image_ref"],
+        created_at=body["created_at"],
+        bundle=Path(body["bundle"]),
+        persist_directory=directory,
+        log_path=body["log_path"],
+        cgroup_path=body["cgroup_path"],
+        stop_signal=body["stop_signal"],
+        user=cri.ContainerUser.FromString(base64.b64decode(body["user"])),
+        mounts=tuple(cri.Mount.FromString(base64.b64decode(mount)) for mount in body["mounts"]),
+    )
+
+
+def container_status_body(status: ContainerStatus) -> dict[str, Any]:
+    """Return what `status.json` of a container holds."""
+    return {
+        "process": _pair(status.process),
+        "monitor": _pair(status.monitor),
+        "created_at": status.created_at,
+        "started_at": status.started_at,
+        "finished_at": status.finished_at,
+        "exit_code": status.exit_code,
+        "paused": status.paused,
+        "oom_killed": status.oom_killed,
+        "reason": status.reason,
+        "message": status.message,
+        "resources": None if status.resources is None else _encode(status.resources),
+    }
+
+
+def container_status(body: dict[str, Any]) -> ContainerStatus:
+    """Return the status that `container_status_body` wrote. May raise KeyError, TypeError or ValueError."""
+    resources = body["resources"]
+    return ContainerStatus(
+        process=_process(body["process"]),
+        monitor=_process(body["monitor"]),
+        created_at=body["created_at"],
+        started_at=body["started_at"],
+        finished_at=body["finished_at"],
+        exit_code=body["exit_code"],
+        paused=body["paused"],
+        oom_killed=body["oom_killed"],
+        reason=body["reason"],
+        message=body["message"],
+        resources=None if resources is None else cri.LinuxContainerResources.FromString(base64.b64decode(resources)),
+    )

@@ -1,0 +1,154 @@
+"""Durable records of pods and containers, and the one function each through which a status changes.
+
+    <root>/pods/<id>/record.json        written once, when the pod is complete
+    <root>/pods/<id>/status.json        rewritten at every change
+    <root>/containers/<id>/...          the same
+    <root>/damaged/<kind>-<id>-<time>/  what could not be read at start, kept for a person to look at
+
+A record is renamed into place, so the daemon's own death leaves the old version or the new one. It is not flushed to
+the disk: after a power cut nothing runs any more, and a record torn by it is caught by its checksum and set aside. What
+must outlive a power cut, image content, is flushed by its own store.
+
+A status is written before it is published, and a change that cannot be written is not made, with one exception: an
+exit has happened whether or not the disk is full, so `record_exit` publishes it in any case.
+"""
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from crid.errors import DataLossError
+from crid.linux.files import write_atomic
+from crid.log import fields
+from crid.model.container import Container, ContainerMetadata, ContainerStatus
+from crid.model.sandbox import PodSandbox, SandboxMetadata, SandboxStatus
+from crid.store import records
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class StateStore:
+    """The records below `root`. Calls block for a small write; they are made from the event loop, which makes each atomic."""
+
+    def __init__(self, root: Path) -> None:
+        self._pods = root / "pods"
+        self._containers = root / "containers"
+        self._damaged = root / "damaged"
+        for directory in (self._pods, self._containers):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def sandbox_directory(self, identifier: str) -> Path:
+        """Return where the pod `identifier` keeps what survives a reboot."""
+        return self._pods / identifier
+
+    def container_directory(self, identifier: str) -> Path:
+        """Return where the container `identifier` keeps what survives a reboot."""
+        return self._containers / identifier
+
+    def create_sandbox(self, metadata: SandboxMetadata, status: SandboxStatus) -> PodSandbox:
+        """Write the records of a new pod, whose directory exists, and return the pod. Raises OSError."""
+        _write(metadata.directory / "status.json", "pod-status", records.sandbox_status_body(status))
+        _write(metadata.directory / "record.json", "pod", records.sandbox_metadata_body(metadata))
+        return PodSandbox(metadata, status)
+
+    def create_container(self, metadata: ContainerMetadata, status: ContainerStatus) -> Container:
+        """Write the records of a new container, whose directory exists, and return the container. Raises OSError."""
+        _write(metadata.persist_directory / "status.json", "container-status", records.container_status_body(status))
+        _write(metadata.persist_directory / "record.json", "container", records.container_metadata_body(metadata))
+        return Container(metadata, status)
+
+    def update_sandbox(self, sandbox: PodSandbox, change: Callable[[SandboxStatus], SandboxStatus]) -> SandboxStatus:
+        """Replace the pod's status by `change` of it: written, then published. Raises OSError, with nothing changed."""
+        status = change(sandbox.status)
+        if status != sandbox.status:
+            _write(sandbox.metadata.directory / "status.json", "pod-status", records.sandbox_status_body(status))
+            sandbox.publish(status)
+        return status
+
+    def update_container(self, container: Container, change: Callable[[ContainerStatus], ContainerStatus]) -> ContainerStatus:
+        """Replace the container's status by `change` of it: written, then published. Raises OSError, with nothing changed."""
+        status = change(container.status)
+        if status != container.status:
+            path = container.metadata.persist_directory / "status.json"
+            _write(path, "container-status", records.container_status_body(status))
+            container.publish(status)
+        return status
+
+    def record_exit(self, container: Container, change: Callable[[ContainerStatus], ContainerStatus]) -> bool:
+        """Like `update_container`, but publish also if the record cannot be written; return whether it was written."""
+        try:
+            self.update_container(container, change)
+        except OSError as error:
+            logger.exception("exit is known but could not be recorded%s", fields(container=container.id, error=error))
+            container.publish(change(container.status))
+            return False
+        return True
+
+    def remove_sandbox(self, identifier: str) -> None:
+        """Remove everything the pod kept. Idempotent."""
+        _remove(self._pods / identifier)
+
+    def remove_container(self, identifier: str) -> None:
+        """Remove everything the container kept. Idempotent."""
+        _remove(self._containers / identifier)
+
+    def load_sandboxes(self) -> list[PodSandbox]:
+        """Read all pods, oldest first. A pod without a record was never complete and is left out; a damaged one is set aside."""
+        found = (self._load(path, self._load_sandbox) for path in self._entries(self._pods))
+        return sorted((item for item in found if item is not None), key=lambda item: item.created_at)
+
+    def load_containers(self) -> list[Container]:
+        """Read all containers, oldest first, as `load_sandboxes` does."""
+        found = (self._load(path, self._load_container) for path in self._entries(self._containers))
+        return sorted((item for item in found if item is not None), key=lambda item: item.created_at)
+
+    def incomplete(self) -> list[Path]:
+        """Return the directories of pods and containers whose creation did not come to its record."""
+        both = [*self._entries(self._pods), *self._entries(self._containers)]
+        return [path for path in both if not (path / "record.json").exists()]
+
+    @staticmethod
+    def _entries(directory: Path) -> Iterator[Path]:
+        return (path for path in sorted(directory.iterdir()) if path.is_dir())
+
+    @staticmethod
+    def _load_sandbox(path: Path) -> PodSandbox:
+        metadata = records.sandbox_metadata(_read(path / "record.json", "pod"), path)
+        return PodSandbox(metadata, records.sandbox_status(_read(path / "status.json", "pod-status")))
+
+    @staticmethod
+    def _load_container(path: Path) -> Container:
+        metadata = records.container_metadata(_read(path / "record.json", "container"), path)
+        return Container(metadata, records.container_status(_read(path / "status.json", "container-status")))
+
+    def _load(self, path: Path, read: Callable[[Path], T]) -> T | None:
+        if not (path / "record.json").exists():
+            return None
+        try:
+            return read(path)
+        except (DataLossError, OSError, KeyError, TypeError, ValueError) as error:
+            aside = self._damaged / f"{path.parent.name}-{path.name}-{time.time_ns()}"
+            logger.error("damaged record set aside%s", fields(record=path, moved_to=aside, error=repr(error)))
+            self._damaged.mkdir(mode=0o700, exist_ok=True)
+            path.rename(aside)
+            return None
+
+
+def _write(path: Path, kind: str, body: dict[str, Any]) -> None:
+    write_atomic(path, records.seal(kind, body))
+
+
+def _read(path: Path, kind: str) -> dict[str, Any]:
+    return records.unseal(kind, path.read_bytes(), path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a directory so that a crash midway leaves no record pointing to a half of it: the record goes first."""
+    if path.exists():
+        (path / "record.json").unlink(missing_ok=True)
+        shutil.rmtree(path)
