@@ -6,6 +6,7 @@ there), and a pidfd tells the event loop when the child has ended: no SIGCHLD ha
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 from collections.abc import Mapping, Sequence
@@ -77,7 +78,12 @@ async def _readable(descriptor: int) -> None:
     """Return when `descriptor` polls readable; a pidfd does so when its process ends (pidfd_open(2))."""
     loop = asyncio.get_running_loop()
     ready = loop.create_future()
-    loop.add_reader(descriptor, lambda: ready.done() or ready.set_result(None))
+
+    def wake() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(descriptor, wake)
     try:
         await ready
     finally:
@@ -93,15 +99,12 @@ class Child:
     program: str
 
     async def wait(self) -> int:
-        """Reap the process and return its exit code, 128 + signal for a signalled one. To be called once."""
+        """Reap the process and return its exit code, 128 + signal for a signalled one. To be called once, or again after
+        a cancelled wait; it can be killed meanwhile."""
+        if not (result := os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)):
+            await _readable(self._pidfd)
+            result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
         descriptor, self._pidfd = self._pidfd, -1
-        try:
-            if not (result := os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOHANG)):
-                await _readable(descriptor)
-                result = os.waitid(os.P_PIDFD, descriptor, os.WEXITED)
-        except BaseException:
-            self._pidfd = descriptor
-            raise
         os.close(descriptor)
         assert result is not None
         return result.si_status if result.si_code == os.CLD_EXITED else 128 + result.si_status
@@ -128,31 +131,39 @@ def spawn(
     Signal dispositions and mask are reset. Raises OSError naming the program.
     """
     descriptors = dict(descriptors or {})
-    actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = []
-    # A duplicate whose source is itself a target would be overwritten before it is read: park the sources above all targets.
-    parked = {child: os.dup(ours) if ours in descriptors and ours != child else ours for child, ours in descriptors.items()}
+    with contextlib.ExitStack() as stack:
+        # A source that is itself a target could be overwritten before it is read: park such sources above all targets.
+        above = max(descriptors, default=0) + 1
+        sources = dict(descriptors)
+        for target, source in descriptors.items():
+            if source in descriptors and source != target:
+                sources[target] = fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, above)
+                stack.callback(os.close, sources[target])
+        actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
+            (os.POSIX_SPAWN_DUP2, source, target) for target, source in sources.items()
+        ]
+        # After the duplicates: a source may be our own 0, 1 or 2.
+        actions += [(os.POSIX_SPAWN_OPEN, number, "/dev/null", os.O_RDWR, 0) for number in (0, 1, 2) if number not in sources]
+        try:
+            pid = os.posix_spawn(
+                argv[0],
+                list(argv),
+                dict(os.environ if environment is None else environment),
+                file_actions=actions,
+                setsid=new_session,
+                setsigmask=(),
+                setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
+                **({"setpgroup": 0} if new_process_group else {}),  # type: ignore[arg-type]  # no value of it means "do not"
+            )
+        except OSError as error:
+            raise OSError(error.errno, f"posix_spawn: {error.strerror}", argv[0]) from error
     try:
-        for number in (0, 1, 2):
-            if number not in descriptors:
-                actions.append((os.POSIX_SPAWN_OPEN, number, "/dev/null", os.O_RDWR, 0))
-        actions += [(os.POSIX_SPAWN_DUP2, ours, child) for child, ours in parked.items()]
-        pid = os.posix_spawn(
-            argv[0],
-            list(argv),
-            dict(os.environ if environment is None else environment),
-            file_actions=actions,
-            setsigmask=(),
-            setsigdef=(signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
-            **({"setsid": True} if new_session else {}),
-            **({"setpgroup": 0} if new_process_group else {}),
-        )
+        return Child(pid, os.pidfd_open(pid), argv[0])
     except OSError as error:
-        raise OSError(error.errno, f"posix_spawn: {error.strerror}", argv[0]) from error
-    finally:
-        for child, number in parked.items():
-            if number != descriptors[child]:
-                os.close(number)
-    return Child(pid, os.pidfd_open(pid), argv[0])
+        # Out of descriptors. Nobody could wait for this child, so it must not live.
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise OSError(error.errno, f"pidfd_open: {error.strerror}", argv[0]) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +188,11 @@ async def run(
 
     Raises TimeoutError after `timeout` seconds, with the program killed and reaped; OSError if it cannot be started.
     """
-    files = [os.memfd_create(name, os.MFD_CLOEXEC) for name in ("stdin", "stdout", "stderr")]
-    try:
+    with contextlib.ExitStack() as stack:
+        files = []
+        for name in ("stdin", "stdout", "stderr"):
+            files.append(os.memfd_create(name, os.MFD_CLOEXEC))
+            stack.callback(os.close, files[-1])
         if stdin:
             os.write(files[0], stdin)
             os.lseek(files[0], 0, os.SEEK_SET)
@@ -191,9 +205,6 @@ async def run(
             await asyncio.shield(child.wait())
             raise
         return Completed(exit_code, _content(files[1]), _content(files[2]))
-    finally:
-        for descriptor in files:
-            os.close(descriptor)
 
 
 def _content(descriptor: int) -> bytes:

@@ -1,0 +1,47 @@
+"""What is mounted where, as the kernel tells it in /proc/self/mountinfo (proc_pid_mountinfo(5)).
+
+All threads of the daemon are in one mount namespace, so any of them may read it.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+
+_ESCAPE = re.compile(rb"\\([0-7]{3})")
+
+
+@dataclass(frozen=True, slots=True)
+class MountEntry:
+    """One line of mountinfo."""
+
+    target: str
+    kind: str
+    """The file system type."""
+    source: str
+    device: str
+    """The file system's `major:minor`."""
+
+
+def parse(content: bytes) -> list[MountEntry]:
+    """Return the mounts in the order in which they were made, later ones covering earlier ones."""
+    return [_entry(line) for line in content.splitlines()]
+
+
+def read() -> list[MountEntry]:
+    """Return the mounts of the daemon's mount namespace. Raises OSError."""
+    with open("/proc/self/mountinfo", "rb") as file:
+        return parse(file.read())
+
+
+def _entry(line: bytes) -> MountEntry:
+    # Optional fields of any number stand before the lone dash.
+    before, _, after = line.partition(b" - ")
+    fields, rest = before.split(b" "), after.split(b" ")
+    return MountEntry(target=_text(fields[4]), kind=_text(rest[0]), source=_text(rest[1]), device=_text(fields[2]))
+
+
+def _text(field: bytes) -> str:
+    """Undo the kernel's octal escapes of blank, tab, newline and backslash."""
+    if b"\\" in field:
+        field = _ESCAPE.sub(lambda match: bytes((int(match[1], 8),)), field)
+    return os.fsdecode(field)
