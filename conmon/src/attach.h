@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "loop.h"
+
+#include <stddef.h>
+
+/* Where the container's stdin stands. */
+enum stdin_state {
+    STDIN_NONE,    /* it was never asked for, or it has been closed */
+    STDIN_AWAITED, /* the terminal is to come; input waits for it */
+    STDIN_OPEN,
+};
+
+/* One attached client. Input it sent that stdin did not take yet is held, and it is not read from meanwhile.
+ */
+struct client {
+    struct source source;
+    struct client *next;
+    char *pending;
+    size_t pending_length;
+    size_t pending_offset;
+    bool input_ended;
+    bool output_ended; /* it reads too slowly, or not at all any more */
+};
+
+/*
+ * The attach socket, a SEQPACKET listener named `attach` in the bundle. To clients conmon sends packets of a
+ * stream byte (2 stdout, 3 stderr) and up to 8 KiB; what they send is stdin, and their half-close is the end
+ * of it.
+ *
+ * The container comes first: conmon never waits for a client. One who lets its socket buffer fill gets no
+ * more output and sees the end of it.
+ */
+struct attach {
+    struct source listener;
+    struct source container_stdin;
+    enum stdin_state stdin_state;
+    struct client *clients;
+    char *link; /* short link to the bundle, to be removed at the end */
+};
+
+int attach_open(struct conmon *conmon, struct error *err);
+void attach_broadcast(struct conmon *conmon, const char *packet, size_t size);
+/* The terminal is there: gives the input to it that has been waiting. Takes the descriptor over. */
+void attach_set_terminal(struct conmon *conmon, int fd);
+void attach_remove_link(struct conmon *conmon);
+void attach_release(struct conmon *conmon);
+
+/* Binds a socket at folder/name however long that path is (sun_path has 108 bytes). */
+int bind_in_directory(int fd, const char *folder, const char *name, unsigned int mode, struct error *err);
