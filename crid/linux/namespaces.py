@@ -73,8 +73,9 @@ def pin_namespaces(
             pinned = {}
             for kind in kinds:
                 pinned[kind] = path = os.fspath(directory / kind)
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
                 undo.callback(unpin, path)
-                _pin(kind, path)
+                mount(f"/proc/thread-self/ns/{kind}", path, "", MS_BIND)
             result = inside() if inside else None
             undo.pop_all()
         return pinned, result
@@ -155,9 +156,3 @@ def write_sysctl(name: str, value: str) -> None:
             os.close(descriptor)
     except OSError as error:
         raise OSError(error.errno, f"write {value!r}: {error.strerror}", path) from error
-
-
-def _pin(kind: str, path: str) -> None:
-    """Bind-mount the calling thread's namespace onto a new file at `path`."""
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    mount(f"/proc/thread-self/ns/{kind}", path, "", MS_BIND)

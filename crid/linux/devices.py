@@ -1,0 +1,69 @@
+"""Device nodes of the host: one that a container was promised, or all of them for a privileged container."""
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+# What the runtime mounts or makes afresh in each container, and what holds no devices of its own.
+_SKIPPED = frozenset(("pts", "shm", "mqueue", "fd", "hugepages", "console", "ptmx", ".lxc", ".lxd-mounts", ".udev"))
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device node. `kind` is the OCI spec's letter: c (character) or b (block); `mode` holds the permission bits only."""
+
+    path: str
+    kind: str
+    major: int
+    minor: int
+    mode: int
+    uid: int
+    gid: int
+
+
+def device_at(path: str) -> Device | None:
+    """Return the device at `path`, links followed; None if that is something else. Raises OSError naming the path."""
+    return _device(path, Path(path).stat())
+
+
+def host_devices(directory: str = "/dev") -> list[Device]:
+    """Return the devices below `directory`, sorted by path; links and what each container gets anew are left out.
+
+    What vanishes meanwhile is left out too. Raises OSError if `directory` cannot be read.
+    """
+    return sorted(_devices(directory, _SKIPPED), key=lambda device: device.path)
+
+
+def devices_below(path: str) -> list[Device]:
+    """Return the device at `path`, or all devices below if it is a directory, as clients may name either.
+
+    Raises OSError naming the path; the list is empty if it is neither.
+    """
+    if Path(path).is_dir():
+        return sorted(_devices(path, frozenset()), key=lambda device: device.path)
+    device = device_at(path)
+    return [device] if device else []
+
+
+def _devices(directory: str, skipped: frozenset[str]) -> Iterator[Device]:
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name in skipped:
+                continue
+            try:
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _devices(entry.path, frozenset())
+                elif device := _device(entry.path, entry.stat(follow_symlinks=False)):
+                    yield device
+            except FileNotFoundError:
+                continue
+
+
+def _device(path: str, status: os.stat_result) -> Device | None:
+    kind = "c" if stat.S_ISCHR(status.st_mode) else "b" if stat.S_ISBLK(status.st_mode) else ""
+    if not kind:
+        return None
+    major, minor = os.major(status.st_rdev), os.minor(status.st_rdev)
+    return Device(path, kind, major, minor, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)

@@ -1,0 +1,76 @@
+"""Kernel: the mount and namespace calls as one object, for code that must also run where it may not make them.
+
+Pure questions (`crid.linux.disk`, `crid.linux.boot`) are plain functions: tests ask the real kernel. What changes the
+machine goes through a Kernel handed in by the composition root: `Linux` makes the calls, `crid.linux.fake.FakeKernel`
+keeps book of them. tests/contract/test_linux_contract.py holds both to the same behaviour, which is written down where
+the functions are: `crid.linux.mount` and `crid.linux.namespaces`. All of these block, shortly.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from crid.linux import mount, namespaces
+from crid.model.mount import Mount
+
+T = TypeVar("T")
+
+
+class Kernel(Protocol):
+    """Each verb does what the function of its name does, raising the same."""
+
+    def perform(self, mount_: Mount, /) -> None: ...
+    def unmount(self, target: str, /) -> None: ...
+    def is_mount_point(self, path: str, /) -> bool: ...
+    def mounts_below(self, path: str, /) -> list[str]: ...
+    def unmount_all_below(self, path: str, /) -> None: ...
+    def pin_namespaces(
+        self,
+        directory: Path,
+        kinds: Collection[str],
+        /,
+        *,
+        hostname: str | None = None,
+        sysctls: Mapping[str, str] | None = None,
+    ) -> dict[str, str]:
+        """Return the pinned paths by kind."""
+        ...
+
+    def unpin(self, path: str, /) -> None: ...
+    def in_network_namespace(self, path: str, action: Callable[[], T], /) -> T: ...
+
+
+class Linux:
+    """The real kernel."""
+
+    def perform(self, mount_: Mount, /) -> None:
+        mount.perform(mount_)
+
+    def unmount(self, target: str, /) -> None:
+        mount.unmount(target)
+
+    def is_mount_point(self, path: str, /) -> bool:
+        return mount.is_mount_point(path)
+
+    def mounts_below(self, path: str, /) -> list[str]:
+        return mount.mounts_below(path)
+
+    def unmount_all_below(self, path: str, /) -> None:
+        mount.unmount_all_below(path)
+
+    def pin_namespaces(
+        self,
+        directory: Path,
+        kinds: Collection[str],
+        /,
+        *,
+        hostname: str | None = None,
+        sysctls: Mapping[str, str] | None = None,
+    ) -> dict[str, str]:
+        return namespaces.pin_namespaces(directory, kinds, hostname=hostname, sysctls=sysctls)[0]
+
+    def unpin(self, path: str, /) -> None:
+        namespaces.unpin(path)
+
+    def in_network_namespace(self, path: str, action: Callable[[], T], /) -> T:
+        return namespaces.in_network_namespace(path, action)

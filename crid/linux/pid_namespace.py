@@ -1,0 +1,108 @@
+"""The PID namespace that a pod's containers share, and the process that is its pid 1.
+
+Other namespaces live by a bind mount alone (crid.linux.namespaces). A PID namespace also needs an init: once its pid 1 has
+ended the kernel kills what else is in it and lets nobody in (pid_namespaces(7)). That init is `crid-pause`
+(conmon/pause.c says how it is confined). It is no child of the daemon and outlives it, so all that is remembered of it
+is a ProcessIdentity.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+from crid.errors import DeadlineExceededError, NotFoundError, UnavailableError
+from crid.linux.process import Child, identify, is_alive, send_signal, spawn, wait_gone
+from crid.model.process import ProcessIdentity
+from crid.model.sandbox import NamespacePaths
+
+START_TIMEOUT = 5.0
+"""Seconds in which `crid-pause` must have reported; it takes milliseconds."""
+STOP_TIMEOUT = 10.0
+"""Seconds in which a killed pid 1 must be gone. The kernel ends the namespace's other processes before, and waits for
+those whose parents are outside of it to be reaped there."""
+
+_READY_FD = 3
+
+
+async def start_pause(
+    program: Path, *, namespaces: NamespacePaths, user: str = "", cgroup_procs: Sequence[str] = ()
+) -> ProcessIdentity:
+    """Start `program` (crid-pause) as pid 1 of a new PID namespace and return who it is, as the host numbers it.
+
+    It enters `namespaces`, and the user namespace at `user`, which then owns the PID namespace; an empty path means the
+    host's. `cgroup_procs` are cgroup.procs files, one for each hierarchy: it enters these cgroups before the namespace
+    is made, so no process of the pod is ever outside of them.
+
+    Raises UnavailableError with the program's own words, DeadlineExceededError after START_TIMEOUT, OSError if the program
+    cannot be started. No process is left then, nor after a cancellation.
+    """
+    paths = [("--cgroup-procs", path) for path in cgroup_procs]
+    paths += [("--net", namespaces.net), ("--ipc", namespaces.ipc), ("--uts", namespaces.uts), ("--user", user)]
+    argv = [str(program), "--ready-fd", str(_READY_FD), *(word for pair in paths if pair[1] for word in pair)]
+
+    reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        try:
+            child = spawn(argv, descriptors={_READY_FD: writing}, environment={})
+        finally:
+            os.close(writing)
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                exit_code = await child.wait()
+        except BaseException as error:
+            await _abandon(child, reading)
+            if isinstance(error, TimeoutError):
+                raise DeadlineExceededError(f"{program.name} did not report within {START_TIMEOUT:g} s") from error
+            raise
+        report = _report(reading)
+    finally:
+        os.close(reading)
+
+    process = identify(int(report)) if exit_code == 0 and report.isdigit() else None
+    if process is None:
+        words = report.removeprefix("error: ")
+        raise UnavailableError(f"{program.name} made no PID namespace (exit code {exit_code}): {words or 'no reason given'}")
+    return process
+
+
+def pid_namespace_path(process: ProcessIdentity) -> str:
+    """Return the path of the PID namespace that `process` is in, good as long as that lives.
+
+    Raises NotFoundError if it has ended: the number may by now be another process, whose namespace must not be joined.
+    """
+    if not is_alive(process):
+        raise NotFoundError(f"process {process.pid}, pid 1 of the pod's PID namespace, has ended")
+    return f"/proc/{process.pid}/ns/pid"
+
+
+async def stop_pause(process: ProcessIdentity) -> None:
+    """Kill `process`, and thereby all of its PID namespace, and return once it is gone. Idempotent.
+
+    Raises DeadlineExceededError after STOP_TIMEOUT.
+    """
+    send_signal(process, signal.SIGKILL)
+    try:
+        async with asyncio.timeout(STOP_TIMEOUT):
+            await wait_gone(process)
+    except TimeoutError as error:
+        raise DeadlineExceededError(
+            f"process {process.pid}, pid 1 of the pod's PID namespace, did not end within {STOP_TIMEOUT:g} s of SIGKILL"
+        ) from error
+
+
+def _report(reading: int) -> str:
+    """Return the one line that the program, which has ended, wrote: it fits into the pipe."""
+    try:
+        return os.read(reading, 8192).decode(errors="replace").strip()
+    except BlockingIOError:  # pid 1 has not closed its copy of the other end yet
+        return ""
+
+
+async def _abandon(child: Child, reading: int) -> None:
+    """Leave no process of an attempt that was broken off: neither the program nor the pid 1 that it may have reported."""
+    child.kill()
+    await asyncio.shield(child.wait())
+    if (report := _report(reading)).isdigit() and (process := identify(int(report))) is not None:
+        send_signal(process, signal.SIGKILL)
