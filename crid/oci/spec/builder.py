@@ -1,0 +1,128 @@
+"""From CRI config to OCI runtime-spec document: the one entry, `build`, and `encode` for the file.
+
+Pure: what may be known of the machine is in SpecInputs, and what cannot be done is an error that names the field, raised
+before anything exists. Each concern has its file; this one puts their results together.
+
+    inputs = SpecInputs(container_id=..., config=..., sandbox=..., image=..., rootfs=..., cgroup_path=..., host=...)
+    built = build(inputs)
+    (bundle / "config.json").write_bytes(encode(built.spec))
+
+The document is written for OCI runtime-spec 1.0.2, the newest that both crun 1.8 and runc 1.1 take.
+"""
+
+import json
+from typing import Any
+
+from crid.errors import InvalidArgumentError
+from crid.model.resources import linux_resources
+from crid.oci.spec import (
+    annotations,
+    apparmor,
+    capabilities,
+    devices,
+    mounts,
+    namespaces,
+    paths,
+    process,
+    seccomp,
+    signals,
+    users,
+)
+from crid.oci.spec.inputs import BuiltSpec, SpecInputs
+from crid.oci.spec.users import User
+
+OCI_VERSION = "1.0.2"
+
+
+def build(inputs: SpecInputs) -> BuiltSpec:
+    """Return the spec for a container, and what to record and report with it.
+
+    Raises InvalidArgumentError, NotFoundError, FailedPreconditionError or UnimplementedError, naming the field.
+    """
+    config = inputs.config
+    security = config.linux.security_context
+    if security.privileged and not inputs.sandbox.config.linux.security_context.privileged:
+        raise InvalidArgumentError("security_context.privileged: no privileged container in a pod that is not privileged")
+    user = users.resolve(security, inputs.image.process.user, inputs.passwd, inputs.group)
+    bounding, warnings = capabilities.effective_bounding(security, inputs.host.capabilities, inputs.host.default_capabilities)
+    stop_signal, signal_warning = signals.stop_signal(config, inputs.image.process.stop_signal)
+    process_spec, process_warnings = _process(inputs, user, bounding)
+    mount_list = mounts.build(config, inputs.sandbox, inputs.sources, inputs.host)
+    spec = {
+        "ociVersion": OCI_VERSION,
+        "process": process_spec,
+        "root": {"path": inputs.rootfs, "readonly": security.readonly_rootfs},
+        "mounts": mount_list,
+        "annotations": annotations.build(inputs),
+        "linux": _linux(inputs, bounding, mounts.root_propagation(mount_list)),
+    }
+    return BuiltSpec(
+        spec=spec,
+        user=user.to_cri(),
+        mounts=tuple(config.mounts),
+        stop_signal=stop_signal,
+        warnings=tuple(text for text in (*warnings, *process_warnings, signal_warning) if text),
+    )
+
+
+def encode(spec: dict[str, Any]) -> bytes:
+    """Return config.json.
+
+    Bytes that are no UTF-8, which environment variables may hold, become U+FFFD as in the Go runtimes: JSON has no way
+    to say them, and crun refuses a document that tries.
+    """
+    text = json.dumps(spec, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").encode("utf-8")
+
+
+def _process(inputs: SpecInputs, user: User, bounding: frozenset[str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the spec's `process`, and warnings."""
+    config, image, host = inputs.config, inputs.image.process, inputs.host
+    security = config.linux.security_context
+    environment, warnings = process.environment(config, image, inputs.sandbox.hostname, user.home)
+    score, score_warning = process.oom_score_adjustment(config.linux.resources, host.oom_score_adj, host.can_lower_oom_score)
+    spec: dict[str, Any] = {
+        "terminal": config.tty,
+        "user": user.to_oci(),
+        "args": process.arguments(config, image),
+        "env": environment,
+        "cwd": process.working_directory(config, image),
+        "capabilities": capabilities.sets(security, bounding, user.uid),
+        "noNewPrivileges": security.no_new_privs,
+        "oomScoreAdj": score,
+    }
+    profile = apparmor.build(security, host)
+    if profile:
+        spec["apparmorProfile"] = profile
+    if inputs.selinux_process_label:
+        spec["selinuxLabel"] = inputs.selinux_process_label
+    return spec, [*warnings, score_warning]
+
+
+def _linux(inputs: SpecInputs, bounding: frozenset[str], root_propagation: str) -> dict[str, Any]:
+    """Return the spec's `linux`."""
+    linux, host = inputs.config.linux, inputs.host
+    security = linux.security_context
+    nodes, rules = devices.build(inputs.config, inputs.devices, host.devices)
+    masked, readonly = paths.build(linux)
+    resources = linux_resources(linux.resources, host.resources)
+    if inputs.pids_limit > 0:
+        resources.setdefault("pids", {"limit": inputs.pids_limit})
+    spec: dict[str, Any] = {
+        "namespaces": namespaces.build(
+            security, inputs.sandbox.namespaces, inputs.pid_namespace, cgroup_v2=host.resources.cgroup_v2
+        ),
+        "cgroupsPath": inputs.cgroup_path,
+        "resources": {**resources, "devices": rules},
+        "devices": nodes,
+        "maskedPaths": masked,
+        "readonlyPaths": readonly,
+    }
+    profile = seccomp.build(security, inputs.localhost_seccomp, bounding, host.machine, supported=host.seccomp)
+    if profile is not None:
+        spec["seccomp"] = profile
+    if root_propagation:
+        spec["rootfsPropagation"] = root_propagation
+    if inputs.selinux_mount_label:
+        spec["mountLabel"] = inputs.selinux_mount_label
+    return spec

@@ -1,0 +1,120 @@
+"""What the spec builder is given and what it gives back: facts only, gathered by callers that may touch the machine.
+
+The builder itself never looks at a file, a socket or a clock, so everything it must know of the host, the image and the
+pod is a field here. The caller resolves host paths (symbolic links followed, existence checked) and reads texts; a path
+that a container's config names and that is missing from `sources` or `devices` does not exist.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from crid.cri import api_pb2 as cri
+from crid.model.image import Image
+from crid.model.resources import HostResources
+from crid.model.sandbox import SandboxMetadata
+
+DEFAULT_CAPABILITIES = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FSETID",
+    "CAP_FOWNER",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_KILL",
+)
+"""What a container gets unless told otherwise: CRI-O's nine. containerd and Docker add NET_RAW, MKNOD, SYS_CHROOT,
+SETFCAP and AUDIT_WRITE, which few containers need and which have cost security fixes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device node. `path` is absolute; `kind` is `c`, `b` or `p`; `mode` holds the permission bits."""
+
+    path: str
+    kind: str
+    major: int
+    minor: int
+    mode: int = 0o666
+    uid: int = 0
+    gid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """Facts of the machine, the daemon and the runtime handler, gathered once."""
+
+    capabilities: frozenset[str]
+    """What the daemon itself holds, by `CAP_` names. A spec never grants more."""
+    resources: HostResources
+    machine: str = "x86_64"
+    """uname(2)'s machine: selects the architectures of the seccomp profile."""
+    apparmor: bool = False
+    apparmor_default_profile: str = ""
+    """The loaded profile that stands for "runtime/default"; empty where there is none."""
+    seccomp: bool = True
+    oom_score_adj: int = 0
+    """The daemon's own."""
+    can_lower_oom_score: bool = True
+    """Whether the daemon may go below its own oom_score_adj: CAP_SYS_RESOURCE, proc_pid_oom_score_adj(5)."""
+    devices: tuple[Device, ...] = ()
+    """The host's device nodes, for privileged containers."""
+    recursive_read_only: bool = False
+    """Whether the handler and the kernel (5.12, mount_setattr(2)) can do recursive read-only mounts."""
+    idmapped_mounts: bool = False
+    """Whether the handler and the kernel can map the owners of a mount's files."""
+    default_capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
+
+
+@dataclass(frozen=True, slots=True)
+class SpecInputs:
+    """One container to be described."""
+
+    container_id: str
+    config: cri.ContainerConfig
+    sandbox: SandboxMetadata
+    """Its resolv.conf, hostname, hosts and shm paths are mounted, so they must exist when the container is created."""
+    image: Image
+    rootfs: str
+    """Absolute path of the mounted root file system."""
+    cgroup_path: str
+    """For linux.cgroupsPath: a path, or `slice:prefix:name` with the systemd driver."""
+    host: Host
+    container_name: str = ""
+    """The container's name in its pod; empty takes the config's metadata."""
+    passwd: str = ""
+    """Text of the image's /etc/passwd, bounded in size and read without following links out of the image."""
+    group: str = ""
+    """Text of the image's /etc/group, likewise."""
+    pid_namespace: str = ""
+    """Path of the namespace to join for POD and TARGET; empty makes a new one. Not used for NODE."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Each existing mounts[].host_path of the config, with its path after resolution."""
+    devices: Mapping[str, tuple[Device, ...]] = field(default_factory=dict)
+    """Each existing devices[].host_path of the config: the node, or the nodes below it if it is a directory."""
+    localhost_seccomp: str | None = None
+    """Text of the profile that the config names with type Localhost."""
+    pids_limit: int = -1
+    """The most tasks a container may have; 0 and below: no limit of its own."""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    """Further annotations for the OCI runtime, which the handler's configuration allows."""
+    selinux_process_label: str = ""
+    selinux_mount_label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltSpec:
+    """What came of it. Everything but `spec` is to be recorded or reported with the container."""
+
+    spec: dict[str, Any]
+    """The OCI runtime-spec document; `builder.encode` turns it into config.json."""
+    user: cri.ContainerUser
+    """Who the first process runs as, for ContainerStatus."""
+    mounts: tuple[cri.Mount, ...]
+    """The mounts to report: the config's, in its order and as asked for."""
+    stop_signal: str
+    """Canonical name; `signals.number` gives the number."""
+    warnings: tuple[str, ...] = ()
+    """What was asked for and not fully given, for the log."""

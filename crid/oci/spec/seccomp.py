@@ -1,0 +1,232 @@
+"""The seccomp filter of a container: which profile applies, and what of it does, seccomp(2).
+
+Profiles come in the form that Docker, Podman and CRI-O share: the runtime-spec's `linux.seccomp` with two additions.
+`archMap` names the sub-architectures for each architecture, and an entry under `includes` or `excludes` counts or not
+depending on the container's capabilities and the machine. `compile_profile` evaluates those and leaves pure OCI form.
+A profile in pure OCI form passes through it unchanged in meaning.
+
+The default profile is data beside this file. A call that it does not know fails with ENOSYS, so that programs fall back
+as on an older kernel; one that it knows and refuses fails with EPERM. Calls that need a capability are open to who has
+it. It follows Docker's, which keeps new user namespaces (`unshare`, `clone`) from containers without CAP_SYS_ADMIN.
+
+Which one: the field `seccomp`, else the older `seccomp_profile_path`; neither means no filter (so the CRI has it; the
+kubelet says RuntimeDefault expressly). A privileged container has no filter.
+"""
+
+import errno
+import json
+from collections.abc import Iterable
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from crid.cri import api_pb2 as cri
+from crid.errors import FailedPreconditionError, InvalidArgumentError
+
+Profile = dict[str, Any]
+
+ACTIONS = frozenset(
+    f"SCMP_ACT_{name}" for name in ("KILL", "KILL_PROCESS", "KILL_THREAD", "TRAP", "ERRNO", "TRACE", "ALLOW", "LOG", "NOTIFY")
+)
+_ERRNO_ACTIONS = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
+_PASSED_ON = ("flags", "listenerPath", "listenerMetadata")
+_LOCALHOST = "localhost/"
+
+_ARCHITECTURES = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}
+_GO_NAMES = {"x86_64": "amd64", "aarch64": "arm64"}
+"""`includes.arches` uses Go's names for machines."""
+
+
+def wanted(security: cri.LinuxContainerSecurityContext) -> tuple["cri.SecurityProfile.ProfileType.ValueType", str]:
+    """Return the type of profile that applies, and for Localhost the absolute path of its file on the host."""
+    kinds = cri.SecurityProfile.ProfileType
+    if security.privileged:
+        return kinds.Unconfined, ""
+    if security.HasField("seccomp"):
+        kind, path = security.seccomp.profile_type, security.seccomp.localhost_ref
+        if kind not in kinds.values():
+            raise InvalidArgumentError(f"security_context.seccomp.profile_type: unknown type {kind}")
+    else:
+        kind, path = _older(security.seccomp_profile_path)
+    if kind != kinds.Localhost:
+        return kind, ""
+    path = path.removeprefix(_LOCALHOST)
+    if not path.startswith("/"):
+        raise InvalidArgumentError(f"security_context.seccomp.localhost_ref: {path[:128]!r} is not an absolute path")
+    return kind, path
+
+
+def build(
+    security: cri.LinuxContainerSecurityContext,
+    localhost: str | None,
+    bounding: frozenset[str],
+    machine: str,
+    *,
+    supported: bool,
+) -> Profile | None:
+    """Return the OCI spec's `linux.seccomp`, None for no filter. `localhost` is the text of the file `wanted` named.
+
+    Raises an error if the profile is missing or malformed, or if the kernel has no seccomp and a file was asked for.
+    """
+    kinds = cri.SecurityProfile.ProfileType
+    kind, path = wanted(security)
+    if kind == kinds.Unconfined:
+        return None
+    if kind == kinds.RuntimeDefault:
+        return compile_profile(_default_profile(), bounding, machine) if supported else None
+    if not supported:
+        raise FailedPreconditionError(f"seccomp profile {path}: this kernel has no seccomp")
+    if localhost is None:
+        raise InvalidArgumentError(f"security_context.seccomp.localhost_ref: no profile at {path}")
+    try:
+        return compile_profile(json.loads(localhost), bounding, machine)
+    except (ValueError, RecursionError) as error:
+        raise InvalidArgumentError(f"seccomp profile {path}: not JSON: {error}") from error
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"seccomp profile {path}: {error}") from error
+
+
+def compile_profile(profile: object, capabilities: frozenset[str], machine: str) -> Profile:
+    """Return `profile` in pure OCI form for a container with these capabilities on this machine.
+
+    Calls without conditions on their arguments are gathered by outcome, and those whose outcome is the default one are
+    left out: the runtime compiles the filter for each container, in a time that grows with the rules.
+    """
+    if not isinstance(profile, dict):
+        raise InvalidArgumentError("not an object")
+    compiled: Profile = {"defaultAction": _action(profile.get("defaultAction"), "defaultAction")}
+    if "defaultErrnoRet" in profile:
+        compiled["defaultErrnoRet"] = _number(profile["defaultErrnoRet"], "defaultErrnoRet")
+    architectures = _architectures(profile, machine)
+    if architectures:
+        compiled["architectures"] = architectures
+    compiled |= {key: profile[key] for key in _PASSED_ON if key in profile}
+    entries = _list(profile.get("syscalls") or [], "syscalls")
+    applying = [
+        _entry(item, f"syscalls[{index}]")
+        for index, item in enumerate(entries)
+        if _applies(item, f"syscalls[{index}]", capabilities, machine)
+    ]
+    compiled["syscalls"] = _gathered(applying, compiled)
+    return compiled
+
+
+def _gathered(entries: Iterable[Profile], compiled: Profile) -> list[Profile]:
+    """Join entries of equal outcome, keeping those with conditions on arguments one by one."""
+    default = (compiled["defaultAction"], compiled.get("defaultErrnoRet"))
+    plain: dict[tuple[str, int | None], dict[str, None]] = {}
+    conditional = []
+    for entry in entries:
+        outcome = (entry["action"], entry.get("errnoRet"))
+        if entry.get("args"):
+            conditional.append(entry)
+        elif outcome != default:
+            plain.setdefault(outcome, {}).update(dict.fromkeys(entry["names"]))
+    gathered = []
+    for (action, number), names in plain.items():
+        entry = {"names": list(names), "action": action}
+        gathered.append(entry if number is None else {**entry, "errnoRet": number})
+    return gathered + conditional
+
+
+def _applies(item: object, where: str, capabilities: frozenset[str], machine: str) -> bool:
+    """Whether an entry counts: all of `includes` must hold, none of `excludes` may."""
+    if not isinstance(item, dict):
+        raise InvalidArgumentError(f"{where}: not an object")
+    includes, excludes = (item.get(key) or {} for key in ("includes", "excludes"))
+    if not isinstance(includes, dict) or not isinstance(excludes, dict):
+        raise InvalidArgumentError(f"{where}: includes and excludes must be objects")
+    needed, barred = (set(_strings(rule.get("caps") or [], where)) for rule in (includes, excludes))
+    only_on, not_on = (_strings(rule.get("arches") or [], where) for rule in (includes, excludes))
+    name = _GO_NAMES.get(machine, machine)
+    return needed <= capabilities and not barred & capabilities and (not only_on or name in only_on) and name not in not_on
+
+
+def _entry(item: Profile, where: str) -> Profile:
+    """Return one checked entry in pure OCI form."""
+    names = item.get("names") or [item.get("name")]
+    entry: Profile = {"names": _strings(names, f"{where}.names"), "action": _action(item.get("action"), f"{where}.action")}
+    if item.get("errnoRet") is not None:
+        entry["errnoRet"] = _number(item["errnoRet"], f"{where}.errnoRet")
+    elif item.get("errno"):
+        entry["errnoRet"] = _errno(item["errno"], f"{where}.errno")
+    if entry["action"] not in _ERRNO_ACTIONS:
+        entry.pop("errnoRet", None)
+    if item.get("args"):
+        entry["args"] = [_argument(arg, f"{where}.args") for arg in _list(item["args"], f"{where}.args")]
+    return entry
+
+
+def _argument(arg: object, where: str) -> Profile:
+    """Return one checked condition on an argument."""
+    if not isinstance(arg, dict) or not isinstance(arg.get("op"), str):
+        raise InvalidArgumentError(f"{where}: wants objects with index, value and op")
+    return {
+        "index": _number(arg.get("index"), f"{where}.index"),
+        "value": _number(arg.get("value"), f"{where}.value"),
+        "valueTwo": _number(arg.get("valueTwo") or 0, f"{where}.valueTwo"),
+        "op": arg["op"],
+    }
+
+
+def _architectures(profile: Profile, machine: str) -> list[str]:
+    """Return the architectures to filter: those listed, else the machine's with its sub-architectures."""
+    if profile.get("architectures"):
+        return _strings(profile["architectures"], "architectures")
+    own = _ARCHITECTURES.get(machine)
+    for item in _list(profile.get("archMap") or [], "archMap"):
+        if isinstance(item, dict) and item.get("architecture") == own and own is not None:
+            return [own, *_strings(item.get("subArchitectures") or [], "archMap.subArchitectures")]
+    return []
+
+
+def _older(text: str) -> tuple["cri.SecurityProfile.ProfileType.ValueType", str]:
+    """Read the deprecated field `seccomp_profile_path`."""
+    kinds = cri.SecurityProfile.ProfileType
+    if text in ("", "unconfined"):
+        return kinds.Unconfined, ""
+    if text in ("runtime/default", "docker/default"):
+        return kinds.RuntimeDefault, ""
+    if text.startswith(_LOCALHOST):
+        return kinds.Localhost, text.removeprefix(_LOCALHOST)
+    raise InvalidArgumentError(
+        f"security_context.seccomp_profile_path: {text[:128]!r} is not runtime/default, unconfined or localhost/PATH"
+    )
+
+
+@cache
+def _default_profile() -> Profile:
+    """Return the default profile; nobody changes it."""
+    profile: Profile = json.loads(resources.files(__package__).joinpath("seccomp_default.json").read_text(encoding="utf-8"))
+    return profile
+
+
+def _action(value: object, where: str) -> str:
+    if not isinstance(value, str) or value not in ACTIONS:
+        raise InvalidArgumentError(f"{where}: {str(value)[:64]!r} is no seccomp action")
+    return value
+
+
+def _errno(value: object, where: str) -> int:
+    number = getattr(errno, value, None) if isinstance(value, str) and value.startswith("E") else None
+    if not isinstance(number, int):
+        raise InvalidArgumentError(f"{where}: {str(value)[:64]!r} is no errno")
+    return number
+
+
+def _number(value: object, where: str) -> int:
+    if type(value) is not int or not 0 <= value < 2**64:
+        raise InvalidArgumentError(f"{where}: must be a number between 0 and 2^64")
+    return value
+
+
+def _list(value: object, where: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise InvalidArgumentError(f"{where}: must be an array")
+    return value
+
+
+def _strings(value: object, where: str) -> list[str]:
+    if not all(isinstance(item, str) for item in _list(value, where)):
+        raise InvalidArgumentError(f"{where}: must hold strings")
+    return list(_list(value, where))
