@@ -37,11 +37,9 @@ def fields(**values: object) -> str:
 class LineFormatter(logging.Formatter):
     """`2026-01-02T03:04:05.678Z INFO crid.oci message key=value`; a traceback follows on its own lines."""
 
-    converter = time.gmtime
-
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802  (logging's name)
         """Return the record's time in UTC with milliseconds."""
-        return time.strftime("%Y-%m-%dT%H:%M:%S", self.converter(record.created)) + f".{int(record.msecs):03d}Z"
+        return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as a single line whatever its message holds; only a traceback may follow on further lines."""

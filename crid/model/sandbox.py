@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crid.cri import api_pb2 as cri
+from crid.model.process import ProcessIdentity
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,8 @@ class SandboxMetadata:
     """The pod's cgroup, below which its containers' cgroups are made; a path, or a slice name with the systemd driver."""
     namespaces: NamespacePaths = NamespacePaths()
     network: NetworkAttachment = NetworkAttachment()
+    pause: ProcessIdentity | None = None
+    """The process that holds the PID namespace of a pod that shares one."""
 
     @property
     def shm_path(self) -> Path:

@@ -70,6 +70,7 @@ def sandbox_metadata_body(metadata: SandboxMetadata) -> dict[str, Any]:
         "namespaces": [metadata.namespaces.net, metadata.namespaces.ipc, metadata.namespaces.uts],
         "ips": list(metadata.network.ips),
         "interface": metadata.network.interface,
+        "pause": _pair(metadata.pause),
     }
 
 
@@ -87,6 +88,7 @@ def sandbox_metadata(body: dict[str, Any], directory: Path) -> SandboxMetadata:
         cgroup_parent=body["cgroup_parent"],
         namespaces=NamespacePaths(*body["namespaces"]),
         network=NetworkAttachment(tuple(body["ips"]), body["interface"]),
+        pause=_process(body["pause"]),
     )
 
 

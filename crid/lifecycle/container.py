@@ -1,0 +1,172 @@
+"""A container from CreateContainer to its removal; how one is put together stands in `crid.lifecycle.create`.
+
+Nothing here holds a lock over a grace period. A container's verbs may meet: a stop while it starts, a removal while it
+stops. The runtime's own rules settle what the process does, the exit record what is true afterwards.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any
+
+from crid.cri import api_pb2 as cri
+from crid.errors import CridError, DeadlineExceededError, FailedPreconditionError, NotFoundError
+from crid.lifecycle.create import ContainerCreation, discard
+from crid.lifecycle.exits import Exits
+from crid.lifecycle.inflight import Inflight
+from crid.lifecycle.parts import Parts
+from crid.lifecycle.validate import require_container
+from crid.log import fields
+from crid.model import ids
+from crid.model.container import Container, ContainerState
+from crid.model.resources import linux_resources, merge_resources
+from crid.oci.spec import signals
+from crid.tasks import KeyedLock
+
+logger = logging.getLogger(__name__)
+
+START_ERROR_EXIT_CODE = 128
+"""What a container whose program could not be started reports, as containerd does."""
+
+EXIT_REPORT_TIMEOUT = 10.0
+"""Seconds for the monitor to report an exit after the process is gone: it drains the output first."""
+
+
+class ContainerLifecycle:
+    """The verbs of a container. Each is safe to call again, concurrently and after a failure."""
+
+    def __init__(self, parts: Parts, exits: Exits) -> None:
+        self._parts = parts
+        self._exits = exits
+        self._creating: Inflight[Container] = Inflight(parts.supervisor, "CreateContainer")
+        self._starting = KeyedLock()
+        self._removing = KeyedLock()
+
+    async def create(self, sandbox_id: str, config: cri.ContainerConfig) -> Container:
+        """Create the container in a ready pod and return it.
+
+        Raises NotFoundError for an unknown pod or image, FailedPreconditionError for a stopped pod, AlreadyExistsError if
+        the name is taken, InvalidArgumentError for a config that contradicts itself, and what the runtime raises. Whatever
+        it raises, nothing of the container is left.
+        """
+        sandbox = self._parts.sandboxes.get(sandbox_id)
+        require_container(config)
+        pod = sandbox.metadata.config.metadata
+        name = ids.container_name(config.metadata.name, pod.name, pod.namespace, pod.uid, config.metadata.attempt)
+        request = sandbox.id.encode() + config.SerializeToString(deterministic=True)
+        creation = ContainerCreation(self._parts, sandbox, config, name)
+        return await self._creating.run(name, request, creation.run)
+
+    async def start(self, identifier: str) -> None:
+        """Run the created container's program. A program that cannot be run leaves the container stopped, with the reason."""
+        container = self._parts.containers.get(identifier)
+        await self._parts.supervisor.run(self._start(container), f"StartContainer {container.id}")
+
+    async def _start(self, container: Container) -> None:
+        async with self._starting.hold(container.id):
+            state = container.status.state
+            if state is not ContainerState.CREATED:
+                raise FailedPreconditionError(f"container {container.id} is {state.value}, not created: it cannot be started")
+            if not self._parts.sandboxes.get(container.metadata.sandbox_id).status.ready:
+                raise FailedPreconditionError(f"container {container.id}: its pod {container.metadata.sandbox_id} is stopped")
+            began = time.time_ns()
+            try:
+                await self._parts.runtime.of(container).start(container)
+            except CridError as error:
+                await self._start_failed(container, str(error))
+                raise
+            self._parts.state.update_container(container, lambda status: replace(status, started_at=began))
+        logger.info("container is started%s", fields(container=ids.short(container.id), name=container.metadata.name))
+
+    async def _start_failed(self, container: Container, message: str) -> None:
+        self._parts.state.update_container(container, lambda status: replace(status, started_at=time.time_ns()))
+        self._exits.record(container, START_ERROR_EXIT_CODE, time.time_ns(), reason="StartError", message=message)
+        try:
+            await self._parts.runtime.of(container).delete(container)
+        except CridError as error:
+            logger.warning("cannot delete what failed to start%s", fields(container=container.id, error=error))
+
+    async def stop(self, identifier: str, timeout: float) -> None:
+        """Send the stop signal, wait `timeout` seconds, kill; return when the exit is recorded.
+
+        Does nothing for an unknown or ended container. A cancelled call does not kill later, unless another one waits.
+        """
+        container = self._parts.containers.find(identifier)
+        if container is not None:
+            await self._stop(container, timeout)
+
+    async def _stop(self, container: Container, timeout: float) -> None:
+        state = container.status.state
+        if state is ContainerState.STOPPED:
+            return
+        if state is ContainerState.CREATED:
+            timeout = 0  # its program does not run yet, so nobody there could heed the signal
+        runtime = self._parts.runtime.of(container)
+        try:
+            await runtime.stop(container, signals.number(container.metadata.stop_signal), timeout)
+            await self._exits.wait(container, EXIT_REPORT_TIMEOUT)
+        except (NotFoundError, DeadlineExceededError) as error:
+            if runtime.is_alive(container):
+                raise
+            self._exits.record_lost(container, time.time_ns(), f"the process is gone and no exit was reported: {error}")
+
+    async def stop_all(self, sandbox_id: str) -> None:
+        """End every container of a pod at once, by force: who stops a pod has stopped its containers before (CRI)."""
+        await self._for_each(sandbox_id, lambda container: self._stop(container, 0))
+
+    async def remove(self, identifier: str) -> None:
+        """Kill the container if it runs and remove everything it kept, but its log. Does nothing for an unknown container."""
+        container = self._parts.containers.find(identifier)
+        if container is not None:
+            await self._parts.supervisor.run(self._remove(container), f"RemoveContainer {container.id}")
+
+    async def _remove(self, container: Container) -> None:
+        async with self._removing.hold(container.id):
+            if self._parts.containers.find(container.id) is None:
+                return
+            await self._stop(container, 0)
+            await self._parts.runtime.of(container).delete(container)
+            await discard(self._parts, container.id)
+            self._parts.containers.delete(container.id)
+            self._parts.container_names.release(container.metadata.name, container.id)
+            self._creating.forget(container.metadata.name)
+            self._exits.forget(container)
+        logger.info("container is removed%s", fields(container=ids.short(container.id), name=container.metadata.name))
+
+    async def remove_all(self, sandbox_id: str) -> None:
+        """Remove every container of a pod."""
+        await self._for_each(sandbox_id, self._remove)
+
+    async def _for_each(self, sandbox_id: str, action: Callable[[Container], Coroutine[Any, Any, None]]) -> None:
+        """Act on all containers of a pod at once; every one is tried before the first failure is raised."""
+        containers = [item for item in self._parts.containers.list() if item.metadata.sandbox_id == sandbox_id]
+        results = await asyncio.gather(*(action(container) for container in containers), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def update_resources(self, identifier: str, resources: cri.LinuxContainerResources) -> None:
+        """Change the limits of a created or running container: all of them, or none with an error."""
+        container = self._parts.containers.get(identifier)
+        await self._parts.supervisor.run(
+            self._update_resources(container, resources), f"UpdateContainerResources {container.id}"
+        )
+
+    async def _update_resources(self, container: Container, resources: cri.LinuxContainerResources) -> None:
+        state = container.status.state
+        if state not in (ContainerState.CREATED, ContainerState.RUNNING, ContainerState.PAUSED):
+            raise FailedPreconditionError(f"container {container.id} is {state.value}: its resources cannot be updated")
+        current = container.status.resources or container.metadata.config.linux.resources
+        merged = merge_resources(current, resources)
+        await self._parts.runtime.of(container).update(container, linux_resources(merged, self._parts.host.resources))
+        self._parts.state.update_container(container, lambda status: replace(status, resources=merged))
+
+    async def reopen_log(self, identifier: str) -> None:
+        """Make the monitor write to a new file at the log path. Raises FailedPreconditionError unless it runs."""
+        container = self._parts.containers.get(identifier)
+        state = container.status.state
+        if state not in (ContainerState.RUNNING, ContainerState.PAUSED):
+            raise FailedPreconditionError(f"container {container.id} is {state.value}: its log cannot be reopened")
+        await self._parts.runtime.of(container).reopen_log(container)

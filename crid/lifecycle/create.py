@@ -1,0 +1,159 @@
+"""How a container is put together: name -> root file system -> spec -> process under its monitor -> record -> published.
+
+Everything a spec needs of the machine is gathered here (real paths of mounts, the image's passwd file, devices, profile
+files), so that the spec builder itself stays a pure function. Every step that leaves something behind registers its
+undoing first; the record comes last.
+"""
+
+import asyncio
+import json
+import logging
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from crid.cri import api_pb2 as cri
+from crid.errors import FailedPreconditionError
+from crid.lifecycle import spec_inputs
+from crid.lifecycle.parts import Parts
+from crid.log import fields
+from crid.model import ids
+from crid.model.container import Container, ContainerMetadata, ContainerStatus
+from crid.model.image import Image
+from crid.model.sandbox import PodSandbox
+from crid.oci import spec
+from crid.store.names import Reservation
+from crid.tasks import Rollback
+
+logger = logging.getLogger(__name__)
+
+
+class ContainerCreation:
+    """One CreateContainer."""
+
+    def __init__(self, parts: Parts, sandbox: PodSandbox, config: cri.ContainerConfig, name: str) -> None:
+        self._parts = parts
+        self._sandbox = sandbox
+        self._config = config
+        self._name = name
+        self._id = ids.new_id()
+        self._bundle = bundle_path(parts, self._id)
+        self._persist = parts.state.container_directory(self._id)
+
+    async def run(self) -> Container:
+        """Create the container and publish it, or leave nothing."""
+        parts = self._parts
+        if not self._sandbox.status.ready:
+            raise FailedPreconditionError(f"pod {self._sandbox.id} is stopped: container {self._name} cannot be created in it")
+        image = parts.images.resolve(self._config.image.image)
+        reservation = parts.container_names.reserve(self._name, self._id)
+        began = time.monotonic()
+        async with Rollback() as rollback:
+            rollback.undo(f"release name {self._name}", lambda: parts.container_names.release(self._name, self._id))
+            rollback.undo("remove its directories", lambda: discard(parts, self._id))
+            reservation.step = "preparing its root file system"
+            self._bundle.mkdir(mode=0o711, parents=True)
+            self._persist.mkdir(mode=0o700)
+            await self._mount_rootfs(image)
+            reservation.step = "building its spec"
+            metadata = await self._write_spec(image)
+            container = await self._create(metadata, reservation, rollback)
+            rollback.commit()
+        reservation.step = ""
+        logger.info(
+            "container is created%s",
+            fields(
+                container=ids.short(self._id),
+                pod=ids.short(self._sandbox.id),
+                name=self._name,
+                image=self._config.image.image,
+                ms=round((time.monotonic() - began) * 1000),
+            ),
+        )
+        return container
+
+    async def _mount_rootfs(self, image: Image) -> None:
+        rootfs = self._bundle / "rootfs"
+        rootfs.mkdir()
+        overlay = self._parts.images.prepare_rootfs(self._id, image)
+        self._parts.kernel.perform(replace(overlay, target=str(rootfs)))
+
+    async def _write_spec(self, image: Image) -> ContainerMetadata:
+        """Build the spec, write config.json and return the container's metadata."""
+        cgroup_path = self._parts.cgroups.container_path(self._sandbox.metadata, self._id)
+        inputs = await asyncio.to_thread(
+            spec_inputs.gather,
+            self._parts,
+            self._sandbox.metadata,
+            self._config,
+            image,
+            container_id=self._id,
+            container_name=self._name,
+            rootfs=self._bundle / "rootfs",
+            cgroup_path=cgroup_path,
+        )
+        built = spec.build(inputs)
+        for warning in built.warnings:
+            logger.warning("%s%s", warning, fields(container=ids.short(self._id), name=self._name))
+        (self._bundle / "config.json").write_text(json.dumps(built.spec, separators=(",", ":")), encoding="utf-8")
+        return ContainerMetadata(
+            id=self._id,
+            name=self._name,
+            sandbox_id=self._sandbox.id,
+            config=self._config,
+            runtime_handler=self._parts.runtime.resolve(self._sandbox.metadata.runtime_handler),
+            image_id=image.id,
+            image_ref=image.reference,
+            created_at=time.time_ns(),
+            bundle=self._bundle,
+            persist_directory=self._persist,
+            log_path=self._log_path(),
+            cgroup_path=cgroup_path,
+            stop_signal=built.stop_signal,
+            user=built.user,
+            mounts=built.mounts,
+        )
+
+    async def _create(self, metadata: ContainerMetadata, reservation: Reservation, rollback: Rollback) -> Container:
+        """Have the runtime create the process, then write the record and publish."""
+        parts = self._parts
+        reservation.step = "creating its process"
+        planned = Container(metadata, ContainerStatus())
+        runtime = parts.runtime.of(planned)
+        created = await runtime.create(planned)
+        reservation.step = "writing its record"
+        status = ContainerStatus(process=created.process, monitor=created.monitor, created_at=metadata.created_at)
+        planned.publish(status)  # so that the undoing knows the process
+        rollback.undo("delete its process", lambda: runtime.delete(planned))
+        container = parts.state.create_container(metadata, status)
+        if not self._sandbox.status.ready:  # the pod was stopped meanwhile, and its stop has not seen this container
+            raise FailedPreconditionError(f"pod {self._sandbox.id} was stopped while container {self._name} was created")
+        parts.containers.add(container)
+        return container
+
+    def _log_path(self) -> str:
+        directory = self._sandbox.metadata.config.log_directory
+        if not directory or not self._config.log_path:
+            return ""
+        path = Path(directory, self._config.log_path)
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        return str(path)
+
+
+def bundle_path(parts: Parts, identifier: str) -> Path:
+    """Return where the container's OCI bundle lives; it is gone after a reboot."""
+    return parts.run_root / "containers" / identifier
+
+
+async def discard(parts: Parts, identifier: str) -> None:
+    """Remove a container's mounts, layers, bundle and records. Idempotent; needs no record, so recovery uses it too."""
+    bundle = bundle_path(parts, identifier)
+    parts.kernel.unmount_all_below(str(bundle))
+    await asyncio.to_thread(_remove_files, parts, identifier, bundle)
+
+
+def _remove_files(parts: Parts, identifier: str, bundle: Path) -> None:
+    parts.images.release_rootfs(identifier)
+    shutil.rmtree(bundle, ignore_errors=True)
+    parts.state.remove_container(identifier)

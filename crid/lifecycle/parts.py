@@ -1,0 +1,42 @@
+"""The providers that every use case works with, put together once by `crid.daemon`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from crid.image.service import ImageService
+from crid.lifecycle.cgroups import PodCgroups
+from crid.linux.kernel import Kernel
+from crid.model.container import Container
+from crid.model.sandbox import PodSandbox
+from crid.net.plugin import NetworkPlugin
+from crid.oci.runtime import Runtime
+from crid.oci.spec import Host
+from crid.store.memory import Storer
+from crid.store.names import NameRegistry
+from crid.store.state import StateStore
+from crid.tasks import Supervisor
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Who does what. Nothing here is replaced while the daemon runs."""
+
+    supervisor: Supervisor
+    run_root: Path
+    kernel: Kernel
+    runtime: Runtime
+    images: ImageService
+    network: NetworkPlugin
+    cgroups: PodCgroups
+    state: StateStore
+    sandboxes: Storer[PodSandbox]
+    containers: Storer[Container]
+    sandbox_names: NameRegistry
+    container_names: NameRegistry
+    host: Host
+    """What the machine and the daemon's own rights allow a container to get."""
+    hostname: str
+    pause_program: Path
+    pids_limit: int
+    stop_timeout: int
+    """Seconds that the daemon gives running requests when it is asked to end."""

@@ -1,0 +1,244 @@
+"""A pod from RunPodSandbox to its removal.
+
+Run: name -> directories -> pinned namespaces -> network -> files -> /dev/shm -> record -> published. Every step that
+leaves something behind registers its undoing on one Rollback before the next begins; the record comes last, so a pod is
+either complete or, after a crash, a directory without a record, which recovery takes apart by the same functions.
+
+Stop: containers -> network -> namespaces -> shm -> "stopped" recorded. Each step is idempotent and none depends on what
+an earlier stop managed to do, so a stop that failed midway is simply repeated.
+"""
+
+import asyncio
+import logging
+import shutil
+import time
+from dataclasses import replace
+from functools import partial
+
+from crid.cri import api_pb2 as cri
+from crid.errors import InvalidArgumentError, UnavailableError
+from crid.lifecycle.container import ContainerLifecycle
+from crid.lifecycle.inflight import Inflight
+from crid.lifecycle.parts import Parts
+from crid.lifecycle.validate import require_metadata
+from crid.linux import pid_namespace
+from crid.log import fields
+from crid.model import ids
+from crid.model.mount import Mount
+from crid.model.sandbox import NamespacePaths, PodSandbox, SandboxMetadata, SandboxStatus
+from crid.net import dns
+from crid.net.plugin import PodNetwork, default_resolv_conf
+from crid.store.names import Reservation
+from crid.tasks import KeyedLock, Rollback
+
+logger = logging.getLogger(__name__)
+
+SHM_SIZE = 64 * 1024 * 1024
+"""Bytes of a pod's /dev/shm, as Docker and CRI-O have it."""
+
+
+class SandboxLifecycle:
+    """The verbs of a pod. Each is safe to call again, concurrently and after a failure."""
+
+    def __init__(self, parts: Parts, containers: ContainerLifecycle) -> None:
+        self._parts = parts
+        self._containers = containers
+        self._creating: Inflight[PodSandbox] = Inflight(parts.supervisor, "RunPodSandbox")
+        self._locks = KeyedLock()
+
+    async def run(self, config: cri.PodSandboxConfig, runtime_handler: str) -> PodSandbox:
+        """Create the pod and return it, ready for containers.
+
+        Raises InvalidArgumentError for a contradictory config or an unknown handler, AlreadyExistsError if the pod's
+        name is taken, and what the network raises. Whatever it raises, nothing of the pod is left.
+        """
+        require_metadata(config)
+        self._parts.runtime.resolve(runtime_handler)
+        self._parts.cgroups.check_parent(config.linux.cgroup_parent)
+        metadata = config.metadata
+        name = ids.sandbox_name(metadata.name, metadata.namespace, metadata.uid, metadata.attempt)
+        request = config.SerializeToString(deterministic=True) + runtime_handler.encode()
+        return await self._creating.run(name, request, lambda: self._run(name, config, runtime_handler))
+
+    async def _run(self, name: str, config: cri.PodSandboxConfig, runtime_handler: str) -> PodSandbox:
+        identifier = ids.new_id()
+        reservation = self._parts.sandbox_names.reserve(name, identifier)
+        began = time.monotonic()
+        async with Rollback() as rollback:
+            rollback.undo(f"release name {name}", lambda: self._parts.sandbox_names.release(name, identifier))
+            metadata = self._plan(identifier, name, config, runtime_handler)
+            metadata = await self._build(metadata, reservation, rollback)
+            reservation.step = "writing its record"
+            sandbox = self._parts.state.create_sandbox(metadata, SandboxStatus())
+            self._parts.sandboxes.add(sandbox)
+            reservation.step = ""
+            rollback.commit()
+        logger.info(
+            "pod is running%s",
+            fields(pod=ids.short(identifier), name=name, ips=",".join(metadata.network.ips), ms=_since(began)),
+        )
+        return sandbox
+
+    def _plan(self, identifier: str, name: str, config: cri.PodSandboxConfig, runtime_handler: str) -> SandboxMetadata:
+        """Decide everything that can be decided without doing anything."""
+        options = config.linux.security_context.namespace_options
+        host_network = options.network == cri.NODE
+        hostname = config.hostname or (self._parts.hostname if host_network else ids.short(identifier))
+        if len(hostname.encode()) > 64:
+            raise InvalidArgumentError(f"pod {name}: hostname {hostname!r} is longer than 64 bytes")
+        run_directory = self._parts.run_root / "pods" / identifier
+        pinned = run_directory / "ns"
+        return SandboxMetadata(
+            id=identifier,
+            name=name,
+            config=config,
+            runtime_handler=runtime_handler,
+            created_at=time.time_ns(),
+            directory=self._parts.state.sandbox_directory(identifier),
+            run_directory=run_directory,
+            hostname=hostname,
+            cgroup_parent=self._parts.cgroups.parent(config.linux.cgroup_parent, identifier),
+            namespaces=NamespacePaths(
+                net="" if host_network else str(pinned / "net"),
+                ipc="" if options.ipc == cri.NODE else str(pinned / "ipc"),
+                uts="" if host_network else str(pinned / "uts"),
+            ),
+        )
+
+    async def _build(self, metadata: SandboxMetadata, reservation: Reservation, rollback: Rollback) -> SandboxMetadata:
+        """Make what `metadata` plans and return it with what the network added."""
+        reservation.step = "making its directories"
+        for directory in (metadata.directory, metadata.run_directory):
+            rollback.undo(f"remove {directory}", partial(shutil.rmtree, directory, ignore_errors=True))
+            directory.mkdir(mode=0o711, parents=True)
+        reservation.step = "creating its namespaces"
+        rollback.undo("unpin namespaces", partial(asyncio.to_thread, _unpin, self._parts, metadata))
+        await self._pin(metadata)
+        if metadata.namespaces.net:
+            reservation.step = "setting up its network"
+            network = pod_network(metadata)
+            rollback.undo("release network", lambda: self._parts.network.detach(network))
+            metadata = replace(metadata, network=await self._parts.network.attach(network))
+        reservation.step = "writing its files"
+        self._write_files(metadata)
+        if metadata.namespaces.ipc:
+            shm = str(metadata.shm_path)
+            rollback.undo("unmount shm", lambda: self._parts.kernel.unmount(shm))
+            self._mount_shm(metadata)
+        if metadata.config.linux.security_context.namespace_options.pid == cri.POD:
+            reservation.step = "starting its pause process"
+            metadata = await self._start_pause(metadata, rollback)
+        return metadata
+
+    async def _pin(self, metadata: SandboxMetadata) -> None:
+        pinned = metadata.namespaces
+        kinds = [kind for kind, path in (("net", pinned.net), ("ipc", pinned.ipc), ("uts", pinned.uts)) if path]
+        if not kinds:
+            return
+        directory = metadata.run_directory / "ns"
+        directory.mkdir(mode=0o700)
+        sysctls = dict(metadata.config.linux.sysctls)
+        hostname = metadata.hostname if pinned.uts else None
+        try:
+            await asyncio.to_thread(self._parts.kernel.pin_namespaces, directory, kinds, hostname=hostname, sysctls=sysctls)
+        except OSError as error:
+            raise UnavailableError(f"pod {metadata.name}: cannot create its namespaces: {error}") from error
+
+    def _mount_shm(self, metadata: SandboxMetadata) -> None:
+        metadata.shm_path.mkdir(mode=0o1777)
+        options = ("nosuid", "nodev", "noexec", "mode=1777", f"size={SHM_SIZE}")
+        self._parts.kernel.perform(Mount(target=str(metadata.shm_path), source="shm", kind="tmpfs", options=options))
+
+    def _write_files(self, metadata: SandboxMetadata) -> None:
+        host_text = default_resolv_conf().read_text(errors="replace") if default_resolv_conf().exists() else ""
+        metadata.resolv_conf.write_text(dns.resolv_conf(metadata.config.dns_config, host_text))
+        metadata.hostname_file.write_text(metadata.hostname + "\n")
+        if metadata.namespaces.net:
+            metadata.hosts_file.write_text(dns.hosts(metadata.hostname, metadata.network.ips))
+        else:
+            shutil.copyfile("/etc/hosts", metadata.hosts_file)
+        for path in (metadata.resolv_conf, metadata.hostname_file, metadata.hosts_file):
+            path.chmod(0o644)
+
+    async def _start_pause(self, metadata: SandboxMetadata, rollback: Rollback) -> SandboxMetadata:
+        try:
+            process = await pid_namespace.start_pause(self._parts.pause_program, namespaces=metadata.namespaces)
+        except OSError as error:
+            raise UnavailableError(f"pod {metadata.name}: cannot start its pause process: {error}") from error
+        rollback.undo("stop pause process", lambda: pid_namespace.stop_pause(process))
+        return replace(metadata, pause=process)
+
+    async def stop(self, identifier: str) -> None:
+        """Stop the pod's containers, then release its network and namespaces. Does nothing for an unknown or stopped pod."""
+        sandbox = self._parts.sandboxes.find(identifier)
+        if sandbox is not None:
+            await self._parts.supervisor.run(self._stop(sandbox), f"StopPodSandbox {sandbox.id}")
+
+    async def _stop(self, sandbox: PodSandbox) -> None:
+        async with self._locks.hold(sandbox.id):
+            if not sandbox.status.ready and sandbox.status.network_released:
+                return
+            await self._containers.stop_all(sandbox.id)
+            await release(self._parts, sandbox.metadata)
+            change = SandboxStatus(stopped_at=sandbox.status.stopped_at or time.time_ns(), network_released=True)
+            self._parts.state.update_sandbox(sandbox, lambda _: change)
+        logger.info("pod is stopped%s", fields(pod=ids.short(sandbox.id), name=sandbox.metadata.name))
+
+    async def remove(self, identifier: str) -> None:
+        """Stop the pod if need be, remove its containers and everything it kept. Does nothing for an unknown pod."""
+        sandbox = self._parts.sandboxes.find(identifier)
+        if sandbox is not None:
+            await self._parts.supervisor.run(self._remove(sandbox), f"RemovePodSandbox {sandbox.id}")
+
+    async def _remove(self, sandbox: PodSandbox) -> None:
+        await self._stop(sandbox)
+        async with self._locks.hold(sandbox.id):
+            if self._parts.sandboxes.find(sandbox.id) is None:
+                return
+            await self._containers.remove_all(sandbox.id)
+            await discard(self._parts, sandbox.id)
+            self._parts.cgroups.remove_parent(sandbox.metadata)
+            self._parts.sandboxes.delete(sandbox.id)
+            self._parts.sandbox_names.release(sandbox.metadata.name, sandbox.id)
+            self._creating.forget(sandbox.metadata.name)
+        logger.info("pod is removed%s", fields(pod=ids.short(sandbox.id), name=sandbox.metadata.name))
+
+
+async def release(parts: Parts, metadata: SandboxMetadata) -> None:
+    """Give back what a pod holds while it is ready: network, pause process, namespaces, shm. Idempotent."""
+    if metadata.pause is not None:
+        await pid_namespace.stop_pause(metadata.pause)
+    if metadata.namespaces.net:
+        await parts.network.detach(pod_network(metadata))
+    await asyncio.to_thread(_unpin, parts, metadata)
+    parts.kernel.unmount_all_below(str(metadata.run_directory))
+
+
+async def discard(parts: Parts, identifier: str) -> None:
+    """Remove a stopped pod's directories. Idempotent; needs no record, so recovery uses it for half-made pods too."""
+    run_directory = parts.run_root / "pods" / identifier
+    parts.kernel.unmount_all_below(str(run_directory))
+    shutil.rmtree(run_directory, ignore_errors=True)
+    parts.state.remove_sandbox(identifier)
+
+
+def pod_network(metadata: SandboxMetadata) -> PodNetwork:
+    """Return what the network may know of the pod."""
+    return PodNetwork(
+        sandbox_id=metadata.id,
+        namespace_path=metadata.namespaces.net,
+        pod_name=metadata.config.metadata.name,
+        pod_namespace=metadata.config.metadata.namespace,
+        pod_uid=metadata.config.metadata.uid,
+        annotations=dict(metadata.config.annotations),
+    )
+
+
+def _unpin(parts: Parts, metadata: SandboxMetadata) -> None:
+    for path in (metadata.namespaces.net, metadata.namespaces.ipc, metadata.namespaces.uts):
+        if path:
+            parts.kernel.unpin(path)
+
+
+def _since(began: float) -> int:
+    return round((time.monotonic() - began) * 1000)

@@ -1,0 +1,127 @@
+"""What a container's spec needs of the machine: this is where files are looked at, so that `crid.oci.spec` need not.
+
+The image's own files are opened with openat2(RESOLVE_IN_ROOT), so a hostile image cannot make the daemon read a file of
+the host through a symbolic link, and only their beginning is read.
+"""
+
+import os
+from pathlib import Path
+
+from crid.cri import api_pb2 as cri
+from crid.errors import FailedPreconditionError, InvalidArgumentError
+from crid.lifecycle.parts import Parts
+from crid.linux import devices, pid_namespace
+from crid.linux.openat2 import open_in_root
+from crid.model.container import ContainerState
+from crid.model.image import Image
+from crid.model.sandbox import SandboxMetadata
+from crid.oci.spec import Device, SpecInputs
+
+ACCOUNT_FILE_LIMIT = 1024 * 1024
+"""Bytes that are read of the image's /etc/passwd and /etc/group."""
+
+
+def gather(
+    parts: Parts,
+    sandbox: SandboxMetadata,
+    config: cri.ContainerConfig,
+    image: Image,
+    *,
+    container_id: str,
+    container_name: str,
+    rootfs: Path,
+    cgroup_path: str,
+) -> SpecInputs:
+    """Collect the inputs of one container's spec. Blocks for a few file reads.
+
+    Raises InvalidArgumentError where the config names something that is not there.
+    """
+    return SpecInputs(
+        container_id=container_id,
+        container_name=container_name,
+        config=config,
+        sandbox=sandbox,
+        image=image,
+        rootfs=str(rootfs),
+        passwd=_account_file(rootfs, "etc/passwd"),
+        group=_account_file(rootfs, "etc/group"),
+        cgroup_path=cgroup_path,
+        pid_namespace=_pid_namespace(parts, sandbox, config),
+        sources=_mount_sources(config),
+        devices=_devices(config),
+        host=parts.host,
+        localhost_seccomp=_localhost_seccomp(config),
+        pids_limit=parts.pids_limit,
+    )
+
+
+def _account_file(rootfs: Path, name: str) -> str:
+    try:
+        descriptor = open_in_root(rootfs, name, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return ""  # many images have none
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(ACCOUNT_FILE_LIMIT).decode(errors="replace")
+
+
+def _pid_namespace(parts: Parts, sandbox: SandboxMetadata, config: cri.ContainerConfig) -> str:
+    """Return the PID namespace to join, empty for none: the pod's own, or that of the target container."""
+    options = config.linux.security_context.namespace_options
+    if options.pid == cri.POD:
+        if sandbox.pause is None:
+            return ""  # the pod itself was not asked to share one
+        path = pid_namespace.pid_namespace_path(sandbox.pause)
+        if path is None:
+            raise FailedPreconditionError(f"pod {sandbox.id}: the process that holds its PID namespace is gone")
+        return path
+    if options.pid == cri.TARGET:
+        target = parts.containers.get(options.target_id)
+        if target.status.state is not ContainerState.RUNNING or target.status.process is None:
+            raise FailedPreconditionError(f"target container {target.id} is {target.status.state.value}, not running")
+        return pid_namespace.pid_namespace_path(target.status.process) or ""
+    return ""
+
+
+def _mount_sources(config: cri.ContainerConfig) -> dict[str, str]:
+    """Return each mount's host path with its links resolved; a missing one is made as a directory, as CRI-O does."""
+    sources = {}
+    for mount in config.mounts:
+        if not mount.host_path:
+            continue
+        if not mount.host_path.startswith("/"):
+            raise InvalidArgumentError(f"mount {mount.container_path}: host_path {mount.host_path!r} is not absolute")
+        resolved = os.path.realpath(mount.host_path)
+        try:
+            if not os.path.lexists(resolved):
+                os.makedirs(resolved, mode=0o755, exist_ok=True)
+        except OSError as error:
+            raise InvalidArgumentError(f"mount {mount.container_path}: host_path {resolved}: {error.strerror}") from error
+        sources[mount.host_path] = resolved
+    return sources
+
+
+def _devices(config: cri.ContainerConfig) -> dict[str, tuple[Device, ...]]:
+    found: dict[str, tuple[Device, ...]] = {}
+    for device in config.devices:
+        try:
+            found[device.host_path] = tuple(devices.nodes(device.host_path))
+        except OSError as error:
+            raise InvalidArgumentError(f"device {device.host_path}: {error.strerror}") from error
+    return found
+
+
+def _localhost_seccomp(config: cri.ContainerConfig) -> str | None:
+    context = config.linux.security_context
+    path = ""
+    if context.HasField("seccomp"):
+        if context.seccomp.profile_type == cri.SecurityProfile.Localhost:
+            path = context.seccomp.localhost_ref
+    elif context.seccomp_profile_path.startswith("localhost/"):
+        path = context.seccomp_profile_path
+    if not path:
+        return None
+    path = path.removeprefix("localhost/")
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArgumentError(f"seccomp profile {path}: {error}") from error

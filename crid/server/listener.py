@@ -1,0 +1,67 @@
+"""The unix socket that clients talk to, and the gRPC server on it."""
+
+import logging
+import os
+import socket
+import stat
+from pathlib import Path
+
+from grpc import aio
+
+from crid.cri.api_pb2_grpc import add_ImageServiceServicer_to_server, add_RuntimeServiceServicer_to_server
+from crid.errors import AlreadyExistsError, UnavailableError
+from crid.server.images import ImageServicer
+from crid.server.runtime import RuntimeServicer
+from crid.server.status import StatusInterceptor
+
+logger = logging.getLogger(__name__)
+
+MAX_MESSAGE = 80 * 1024 * 1024
+"""Bytes of one gRPC message either way, as CRI-O has it: a node's lists with long annotations must fit."""
+
+
+class Listener:
+    """The server on one socket path."""
+
+    def __init__(self, path: str, runtime: RuntimeServicer, images: ImageServicer) -> None:
+        self._path = Path(path.removeprefix("unix://"))
+        options = [("grpc.max_send_message_length", MAX_MESSAGE), ("grpc.max_receive_message_length", MAX_MESSAGE)]
+        self._server = aio.server(interceptors=[StatusInterceptor()], options=options)
+        add_RuntimeServiceServicer_to_server(runtime, self._server)
+        add_ImageServiceServicer_to_server(images, self._server)
+
+    async def start(self) -> None:
+        """Listen. The socket is for root alone (0660). Raises AlreadyExistsError if somebody serves there already."""
+        self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _clear(self._path)
+        previous = os.umask(0o117)
+        try:
+            self._server.add_insecure_port(f"unix://{self._path}")
+        except RuntimeError as error:
+            raise UnavailableError(f"cannot listen on {self._path}: {error}") from error
+        finally:
+            os.umask(previous)
+        await self._server.start()
+        logger.info("serving on %s", self._path)
+
+    async def stop(self, grace: float) -> None:
+        """Take no new calls, give the running ones `grace` seconds, remove the socket."""
+        await self._server.stop(grace)
+        self._path.unlink(missing_ok=True)
+
+
+def _clear(path: Path) -> None:
+    """Remove a socket that a dead daemon left; refuse to take over from a living one."""
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise UnavailableError(f"{path} exists and is not a socket")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            path.unlink(missing_ok=True)
+        else:
+            raise AlreadyExistsError(f"another daemon serves on {path}")

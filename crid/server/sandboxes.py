@@ -1,0 +1,69 @@
+"""The RPCs of pods."""
+
+from grpc.aio import ServicerContext
+
+from crid.cri import api_pb2 as cri
+from crid.errors import InvalidArgumentError
+from crid.lifecycle.parts import Parts
+from crid.lifecycle.sandbox import SandboxLifecycle
+from crid.model.sandbox import PodSandbox
+from crid.server import translate_pods
+from crid.server.filters import has_labels
+
+Context = ServicerContext[object, object]
+
+
+class SandboxRpcs:
+    """RunPodSandbox, StopPodSandbox, RemovePodSandbox, PodSandboxStatus, ListPodSandbox."""
+
+    _parts: Parts
+    _sandboxes: SandboxLifecycle
+
+    async def RunPodSandbox(self, request: cri.RunPodSandboxRequest, context: Context) -> cri.RunPodSandboxResponse:
+        """Create a pod, ready for containers."""
+        if not request.HasField("config"):
+            raise InvalidArgumentError("RunPodSandboxRequest.config is missing")
+        sandbox = await self._sandboxes.run(request.config, request.runtime_handler)
+        return cri.RunPodSandboxResponse(pod_sandbox_id=sandbox.id)
+
+    async def StopPodSandbox(self, request: cri.StopPodSandboxRequest, context: Context) -> cri.StopPodSandboxResponse:
+        """End a pod's containers and release its network. Idempotent."""
+        await self._sandboxes.stop(request.pod_sandbox_id)
+        return cri.StopPodSandboxResponse()
+
+    async def RemovePodSandbox(self, request: cri.RemovePodSandboxRequest, context: Context) -> cri.RemovePodSandboxResponse:
+        """Remove a pod with everything in it. Idempotent."""
+        await self._sandboxes.remove(request.pod_sandbox_id)
+        return cri.RemovePodSandboxResponse()
+
+    async def PodSandboxStatus(self, request: cri.PodSandboxStatusRequest, context: Context) -> cri.PodSandboxStatusResponse:
+        """Report one pod and, as the evented PLEG wants it, its containers."""
+        sandbox = self._parts.sandboxes.get(request.pod_sandbox_id)
+        info = {}
+        if request.verbose:
+            metadata = sandbox.metadata
+            facts: dict[str, object] = {
+                "cgroupParent": metadata.cgroup_parent,
+                "namespaces": {
+                    "network": metadata.namespaces.net,
+                    "ipc": metadata.namespaces.ipc,
+                    "uts": metadata.namespaces.uts,
+                },
+                "pid": metadata.pause.pid if metadata.pause else 0,
+                "runDirectory": metadata.run_directory,
+            }
+            info = translate_pods.verbose(facts)
+        return cri.PodSandboxStatusResponse(status=translate_pods.sandbox_status(sandbox), info=info)
+
+    async def ListPodSandbox(self, request: cri.ListPodSandboxRequest, context: Context) -> cri.ListPodSandboxResponse:
+        """List pods, oldest first; the filter's conditions must all hold."""
+        items = [translate_pods.sandbox_item(item) for item in self._parts.sandboxes.list() if _matches(item, request.filter)]
+        return cri.ListPodSandboxResponse(items=items)
+
+
+def _matches(sandbox: PodSandbox, wanted: cri.PodSandboxFilter) -> bool:
+    return (
+        sandbox.id.startswith(wanted.id)
+        and (not wanted.HasField("state") or translate_pods.sandbox_state(sandbox) == wanted.state.state)
+        and has_labels(sandbox.metadata.config.labels, wanted.label_selector)
+    )

@@ -1,0 +1,62 @@
+"""The stats RPCs."""
+
+from grpc.aio import ServicerContext
+
+from crid.cri import api_pb2 as cri
+from crid.lifecycle.parts import Parts
+from crid.lifecycle.stats import Stats
+from crid.model.container import Container
+from crid.model.sandbox import PodSandbox
+from crid.server import translate_stats
+from crid.server.filters import has_labels
+
+Context = ServicerContext[object, object]
+
+
+class StatisticsRpcs:
+    """ContainerStats, ListContainerStats, PodSandboxStats, ListPodSandboxStats."""
+
+    _parts: Parts
+    _stats: Stats
+
+    async def ContainerStats(self, request: cri.ContainerStatsRequest, context: Context) -> cri.ContainerStatsResponse:
+        """Report one container's accounting."""
+        reading = await self._stats.container(self._parts.containers.get(request.container_id))
+        return cri.ContainerStatsResponse(stats=translate_stats.container_stats(reading))
+
+    async def ListContainerStats(
+        self, request: cri.ListContainerStatsRequest, context: Context
+    ) -> cri.ListContainerStatsResponse:
+        """Report the accounting of the containers that have not ended."""
+        chosen = [item for item in self._parts.containers.list() if _matches_container(item, request.filter)]
+        readings = await self._stats.containers(chosen)
+        return cri.ListContainerStatsResponse(stats=[translate_stats.container_stats(item) for item in readings])
+
+    async def PodSandboxStats(self, request: cri.PodSandboxStatsRequest, context: Context) -> cri.PodSandboxStatsResponse:
+        """Report one pod's accounting."""
+        reading = await self._stats.sandbox(self._parts.sandboxes.get(request.pod_sandbox_id))
+        return cri.PodSandboxStatsResponse(stats=translate_stats.sandbox_stats(reading))
+
+    async def ListPodSandboxStats(
+        self, request: cri.ListPodSandboxStatsRequest, context: Context
+    ) -> cri.ListPodSandboxStatsResponse:
+        """Report the accounting of the pods that are ready."""
+        chosen = [item for item in self._parts.sandboxes.list() if _matches_sandbox(item, request.filter)]
+        readings = await self._stats.sandboxes(chosen)
+        return cri.ListPodSandboxStatsResponse(stats=[translate_stats.sandbox_stats(item) for item in readings])
+
+
+def _matches_container(container: Container, wanted: cri.ContainerStatsFilter) -> bool:
+    return (
+        container.id.startswith(wanted.id)
+        and container.metadata.sandbox_id.startswith(wanted.pod_sandbox_id)
+        and has_labels(container.metadata.config.labels, wanted.label_selector)
+    )
+
+
+def _matches_sandbox(sandbox: PodSandbox, wanted: cri.PodSandboxStatsFilter) -> bool:
+    return (
+        sandbox.status.ready
+        and sandbox.id.startswith(wanted.id)
+        and has_labels(sandbox.metadata.config.labels, wanted.label_selector)
+    )

@@ -1,0 +1,83 @@
+"""crid's errors as gRPC statuses: the one place of that mapping, wrapped around every RPC by an interceptor.
+
+A message of crid's own is meant for the client. What is not foreseen is INTERNAL with its type and text, and its traceback
+goes to the log: the daemon goes on.
+"""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+from grpc import aio
+
+from crid import errors
+from crid.log import fields
+
+logger = logging.getLogger(__name__)
+
+CODES: dict[type[errors.CridError], grpc.StatusCode] = {
+    errors.InvalidArgumentError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.NotFoundError: grpc.StatusCode.NOT_FOUND,
+    errors.AlreadyExistsError: grpc.StatusCode.ALREADY_EXISTS,
+    errors.FailedPreconditionError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
+    errors.ResourceExhaustedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.UnavailableError: grpc.StatusCode.UNAVAILABLE,
+    errors.DeadlineExceededError: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.UnimplementedError: grpc.StatusCode.UNIMPLEMENTED,
+    errors.DataLossError: grpc.StatusCode.DATA_LOSS,
+    errors.CridError: grpc.StatusCode.INTERNAL,
+}
+
+Handler = Callable[[Any, Any], Awaitable[Any]]
+
+
+def code_of(error: errors.CridError) -> grpc.StatusCode:
+    """Return the status code of `error`: that of its class, or of the nearest class above it."""
+    return next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
+
+
+def _guard(method: str, handler: Handler) -> Handler:
+    """Wrap one RPC's handler so that whatever it raises becomes a status."""
+
+    async def guarded(request: Any, context: Any) -> Any:
+        began = time.monotonic()
+        try:
+            return await handler(request, context)
+        except errors.CridError as error:
+            code = code_of(error)
+            logger.warning("%s failed%s", method, fields(code=code.name, error=error, ms=_milliseconds(began)))
+            if code is grpc.StatusCode.INTERNAL and error.__cause__ is not None:
+                logger.info("cause of the failure above", exc_info=error)
+            message = str(error)
+        except aio.AbortError:
+            raise
+        except Exception as error:
+            logger.exception("%s failed unforeseen", method)
+            code, message = grpc.StatusCode.INTERNAL, f"{method}: {type(error).__name__}: {error}"
+        return await context.abort(code, message)
+
+    return guarded
+
+
+def _milliseconds(began: float) -> int:
+    return round((time.monotonic() - began) * 1000)
+
+
+class StatusInterceptor(aio.ServerInterceptor[Any, Any]):
+    """Gives every unary RPC its statuses. A client's cancellation passes through untouched."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Return the RPC's handler, guarded."""
+        handler: grpc.RpcMethodHandler[Any, Any] | None = await continuation(handler_call_details)
+        if handler is None or handler.unary_unary is None:  # an unknown method, or one that streams
+            return handler
+        method = handler_call_details.method.rpartition("/")[2]
+        guarded: Any = _guard(method, handler.unary_unary)
+        return grpc.unary_unary_rpc_method_handler(guarded, handler.request_deserializer, handler.response_serializer)

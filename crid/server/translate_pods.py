@@ -1,0 +1,134 @@
+"""Pods and containers as CRI messages."""
+
+import json
+
+from google.protobuf.message import Message
+
+from crid.cri import api_pb2 as cri
+from crid.model.container import Container, ContainerState
+from crid.model.sandbox import PodSandbox
+
+CONTAINER_STATES = {
+    ContainerState.CREATED: cri.CONTAINER_CREATED,
+    ContainerState.RUNNING: cri.CONTAINER_RUNNING,
+    ContainerState.PAUSED: cri.CONTAINER_RUNNING,
+    ContainerState.STOPPED: cri.CONTAINER_EXITED,
+    ContainerState.UNKNOWN: cri.CONTAINER_UNKNOWN,
+}
+
+
+def sandbox_state(sandbox: PodSandbox) -> cri.PodSandboxState.ValueType:
+    """Return READY until the pod is stopped."""
+    return cri.SANDBOX_READY if sandbox.status.ready else cri.SANDBOX_NOTREADY
+
+
+def sandbox_item(sandbox: PodSandbox) -> cri.PodSandbox:
+    """Return the pod as lists show it."""
+    config = sandbox.metadata.config
+    return cri.PodSandbox(
+        id=sandbox.id,
+        metadata=config.metadata,
+        state=sandbox_state(sandbox),
+        created_at=sandbox.created_at,
+        labels=config.labels,
+        annotations=config.annotations,
+        runtime_handler=sandbox.metadata.runtime_handler,
+    )
+
+
+def sandbox_status(sandbox: PodSandbox) -> cri.PodSandboxStatus:
+    """Return the pod's status. A stopped pod has no addresses any more."""
+    metadata = sandbox.metadata
+    ips = metadata.network.ips if sandbox.status.ready else ()
+    return cri.PodSandboxStatus(
+        id=sandbox.id,
+        metadata=metadata.config.metadata,
+        state=sandbox_state(sandbox),
+        created_at=sandbox.created_at,
+        network=cri.PodSandboxNetworkStatus(
+            ip=ips[0] if ips else "", additional_ips=[cri.PodIP(ip=address) for address in ips[1:]]
+        ),
+        linux=cri.LinuxPodSandboxStatus(
+            namespaces=cri.Namespace(options=metadata.config.linux.security_context.namespace_options)
+        ),
+        labels=metadata.config.labels,
+        annotations=metadata.config.annotations,
+        runtime_handler=metadata.runtime_handler,
+    )
+
+
+def container_item(container: Container) -> cri.Container:
+    """Return the container as lists show it."""
+    metadata = container.metadata
+    return cri.Container(
+        id=container.id,
+        pod_sandbox_id=metadata.sandbox_id,
+        metadata=metadata.config.metadata,
+        image=metadata.config.image,
+        image_ref=metadata.image_ref,
+        image_id=metadata.image_id,
+        state=CONTAINER_STATES[container.status.state],
+        created_at=container.created_at,
+        labels=metadata.config.labels,
+        annotations=metadata.config.annotations,
+    )
+
+
+def container_status(container: Container) -> cri.ContainerStatus:
+    """Return the container's status, of one moment."""
+    metadata, status = container.metadata, container.status
+    config = metadata.config
+    image = cri.ImageSpec()
+    image.CopyFrom(config.image)
+    message = cri.ContainerStatus(
+        id=container.id,
+        metadata=config.metadata,
+        state=CONTAINER_STATES[status.state],
+        created_at=container.created_at,
+        started_at=status.started_at,
+        finished_at=status.finished_at,
+        exit_code=status.exit_code if status.finished_at else 0,
+        image=image,
+        image_ref=metadata.image_ref,
+        image_id=metadata.image_id,
+        reason=reason(container),
+        message=status.message,
+        labels=config.labels,
+        annotations=config.annotations,
+        mounts=metadata.mounts,
+        log_path=metadata.log_path,
+        user=metadata.user,
+        stop_signal=_stop_signal(metadata.stop_signal),
+    )
+    resources = status.resources or (config.linux.resources if config.linux.HasField("resources") else None)
+    if resources is not None:
+        message.resources.linux.CopyFrom(resources)
+    return message
+
+
+def reason(container: Container) -> str:
+    """Return why the container ended, in the words that the kubelet knows; empty while it has not."""
+    status = container.status
+    if not status.finished_at:
+        return ""
+    if status.reason:
+        return status.reason
+    if status.oom_killed:
+        return "OOMKilled"
+    return "Completed" if status.exit_code == 0 else "Error"
+
+
+def _stop_signal(name: str) -> cri.Signal.ValueType:
+    """Return the enum of a canonical signal name. The API spells SIGRTMIN+3 as SIGRTMINPLUS3."""
+    word = "SIGNAL_" + name.replace("+", "PLUS").replace("-", "MINUS")
+    values = cri.Signal.items()
+    return next((value for key, value in values if key in (word, word.removeprefix("SIGNAL_"))), cri.Signal.ValueType(0))
+
+
+def verbose(facts: dict[str, object]) -> dict[str, str]:
+    """Return the `info` map of a verbose status: one key, `info`, holding JSON, as CRI-O and containerd give it."""
+    return {"info": json.dumps(facts, separators=(",", ":"), default=_json)}
+
+
+def _json(value: object) -> object:
+    return str(value) if not isinstance(value, Message) else value.SerializeToString().hex()
