@@ -1,0 +1,120 @@
+"""RuntimeOCI: crun or runc under conmon. Each concern has its own module; this class ties them to the contract."""
+
+import json
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from crid.errors import FailedPreconditionError
+from crid.linux import process
+from crid.model.container import Container
+from crid.model.ids import short
+from crid.model.stats import CgroupStats
+from crid.oci.create import Creation
+from crid.oci.exec_sync import ExecSync
+from crid.oci.executions import Executions
+from crid.oci.process_spec import ProcessSpecs
+from crid.oci.program import RuntimeCommand, RuntimePaths, RuntimeProgram, environment
+from crid.oci.runtime import Created, ExecResult, Observed, RuntimeImpl
+from crid.oci.stop import Stopping
+from crid.tasks import Supervisor
+
+
+async def _no_cgroup_to_remove(path: str) -> None:
+    """The default: the runtime removes the cgroup itself."""
+
+
+class RuntimeOCI(RuntimeImpl):
+    """See RuntimeImpl. Not thread-safe: use it from the event loop's thread."""
+
+    def __init__(
+        self,
+        program: RuntimeProgram,
+        paths: RuntimePaths,
+        tasks: Supervisor,
+        *,
+        read_stats: Callable[[str], CgroupStats],
+        place_monitor: Callable[[Container, int], None] = lambda container, pid: None,
+        remove_cgroup: Callable[[str], Awaitable[None]] = _no_cgroup_to_remove,
+    ) -> None:
+        """`read_stats` reads the accounting of a cgroup as linux.cgroupsPath names it; `place_monitor` moves the monitor's
+        pid into its cgroup before it does anything; `remove_cgroup` removes one that the runtime left behind."""
+        self._command = RuntimeCommand(program, environment(os.environ))
+        self._read_stats = read_stats
+        self._specs = ProcessSpecs()
+        self._executions = Executions()
+        self._creation = Creation(self._command, paths, place_monitor=place_monitor, remove_cgroup=remove_cgroup)
+        self._stopping = Stopping(self._command, self._specs, self._executions, tasks)
+        self._exec_sync = ExecSync(self._command, self._specs, self._executions, tasks)
+
+    @property
+    def program(self) -> RuntimeProgram:
+        """The runtime that this calls."""
+        return self._command.program
+
+    async def create(self, container: Container) -> Created:
+        """See RuntimeImpl."""
+        self._specs.forget(container.id)
+        self._executions.reopen(container.id)
+        return await self._creation.create(container)
+
+    async def start(self, container: Container) -> None:
+        """See RuntimeImpl."""
+        await self._creation.start(container)
+
+    async def exec_sync(self, container: Container, command: Sequence[str], timeout: float) -> ExecResult:
+        """See RuntimeImpl."""
+        return await self._exec_sync.run(container, command, timeout)
+
+    async def stop(self, container: Container, signal: int, timeout: float) -> None:
+        """See RuntimeImpl."""
+        await self._stopping.stop(container, signal, timeout)
+
+    async def delete(self, container: Container) -> None:
+        """See RuntimeImpl."""
+        self._executions.close(container.id)
+        try:
+            await self._creation.delete(container)
+            self._executions.kill(container.id)
+        finally:
+            self._executions.reopen(container.id)
+            self._specs.forget(container.id)
+
+    async def update(self, container: Container, resources: Mapping[str, Any]) -> None:
+        """See RuntimeImpl."""
+        await self._command.check(
+            container.id, "update", "--resources", "-", container.id, stdin=json.dumps(resources).encode()
+        )
+
+    async def pause(self, container: Container) -> None:
+        """See RuntimeImpl."""
+        await self._require(container, "running", "pause")
+        await self._command.check(container.id, "pause", container.id)
+
+    async def unpause(self, container: Container) -> None:
+        """See RuntimeImpl."""
+        await self._require(container, "paused", "resume")
+        await self._command.check(container.id, "resume", container.id)
+
+    async def _require(self, container: Container, state: str, verb: str) -> None:
+        """Raise FailedPreconditionError unless the runtime says that `container` is in `state`."""
+        observed = await self._command.state(container.id)
+        if observed.state != state:
+            raise FailedPreconditionError(f"container {short(container.id)} is {observed.state}, not {state}: cannot {verb} it")
+
+    async def update_status(self, container: Container) -> Observed:
+        """See RuntimeImpl."""
+        return await self._command.state(container.id)
+
+    async def stats(self, container: Container) -> CgroupStats:
+        """See RuntimeImpl."""
+        return self._read_stats(container.metadata.cgroup_path)
+
+    async def signal(self, container: Container, signal: int) -> None:
+        """See RuntimeImpl."""
+        if container.status.process is not None:
+            process.send_signal(container.status.process, signal)
+
+    def is_alive(self, container: Container) -> bool:
+        """See RuntimeImpl."""
+        return process.is_alive(container.status.process)
