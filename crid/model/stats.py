@@ -58,3 +58,15 @@ class CgroupStats:
     cpu_pressure: PressureStats | None = None
     memory_pressure: PressureStats | None = None
     io_pressure: PressureStats | None = None
+
+
+def usage_nano_cores(previous: CgroupStats | None, current: CgroupStats) -> int | None:
+    """Return the CPU time used between two readings, in nanoseconds per second; 1000000000 is one busy CPU.
+
+    None if there is nothing to compare: no earlier reading, no CPU accounting, a clock or a counter that did not advance
+    (the counter starts anew with a cgroup of the same name).
+    """
+    if previous is None or previous.cpu is None or current.cpu is None:
+        return None
+    elapsed, used = current.timestamp - previous.timestamp, current.cpu.usage - previous.cpu.usage
+    return used * 1_000_000_000 // elapsed if elapsed > 0 and used >= 0 else None

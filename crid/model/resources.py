@@ -1,0 +1,123 @@
+"""The one place that turns the CRI's resource limits into the OCI spec's `linux.resources`, for create and for update.
+
+Field by field, what the CRI calls "not specified" is the proto's zero, and leaves the key out. -1 means "no limit" for
+memory, swap and CPU quota, as in the OCI spec (config-linux, "Memory", "CPU"). What the host cannot do is left out where
+nobody asked in earnest (huge page sizes that it lacks, swap that it does not account), and refused otherwise.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from crid.cri import api_pb2 as cri
+from crid.errors import InvalidArgumentError
+
+# The kernel's own bounds (kernel, scheduler/sched-bwc; <linux/cgroup.h>): it clamps shares, and refuses the others.
+MIN_SHARES, MAX_SHARES = 2, 262144
+MIN_PERIOD, MAX_PERIOD = 1000, 1_000_000
+MIN_QUOTA = 1000
+_MAX_CPUSET_NUMBER = 65535
+
+_LIST_PART = re.compile(r"([0-9]{1,6})(?:-([0-9]{1,6}))?")
+_UNIFIED_KEY = re.compile(r"[a-z0-9_]+\.[A-Za-z0-9_.]+")
+
+
+@dataclass(frozen=True, slots=True)
+class HostResources:
+    """What the host's cgroups can limit. `hugepage_sizes` are names such as 2MB, empty without a hugetlb controller."""
+
+    cgroup_v2: bool = True
+    hugepage_sizes: frozenset[str] = frozenset()
+    swap_accounting: bool = True
+
+
+def linux_resources(resources: cri.LinuxContainerResources, host: HostResources) -> dict[str, Any]:
+    """Return the OCI spec's `linux.resources`, only with the keys that `resources` asks for.
+
+    A memory limit without a swap limit allows no swap, where the host accounts it. Raises InvalidArgumentError naming
+    the CRI field.
+    """
+    validate_resources(resources)
+    if resources.unified and not host.cgroup_v2:
+        raise InvalidArgumentError(f"resources.unified: {min(resources.unified)} needs cgroup v2, this host has v1")
+    sections = {
+        "cpu": _cpu(resources),
+        "memory": _memory(resources, host),
+        "hugepageLimits": [
+            {"pageSize": limit.page_size, "limit": limit.limit}
+            for limit in resources.hugepage_limits
+            if limit.page_size in host.hugepage_sizes
+        ],
+        "unified": dict(resources.unified),
+    }
+    return {name: section for name, section in sections.items() if section}
+
+
+def validate_resources(resources: cri.LinuxContainerResources) -> None:
+    """Refuse limits that no kernel takes. Raises InvalidArgumentError naming the CRI field."""
+    _require(resources.cpu_shares >= 0, "cpu_shares", resources.cpu_shares, "must not be negative")
+    period, quota = resources.cpu_period, resources.cpu_quota
+    _require(not period or MIN_PERIOD <= period <= MAX_PERIOD, "cpu_period", period, "must be 1000 to 1000000 microseconds")
+    _require(quota in (0, -1) or quota >= MIN_QUOTA, "cpu_quota", quota, "must be -1 or at least 1000 microseconds")
+    _require(-1000 <= resources.oom_score_adj <= 1000, "oom_score_adj", resources.oom_score_adj, "must be -1000 to 1000")
+    _check_list("cpuset_cpus", resources.cpuset_cpus)
+    _check_list("cpuset_mems", resources.cpuset_mems)
+    memory, swap = resources.memory_limit_in_bytes, resources.memory_swap_limit_in_bytes
+    _require(memory >= -1, "memory_limit_in_bytes", memory, "must be -1 or more")
+    _require(swap >= -1, "memory_swap_limit_in_bytes", swap, "must be -1 or more")
+    if swap > 0:
+        # The limit counts memory and swap together.
+        _require(0 < memory <= swap, "memory_swap_limit_in_bytes", swap, f"must not be below the memory limit {memory}")
+    for key in resources.unified:
+        # A key becomes a file name. The core's own files would move, freeze or kill processes.
+        safe = _UNIFIED_KEY.fullmatch(key) and not key.startswith("cgroup.")
+        _require(bool(safe), "unified", key, "must be a controller's file, such as memory.high")
+
+
+def merge_resources(current: cri.LinuxContainerResources, update: cri.LinuxContainerResources) -> cri.LinuxContainerResources:
+    """Return `current` with what `update` sets: its zero fields keep what is in force, its huge page sizes and unified keys
+    are set one by one. A new memory limit without a swap limit drops the swap limit, so that the usual rule gives one
+    that fits. Neither argument is changed."""
+    merged = cri.LinuxContainerResources()
+    merged.CopyFrom(current)
+    sizes = {limit.page_size for limit in update.hugepage_limits}
+    kept = [limit for limit in current.hugepage_limits if limit.page_size not in sizes]
+    if update.memory_limit_in_bytes:
+        merged.memory_swap_limit_in_bytes = 0
+    merged.MergeFrom(update)  # the proto's own rule: fields that are not zero, and map keys, replace
+    del merged.hugepage_limits[:]
+    merged.hugepage_limits.extend([*kept, *update.hugepage_limits])
+    return merged
+
+
+def _cpu(resources: cri.LinuxContainerResources) -> dict[str, Any]:
+    values = {
+        "shares": min(max(resources.cpu_shares, MIN_SHARES), MAX_SHARES) if resources.cpu_shares else 0,
+        "quota": resources.cpu_quota,
+        "period": resources.cpu_period,
+        "cpus": resources.cpuset_cpus,
+        "mems": resources.cpuset_mems,
+    }
+    return {key: value for key, value in values.items() if value}
+
+
+def _memory(resources: cri.LinuxContainerResources, host: HostResources) -> dict[str, Any]:
+    limit = resources.memory_limit_in_bytes
+    swap = resources.memory_swap_limit_in_bytes or limit
+    values = {"limit": limit, "swap": swap if host.swap_accounting else 0}
+    return {key: value for key, value in values.items() if value}
+
+
+def _check_list(field: str, value: str) -> None:
+    """Accept the list format of cpuset(7): numbers and ascending ranges, separated by commas."""
+    for part in value.split(",") if value else ():
+        match = _LIST_PART.fullmatch(part)
+        _require(match is not None, field, value, "must be a list such as 0-3,8")
+        assert match is not None
+        first, final = int(match[1]), int(match[2] or match[1])
+        _require(first <= final <= _MAX_CPUSET_NUMBER, field, value, f"{part} is no range")
+
+
+def _require(condition: bool, field: str, value: object, rule: str) -> None:
+    if not condition:
+        raise InvalidArgumentError(f"resources.{field}: {value!r} {rule}")
