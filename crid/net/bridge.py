@@ -1,0 +1,203 @@
+"""The built-in network: pods are ports of one bridge, routed and masqueraded by the host.
+
+What runs where: addresses are given on the event loop (`crid.net.ipam`); links are made on one thread and removed on
+another, each with a route socket of its own, since the kernel may hold its lock over links for long while it removes
+some. Removals that wait for the thread are done together. A pod's verbs exclude each other, and each runs to its end
+even if its caller is cancelled: a cancelled `attach` leaves either nothing or a pod for `detach` to remove.
+
+The bridge and the table stay when the daemon ends, since pods do; `close(remove=True)` removes them once no pod is left.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+from crid.errors import CridError, InvalidArgumentError, UnavailableError
+from crid.log import fields
+from crid.model.sandbox import NetworkAttachment
+from crid.net.addresses import Address, Network
+from crid.net.ipam import AddressStore
+from crid.net.links import POD_INTERFACE, BridgeGoneError, BridgeLinks, NetworkError
+from crid.net.masquerade import Masquerade
+from crid.net.plugin import NetworkCondition, NetworkPlugin, PodNetwork
+from crid.net.rtnetlink import RouteSocket
+from crid.tasks import KeyedLock, Supervisor
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_BRIDGE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
+_NOT_STARTED = NetworkCondition(False, "NotStarted", "the bridge network was not started")
+_CLOSE_GRACE = 10.0
+_CONNECT_ATTEMPTS = 3
+
+
+class _Worker:
+    """One thread with one route socket; what it is given runs in turn."""
+
+    def __init__(self, name: str) -> None:
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self._route = RouteSocket()
+
+    async def run(self, work: Callable[Concatenate[RouteSocket, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return what `work` returns on the thread, given the socket and the arguments."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, lambda: work(self._route, *args, **kwargs))
+
+    def close(self) -> None:
+        self._executor.shutdown(wait=True)
+        self._route.close()
+
+
+class BridgeNetwork(NetworkPlugin):
+    """A bridge called `bridge`, with one address of each of `networks` for a pod; files of its own are in `directory`.
+
+    `start` comes first, `close` last. All methods belong to the event loop's thread.
+    """
+
+    def __init__(self, bridge: str, networks: Sequence[Network], directory: Path) -> None:
+        """Raises InvalidArgumentError for a name or networks that cannot work."""
+        if not _BRIDGE_NAME.fullmatch(bridge):
+            raise InvalidArgumentError(f"bridge {bridge!r}: a name has 1 to 15 letters, digits, '_', '-' or '.'")
+        if not networks:
+            raise InvalidArgumentError(f"bridge {bridge}: has no network")
+        if len({network.version for network in networks}) != len(networks):
+            raise InvalidArgumentError(f"bridge {bridge}: at most one network of each IP version")
+        self._bridge = bridge
+        self._networks = tuple(networks)
+        self._journal = directory / "addresses"
+        self._links = BridgeLinks(bridge, networks)
+        self._masquerade = Masquerade(bridge, networks)
+        self._condition = _NOT_STARTED
+        self._bridge_index = 0
+        self._supervisor = Supervisor(f"network {bridge}")
+        self._pods = KeyedLock()
+        self._ensuring = asyncio.Lock()
+        self._recheck: asyncio.Task[object] | None = None
+        self._removals: dict[str, asyncio.Future[None]] = {}
+        self._removing = False
+
+    def __repr__(self) -> str:
+        return f"<BridgeNetwork {self._bridge} {', '.join(map(str, self._networks))} ready={self._condition.ready}>"
+
+    async def start(self) -> None:
+        """Open the journal and make the bridge and the table. What the kernel or nft refuse shows in `condition`, and is
+        tried again at each `attach`. Raises UnavailableError if the journal cannot be used."""
+        self._addresses = AddressStore(self._networks, self._journal)
+        self._connecting = _Worker("net-connect")
+        self._disconnecting = _Worker("net-disconnect")
+        try:
+            await self._ensure()
+        except CridError as error:
+            logger.error("pods cannot be connected%s", fields(bridge=self._bridge, error=error))
+
+    async def close(self, *, remove: bool = False) -> None:
+        """Let running work end and stop. With `remove`, also delete the bridge and the table unless a pod has a link."""
+        await self._supervisor.close(_CLOSE_GRACE)
+        try:
+            if remove and await self._connecting.run(self._links.remove_bridge):
+                await self._masquerade.remove()
+        finally:
+            self._condition = _NOT_STARTED
+            self._connecting.close()
+            self._disconnecting.close()
+            self._addresses.close()
+
+    async def attach(self, pod: PodNetwork) -> NetworkAttachment:
+        return await self._supervisor.run(self._attach(pod), f"attach {pod.sandbox_id}")
+
+    async def detach(self, pod: PodNetwork) -> None:
+        await self._supervisor.run(self._detach(pod.sandbox_id), f"detach {pod.sandbox_id}")
+
+    async def retain(self, sandbox_ids: Collection[str]) -> None:
+        kept = await self._connecting.run(self._links.retain, frozenset(sandbox_ids))
+        for sandbox_id, addresses in kept.items():
+            self._addresses.adopt(sandbox_id, addresses)
+        self._addresses.retain(sandbox_ids)
+
+    def condition(self) -> NetworkCondition:
+        if not self._condition.ready or self._masquerade_changed():
+            self._ensure_soon()
+        return self._condition
+
+    async def _attach(self, pod: PodNetwork) -> NetworkAttachment:
+        async with self._pods.hold(pod.sandbox_id):
+            if not self._condition.ready:
+                await self._ensure()
+            elif self._masquerade_changed():
+                self._ensure_soon()
+            addresses = self._addresses.allocate(pod.sandbox_id)
+            try:
+                await self._connect(pod, addresses)
+            except BaseException:
+                self._addresses.release(pod.sandbox_id)
+                raise
+            return NetworkAttachment(ips=tuple(map(str, addresses)), interface=POD_INTERFACE)
+
+    async def _connect(self, pod: PodNetwork, addresses: Sequence[Address]) -> None:
+        """Make the pod's links; if somebody deleted the bridge, make that again first."""
+        for _ in range(_CONNECT_ATTEMPTS):
+            try:
+                index = self._bridge_index
+                return await self._connecting.run(self._links.connect, index, pod.sandbox_id, pod.namespace_path, addresses)
+            except BridgeGoneError:
+                logger.warning("the bridge was deleted, making it again%s", fields(bridge=self._bridge))
+                await self._ensure()
+        raise UnavailableError(f"pod {pod.sandbox_id}: bridge {self._bridge} is deleted again and again")
+
+    async def _detach(self, sandbox_id: str) -> None:
+        async with self._pods.hold(sandbox_id):
+            removed = self._removals[sandbox_id] = asyncio.get_running_loop().create_future()
+            if not self._removing:
+                self._removing = True
+                self._supervisor.start_logged(self._remove_links(), f"remove links of {self._bridge}")
+            await removed
+            self._addresses.release(sandbox_id)
+
+    async def _remove_links(self) -> None:
+        """Remove the links of all who wait, together, until nobody waits."""
+        try:
+            while self._removals:
+                batch, self._removals = self._removals, {}
+                try:
+                    await self._disconnecting.run(self._links.remove, list(batch))
+                except BaseException as error:
+                    for future in batch.values():
+                        future.set_exception(UnavailableError(str(error)) if isinstance(error, CridError) else error)
+                    if not isinstance(error, Exception):
+                        raise
+                else:
+                    for future in batch.values():
+                        future.set_result(None)
+        finally:
+            self._removing = False
+
+    async def _ensure(self) -> None:
+        """Make what pods are connected to, as far as it is not there. Raises UnavailableError, also seen in `condition`."""
+        async with self._ensuring:
+            try:
+                self._bridge_index = await self._connecting.run(self._links.ensure)
+                if await self._masquerade.ensure():
+                    logger.info("masquerading is set up%s", fields(bridge=self._bridge))
+            except CridError as error:
+                reason = error.reason if isinstance(error, NetworkError) else "MasqueradeFailed"
+                self._condition = NetworkCondition(False, reason, str(error))
+                raise
+            self._condition = NetworkCondition(True)
+
+    def _ensure_soon(self) -> None:
+        """Have `_ensure` run beside everything else, once at a time."""
+        if self._condition is not _NOT_STARTED and (self._recheck is None or self._recheck.done()):
+            self._recheck = self._supervisor.start_logged(self._ensure(), f"check network {self._bridge}")
+
+    def _masquerade_changed(self) -> bool:
+        try:
+            return self._condition.ready and self._masquerade.changed()
+        except UnavailableError:
+            return True

@@ -1,0 +1,220 @@
+"""Addresses of pods: which are free, who holds the others, and a journal on disk from which a restarted daemon knows.
+
+An address is taken in turn (next fit), so one that was just released is the last to be given again: peers may still
+have connections to, or caches about, its former holder. The network, its first address (the gateway) and its last one
+are never given.
+
+The journal is a header line and one line a change. It is written with one write(2) a change and never flushed to the
+disk: it has to survive the daemon, not the machine, since pods do not survive that either. The header names the boot
+for which the journal holds. A line cut short by a crash was never answered for and is dropped; any other damage sets
+the file aside, and whoever knows from elsewhere who holds what says so by `adopt`.
+
+Not thread-safe, and nothing blocks for longer than a write to the page cache: use it from the event loop's thread.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Collection, Sequence
+from ipaddress import ip_address
+from pathlib import Path
+
+from crid.errors import ResourceExhaustedError, UnavailableError
+from crid.linux.files import write_atomic
+from crid.log import fields
+from crid.net.addresses import Address, Network
+
+logger = logging.getLogger(__name__)
+
+_FORMAT = "crid-addresses 1"
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_COMPACT_AFTER = 4096
+"""Changes after which the journal is rewritten with what is held now."""
+
+
+class _Range:
+    """The addresses of one network that pods may hold."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self._held: set[int] = set()
+        self._first = 2
+        self._end = network.num_addresses - 1
+        self._next = self._first
+
+    def take(self) -> Address:
+        if len(self._held) >= self._end - self._first:
+            raise ResourceExhaustedError(f"network {self.network}: all {len(self._held)} addresses for pods are in use")
+        while self._next in self._held:
+            self._advance(self._next)
+        offset = self._next
+        self.hold(self.network[offset])
+        return self.network[offset]
+
+    def hold(self, address: Address) -> None:
+        offset = int(address) - int(self.network.network_address)
+        self._held.add(offset)
+        if self._first <= offset < self._end:
+            self._advance(offset)
+
+    def release(self, address: Address) -> None:
+        self._held.discard(int(address) - int(self.network.network_address))
+
+    def _advance(self, offset: int) -> None:
+        self._next = offset + 1 if offset + 1 < self._end else self._first
+
+
+class AddressStore:
+    """Who holds which addresses of `networks`: one of each, in their order. The file is `path`, made when missing.
+
+    Raises UnavailableError if the journal cannot be read or written.
+    """
+
+    def __init__(self, networks: Sequence[Network], path: Path, *, boot_id: str | None = None) -> None:
+        self._ranges = [_Range(network) for network in networks]
+        self._path = path
+        self._boot_id = _BOOT_ID.read_text().strip() if boot_id is None else boot_id
+        self._held: dict[str, tuple[Address, ...]] = {}
+        self._journal = -1
+        self._size = 0
+        self._changes = 0
+        try:
+            self._load()
+            self._rewrite()
+        except OSError as error:
+            raise UnavailableError(f"address journal {path}: {error.strerror}") from error
+
+    def __repr__(self) -> str:
+        return f"<AddressStore {self._path} held={len(self._held)}>"
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def holders(self) -> set[str]:
+        """Return the ids of all pods that hold addresses."""
+        return set(self._held)
+
+    def held_by(self, sandbox_id: str) -> tuple[Address, ...]:
+        """Return the pod's addresses, none if it holds none."""
+        return self._held.get(sandbox_id, ())
+
+    def allocate(self, sandbox_id: str) -> tuple[Address, ...]:
+        """Give the pod one address of each network; a pod that holds some already keeps those.
+
+        Raises ResourceExhaustedError naming the full network, UnavailableError if the journal cannot be written.
+        """
+        if held := self._held.get(sandbox_id):
+            return held
+        taken: list[Address] = []
+        try:
+            taken.extend(range_.take() for range_ in self._ranges)
+            self._append(_taken(sandbox_id, taken))
+        except BaseException:
+            self._free(taken)
+            raise
+        self._held[sandbox_id] = tuple(taken)
+        return tuple(taken)
+
+    def adopt(self, sandbox_id: str, addresses: Sequence[Address]) -> None:
+        """Record that the pod holds `addresses`, unless it holds some already. Raises UnavailableError like `allocate`."""
+        if sandbox_id not in self._held:
+            self._append(_taken(sandbox_id, addresses))
+            self._hold(sandbox_id, addresses)
+
+    def release(self, sandbox_id: str) -> None:
+        """Take back the pod's addresses. Idempotent. Raises UnavailableError if the journal cannot be written."""
+        if sandbox_id in self._held:
+            self._append(f"- {sandbox_id}\n")
+            self._free(self._held.pop(sandbox_id))
+
+    def retain(self, sandbox_ids: Collection[str]) -> None:
+        """Take back the addresses of all other pods."""
+        for sandbox_id in self._held.keys() - set(sandbox_ids):
+            self.release(sandbox_id)
+
+    def close(self) -> None:
+        """Close the journal. Idempotent."""
+        if self._journal >= 0:
+            os.close(self._journal)
+            self._journal = -1
+
+    def _hold(self, sandbox_id: str, addresses: Sequence[Address]) -> None:
+        self._held[sandbox_id] = tuple(addresses)
+        for address in addresses:
+            for range_ in self._ranges:
+                if address in range_.network:
+                    range_.hold(address)
+
+    def _free(self, addresses: Sequence[Address]) -> None:
+        for address in addresses:
+            for range_ in self._ranges:
+                if address in range_.network:
+                    range_.release(address)
+
+    def _load(self) -> None:
+        """Take over what the journal says, or set it aside if it is damaged."""
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            content = self._path.read_bytes()
+        except FileNotFoundError:
+            return
+        try:
+            held = _replay(content, self._boot_id)
+        except ValueError as error:
+            aside = self._path.with_name(f"{self._path.name}.damaged-{time.time_ns()}")
+            os.rename(self._path, aside)
+            logger.error("address journal is damaged and was set aside%s", fields(path=aside, error=error))
+            return
+        for sandbox_id, addresses in held.items():
+            self._hold(sandbox_id, addresses)
+
+    def _rewrite(self) -> None:
+        """Replace the journal by one that holds the present state only."""
+        lines = [f"{_FORMAT} {self._boot_id}\n", *(_taken(*entry) for entry in self._held.items())]
+        content = "".join(lines).encode()
+        write_atomic(self._path, content)
+        self.close()
+        self._journal = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        self._size, self._changes = len(content), 0
+
+    def _append(self, line: str) -> None:
+        """Write one change, whole or not at all."""
+        content = line.encode()
+        try:
+            if self._changes >= _COMPACT_AFTER:
+                self._rewrite()
+            if (written := os.write(self._journal, content)) != len(content):
+                raise OSError(0, f"only {written} of {len(content)} bytes could be written")
+        except OSError as error:
+            if self._journal >= 0:
+                os.ftruncate(self._journal, self._size)
+            raise UnavailableError(f"address journal {self._path}: {error.strerror}") from error
+        self._size += len(content)
+        self._changes += 1
+
+
+def _taken(sandbox_id: str, addresses: Sequence[Address]) -> str:
+    return f"+ {sandbox_id} {' '.join(map(str, addresses))}\n"
+
+
+def _replay(content: bytes, boot_id: str) -> dict[str, tuple[Address, ...]]:
+    """Return who holds what after all changes of a journal; nothing if it is another boot's. Raises ValueError."""
+    header, *lines = content.decode("ascii").split("\n")
+    words = header.split(" ")
+    if " ".join(words[:2]) != _FORMAT or len(words) != 3 or not lines:
+        raise ValueError("line 1 is not the header")
+    if words[2] != boot_id:
+        return {}
+    held: dict[str, tuple[Address, ...]] = {}
+    for number, line in enumerate(lines[:-1], start=2):  # what follows the last newline was cut short
+        try:
+            sign, sandbox_id, *addresses = line.split(" ")
+            if sign == "+" and addresses:
+                held[sandbox_id] = tuple(map(ip_address, addresses))
+            elif sign == "-" and not addresses:
+                del held[sandbox_id]
+            else:
+                raise ValueError(f"{line!r} is no change")
+        except (ValueError, KeyError) as error:
+            raise ValueError(f"line {number}: {error}") from error
+    return held

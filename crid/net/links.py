@@ -1,0 +1,267 @@
+"""The links of one bridge: the bridge itself, and a veth pair for each pod.
+
+The kernel is the record. The host's end is called after the pod's id and carries an alias that names the bridge, the pod
+and its addresses; so a link of somebody else is never taken for ours, two daemons do not touch each other's, and who
+holds which address can be read back if the journal of `crid.net.ipam` is lost. All functions here block; each works on
+the route socket of its caller's thread.
+"""
+
+import errno
+import logging
+import os
+import re
+import secrets
+import socket
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+from crid.errors import UnavailableError
+from crid.linux.namespaces import in_network_namespace, sysctl_path, write_sysctl
+from crid.log import fields
+from crid.net import rtnetlink
+from crid.net.addresses import Address, Network, gateway, interface, mac_address
+from crid.net.rtnetlink import Link, RouteError, RouteSocket
+
+logger = logging.getLogger(__name__)
+
+POD_INTERFACE = "eth0"
+_LOOPBACK_INDEX = 1
+_FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
+_ALIAS = re.compile(r"crid:([^:]+):([^:]+):([0-9a-f:.,]+)")
+_HOST_END = re.compile(r"veth([0-9a-f]{11})")
+
+
+class NetworkError(UnavailableError):
+    """Pods cannot be connected; `reason` is the CamelCase word of the condition."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class BridgeGoneError(Exception):
+    """The bridge was deleted, or deleted and made again, since it was last looked up."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodLink:
+    """The host's end of a pod's veth pair. After a crash between two requests `sandbox_id` is only the id's beginning."""
+
+    index: int
+    sandbox_id: str
+    addresses: tuple[Address, ...]
+
+
+def host_end(sandbox_id: str) -> str:
+    """Return the name of the host's end: `veth` and the first 11 digits of the id, 15 characters being the limit."""
+    return f"veth{sandbox_id[:11]}"
+
+
+class BridgeLinks:
+    """Makes and removes the links of `bridge`, whose own address is the gateway of each of `networks`."""
+
+    def __init__(self, bridge: str, networks: Sequence[Network]) -> None:
+        self._bridge = bridge
+        self._networks = tuple(networks)
+
+    def ensure(self, route: RouteSocket) -> int:
+        """Make the bridge, or take over the one of a former daemon; enable forwarding. Return the bridge's index.
+
+        Raises NetworkError if the name is another link's, if the bridge has other addresses, or if a network is
+        reached by another route already.
+        """
+        try:
+            link = route.link(self._bridge)
+            if link is not None and link.kind != "bridge":
+                raise NetworkError("BridgeConflict", f"bridge {self._bridge}: an interface of kind {link.kind!r} has this name")
+            self._refuse_overlap(route, link)
+            created = link is None
+            if link is None:
+                route.send(rtnetlink.create_bridge(self._bridge, mac_address(gateway(self._networks[0]).ip)))
+                link = route.link(self._bridge)
+                assert link is not None
+            self._ensure_addresses(route, link)
+            route.send(rtnetlink.set_up(link.index))
+            self._enable_forwarding()
+            if created:
+                for pod in self._pods(route, link.index):
+                    route.send(rtnetlink.set_master(pod.index, link.index))
+            return link.index
+        except OSError as error:
+            raise NetworkError("KernelRefused", f"bridge {self._bridge}: {error}") from error
+
+    def connect(
+        self, route: RouteSocket, bridge_index: int, sandbox_id: str, namespace: str, addresses: Sequence[Address]
+    ) -> None:
+        """Give the pod's namespace `eth0` with `addresses` and default routes, and bring up `lo`.
+
+        Raises UnavailableError, with the link removed, and BridgeGoneError.
+        """
+        name = host_end(sandbox_id)
+        try:
+            descriptor = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise UnavailableError(f"pod {sandbox_id}: network namespace {namespace}: {error.strerror}") from error
+        try:
+            mac = mac_address(addresses[0])
+            route.send(rtnetlink.create_veth(name, master=bridge_index, peer=POD_INTERFACE, peer_mac=mac, namespace=descriptor))
+        except OSError as error:
+            if _index_of(self._bridge) != bridge_index:
+                raise BridgeGoneError from error
+            raise UnavailableError(f"pod {sandbox_id}: {error}") from error
+        finally:
+            os.close(descriptor)
+        try:
+            route.send(rtnetlink.set_alias(name, f"crid:{self._bridge}:{sandbox_id}:{','.join(map(str, addresses))}"))
+            in_network_namespace(namespace, lambda: self._configure_pod(addresses))
+        except BaseException as error:
+            self.remove(route, [sandbox_id])
+            if isinstance(error, OSError):
+                raise UnavailableError(f"pod {sandbox_id}: {error}") from error
+            raise
+
+    def remove(self, route: RouteSocket, sandbox_ids: Collection[str]) -> None:
+        """Delete the links of these pods, all for the price of one. Idempotent. Raises UnavailableError."""
+        bridge_index = _index_of(self._bridge)
+        try:
+            found = []
+            for sandbox_id in sandbox_ids:
+                link = route.link(host_end(sandbox_id))
+                if link is None:
+                    continue
+                owned = self._as_pod_link(link, bridge_index)
+                if owned and sandbox_id.startswith(owned.sandbox_id):
+                    found.append(link.index)
+                else:
+                    logger.warning("leaving alone a link of somebody else%s", fields(link=link.name, sandbox=sandbox_id))
+            _delete(route, found)
+        except OSError as error:
+            raise UnavailableError(f"bridge {self._bridge}: links of pods: {error}") from error
+
+    def retain(self, route: RouteSocket, sandbox_ids: Collection[str]) -> dict[str, tuple[Address, ...]]:
+        """Delete the links of all other pods; return the addresses that those of `sandbox_ids` have by their links."""
+        prefixes = {sandbox_id[:11] for sandbox_id in sandbox_ids}
+        kept: dict[str, tuple[Address, ...]] = {}
+        try:
+            gone = []
+            for pod in self._pods(route, _index_of(self._bridge)):
+                if pod.sandbox_id in sandbox_ids:
+                    kept[pod.sandbox_id] = pod.addresses
+                elif pod.addresses or pod.sandbox_id not in prefixes:
+                    gone.append(pod.index)
+            _delete(route, gone)
+        except OSError as error:
+            raise UnavailableError(f"bridge {self._bridge}: links of pods: {error}") from error
+        return kept
+
+    def remove_bridge(self, route: RouteSocket) -> bool:
+        """Delete the bridge if no pod has a link, and return whether none has."""
+        try:
+            link = route.link(self._bridge)
+            if self._pods(route, link.index if link else 0):
+                return False
+            _delete(route, [link.index] if link else [])
+        except OSError as error:
+            raise UnavailableError(f"bridge {self._bridge}: {error}") from error
+        return True
+
+    def _refuse_overlap(self, route: RouteSocket, bridge: Link | None) -> None:
+        """Raise NetworkError if this host reaches a part of our networks, or our networks as a part, in another way."""
+        for known in route.routes():
+            if bridge is not None and known.link == bridge.index:
+                continue
+            for network in self._networks:
+                if known.destination.version == network.version and known.destination.overlaps(network):
+                    by = _name_of(known.link)
+                    raise NetworkError(
+                        "SubnetConflict",
+                        f"bridge {self._bridge}: network {network} overlaps {known.destination}, which this host"
+                        f" reaches by {by}; choose another crid.network.subnet",
+                    )
+
+    def _ensure_addresses(self, route: RouteSocket, bridge: Link) -> None:
+        present = [(ip, prefix) for ip, prefix in route.addresses(bridge.index) if not ip.is_link_local]
+        wanted = [gateway(network) for network in self._networks]
+        for ip, prefix in present:
+            if not any((ip, prefix) == (own.ip, own.network.prefixlen) for own in wanted):
+                raise NetworkError(
+                    "BridgeConflict",
+                    f"bridge {self._bridge} exists with address {ip}/{prefix} instead of"
+                    f" {', '.join(map(str, wanted))}; delete it or choose another crid.network.bridge",
+                )
+        for own in wanted:
+            if not any(ip == own.ip for ip, _ in present):
+                route.send(rtnetlink.add_address(bridge.index, own))
+
+    def _enable_forwarding(self) -> None:
+        for version in {network.version for network in self._networks}:
+            name = _FORWARDING[version]
+            if Path(sysctl_path(name)).read_text().strip() == "0":
+                write_sysctl(name, "1")
+
+    def _configure_pod(self, addresses: Sequence[Address]) -> None:
+        """Configure the pod's end; runs within the pod's namespace."""
+        with RouteSocket() as route:
+            index = socket.if_nametoindex(POD_INTERFACE)
+            route.send(rtnetlink.set_up(_LOOPBACK_INDEX), rtnetlink.set_up(index))
+            for address, network in zip(addresses, self._networks, strict=True):
+                route.send(
+                    rtnetlink.add_address(index, interface(address, network)),
+                    rtnetlink.add_default_route(index, gateway(network).ip),
+                )
+
+    def _pods(self, route: RouteSocket, bridge_index: int) -> list[PodLink]:
+        found = (self._as_pod_link(link, bridge_index) for link in route.links())
+        return [pod for pod in found if pod]
+
+    def _as_pod_link(self, link: Link, bridge_index: int) -> PodLink | None:
+        """Return whose link it is; None if it is not the link of a pod at this bridge.
+
+        A port of the bridge with a name like ours but no alias is one that a crash left before it got its alias.
+        """
+        if not (named := _HOST_END.fullmatch(link.name)) or link.kind != "veth":
+            return None
+        if alias := _ALIAS.fullmatch(link.alias):
+            bridge, sandbox_id, addresses = alias.groups()
+            if bridge != self._bridge:
+                return None
+            return PodLink(link.index, sandbox_id, tuple(map(ip_address, addresses.split(","))))
+        if link.alias or not bridge_index or link.master != bridge_index:
+            return None
+        return PodLink(link.index, named[1], ())
+
+
+def _delete(route: RouteSocket, indexes: Sequence[int]) -> None:
+    """Delete links by their indexes; those that are gone already are no error.
+
+    The kernel waits some 40 ms for its readers (RCU) at each deletion, but only once for a whole device group; the
+    group's number is random, so that nobody else's link is in it.
+    """
+    if len(indexes) < 2:
+        requests = [rtnetlink.delete_link(index) for index in indexes]
+    else:
+        group = secrets.randbelow(1 << 30) + (1 << 30)
+        requests = [*(rtnetlink.set_group(index, group) for index in indexes), rtnetlink.delete_group(group)]
+    for request in requests:
+        try:
+            route.send(request)
+        except RouteError as error:
+            if error.errno != errno.ENODEV:
+                raise
+
+
+def _index_of(name: str) -> int:
+    """Return the index of an interface, 0 if there is none."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return 0
+
+
+def _name_of(index: int) -> str:
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return f"interface {index}"

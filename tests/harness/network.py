@@ -1,0 +1,55 @@
+"""A network namespace that stands in for the host's, so that a test leaves no link, route, table or sysctl behind, and
+pod namespaces beside it."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from crid.linux.libc import call
+from crid.linux.namespaces import CLONE_FLAGS, pin_namespaces, unpin
+from crid.model.ids import new_id
+from crid.net import rtnetlink
+from crid.net.plugin import PodNetwork
+
+
+@contextlib.contextmanager
+def private_host() -> Iterator[None]:
+    """Run the block, and every thread and process that it starts, in a new network namespace with `lo` up."""
+    outside = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        call("unshare", CLONE_FLAGS["net"])
+        try:
+            with rtnetlink.RouteSocket() as route:
+                route.send(rtnetlink.set_up(1))
+            yield
+        finally:
+            call("setns", outside, CLONE_FLAGS["net"])
+    finally:
+        os.close(outside)
+
+
+class PodNamespaces:
+    """Makes pods with pinned network namespaces below `directory`; `close` unpins what is left."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._paths: list[str] = []
+
+    def new(self) -> PodNetwork:
+        """Return a new pod whose network namespace is empty but for `lo`."""
+        sandbox_id = new_id()
+        directory = self._directory / sandbox_id
+        directory.mkdir()
+        paths, _ = pin_namespaces(directory, ["net"])
+        self._paths.append(paths["net"])
+        return PodNetwork(sandbox_id=sandbox_id, namespace_path=paths["net"], pod_name="pod", pod_namespace="test")
+
+    def destroy(self, pod: PodNetwork) -> None:
+        """Unpin the pod's namespace, which is its end as nobody else uses it."""
+        unpin(pod.namespace_path)
+
+    def close(self) -> None:
+        """Unpin all namespaces."""
+        for path in self._paths:
+            unpin(path)
