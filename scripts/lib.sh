@@ -17,3 +17,9 @@ in_container_namespace() {
         unshare -m --propagation shared "$@"
     fi
 }
+
+# in_own_network COMMAND...: run COMMAND with a network of its own, empty but for lo: bridges, addresses and firewall rules
+# that it makes cannot meet those of the host, and are gone with it.
+in_own_network() {
+    in_container_namespace unshare -n sh -c 'ip link set lo up && exec "$@"' sh "$@"
+}

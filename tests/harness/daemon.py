@@ -1,0 +1,210 @@
+"""A daemon with directories, socket, subnet, bridge and cgroup of its own, started as a user starts it."""
+
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import grpc
+
+from tests.harness import footprint
+from tests.harness.client import Cri
+from tests.harness.tools import eventually
+
+CRID = Path(sys.executable).parent / "crid"
+_instances = itertools.count(1)
+
+
+@dataclass(slots=True)
+class Settings:
+    """What a test may choose for its daemon; tables are written into the configuration as they are."""
+
+    default_runtime: str = ""
+    runtimes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    registries_conf: str = ""
+    """The text of the file, not its path."""
+    runtime: Mapping[str, str | int] = field(default_factory=dict)
+    """More keys for `[crid.runtime]`."""
+
+
+class Daemon:
+    """One instance. `with Daemon(...) as daemon` starts it and at the end proves that it stops cleanly when told to."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self._settings = settings or Settings()
+        number = next(_instances)
+        self._identity = f"{os.getpid()}-{number}"
+        # A short path, since everything below it, sockets too, must fit into the 108 bytes of a unix socket's address.
+        self.directory = Path(tempfile.mkdtemp(prefix="crid-test-", dir="/tmp"))
+        self.root = self.directory / "root"
+        self.run_root = self.directory / "run"
+        self.socket = self.directory / "crid.sock"
+        self.log = self.directory / "daemon.log"
+        self.config = self.directory / "crid.conf"
+        self.pod_logs = self.directory / "pod-logs"
+        self.cgroup = f"/crid-test-{self._identity}"
+        self.subnet = f"10.{200 + os.getpid() % 50}.{number % 256}.0/24"
+        self.bridge = f"ct{os.getpid() % 100000}-{number}"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._client: Cri | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self.root.mkdir()
+            self.run_root.mkdir()
+            self.pod_logs.mkdir()
+            self.write_config()
+            self.start()
+        except BaseException:
+            self._discard()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            if kind is not None:
+                self._show_log()
+            if self.running:
+                with contextlib.suppress(grpc.RpcError) if kind else contextlib.nullcontext():
+                    self.cri.remove_all_pods()
+                self.stop()
+        except BaseException:
+            self._show_log()
+            raise
+        finally:
+            self._discard()
+
+    def write_config(self) -> None:
+        """Write the configuration file and the registries.conf that it names."""
+        settings = self._settings
+        registries = self.directory / "registries.conf"
+        registries.write_text(settings.registries_conf)
+        runtime = {"cgroup_manager": "cgroupfs", "log_level": "debug", **settings.runtime}
+        if settings.default_runtime:
+            runtime["default_runtime"] = settings.default_runtime
+        tables: dict[str, Mapping[str, object]] = {
+            "crid": {"root": str(self.root), "runroot": str(self.run_root)},
+            "crid.api": {"listen": str(self.socket)},
+            "crid.runtime": runtime,
+            **{f"crid.runtime.runtimes.{name}": table for name, table in settings.runtimes.items()},
+            "crid.image": {"registries_conf": str(registries)},
+            "crid.network": {
+                "network_dir": str(self.directory / "no-cni"),
+                "subnet": self.subnet,
+                "bridge": self.bridge,
+            },
+        }
+        # JSON's strings and numbers are TOML's, too.
+        lines = [
+            f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items())
+            for name, table in tables.items()
+        ]
+        self.config.write_text("\n".join(lines))
+
+    @property
+    def pid(self) -> int:
+        """The daemon's pid."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the process has been started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def cri(self) -> Cri:
+        """A client connected to the running daemon."""
+        assert self._client is not None, "the daemon is not running"
+        return self._client
+
+    def start(self) -> float:
+        """Start the daemon and return the seconds until it served its first call."""
+        began = time.monotonic()
+        with self.log.open("ab") as log:
+            argv = [str(CRID), "--config", str(self.config)]
+            self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            eventually(self._serves, "the daemon serves")
+        except BaseException:
+            self._show_log()
+            raise
+        return time.monotonic() - began
+
+    def _serves(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise AssertionError(f"the daemon ended with {self._process.returncode} before it served")
+        if not self.socket.exists():
+            return False
+        client = Cri(self.socket)
+        try:
+            client.version(deadline=10)
+        except grpc.RpcError:
+            client.close()
+            return False
+        self._client = client
+        return True
+
+    def end_with(self, number: int) -> int:
+        """Send a signal that ends the daemon, and return its exit code once it has ended."""
+        assert self._process is not None
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+        self._process.send_signal(number)
+        return self._process.wait(60)
+
+    def stop(self) -> None:
+        """Stop the daemon as an init system does, and require that it ends with exit code 0 and without its socket."""
+        assert self.end_with(signal.SIGTERM) == 0, "the daemon did not end cleanly"
+        assert not self.socket.exists(), "the socket was left behind"
+
+    def kill(self) -> None:
+        """Let the daemon die without a chance to do anything about it."""
+        assert self.end_with(signal.SIGKILL) == -signal.SIGKILL
+
+    def restart(self, number: int = signal.SIGTERM) -> None:
+        """End the daemon with a signal and start it again."""
+        self.end_with(number)
+        self.start()
+
+    def footprint(self) -> footprint.Footprint:
+        """Count what the instance has in the kernel and on disk."""
+        directories = (self.root, self.run_root)
+        return footprint.take(daemon=self.pid if self.running else None, directories=directories, cgroup=self.cgroup)
+
+    def log_text(self) -> str:
+        """Return what the daemon has logged so far."""
+        return self.log.read_text(errors="replace")
+
+    def _show_log(self) -> None:
+        if self.log.exists():
+            sys.stderr.write(f"--- log of the daemon in {self.directory}\n{self.log_text()[-20000:]}\n---\n")
+
+    def _discard(self) -> None:
+        """Remove everything that bears the instance's name, whatever state a failed test left it in."""
+        if self.running:
+            with contextlib.suppress(AssertionError):
+                self.kill()
+        for line in footprint.processes(None, (self.directory,), self.cgroup):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(line.split()[0]), signal.SIGKILL)
+        mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        for point in sorted((point for point in mounts if point.startswith(f"{self.directory}/")), reverse=True):
+            subprocess.run(["umount", "-l", point], check=False)
+        subprocess.run(["ip", "link", "delete", self.bridge], check=False, stderr=subprocess.DEVNULL)
+        eventually(lambda: not footprint.processes(None, (self.directory,), self.cgroup), "killed processes are gone")
+        footprint.remove_cgroup(self.cgroup)
+        shutil.rmtree(self.directory)

@@ -1,0 +1,144 @@
+"""What a daemon and its pods have left in the kernel and on disk, as sets that can be compared.
+
+A test takes one `Footprint` before and one after; the difference must be empty. It counts what this mount and network
+namespace shows, so it is exact where nobody else works in them: `scripts/test` runs the tests in namespaces of their own.
+Processes and cgroups are those that name the instance's directories or lie below its own cgroup.
+"""
+
+import json
+import os
+import subprocess
+from collections import Counter
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+CGROUP_ROOT = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Everything counted; each item is a readable string, so that a difference explains itself."""
+
+    mounts: Counter[str]
+    links: Counter[str]
+    addresses: Counter[str]
+    firewall: Counter[str]
+    processes: Counter[str]
+    descriptors: Counter[str]
+    files: Counter[str]
+    cgroups: Counter[str]
+
+    def new_since(self, before: "Footprint") -> dict[str, list[str]]:
+        """Return what is here and was not in `before`, by kind; empty if nothing was left behind."""
+        added = {
+            field.name: sorted((getattr(self, field.name) - getattr(before, field.name)).elements()) for field in fields(self)
+        }
+        return {kind: items for kind, items in added.items() if items}
+
+
+def take(*, daemon: int | None, directories: tuple[Path, ...], cgroup: str) -> Footprint:
+    """Count now. `daemon` is the pid whose descriptors and children count, None once it is gone; `directories` are the
+    instance's own; `cgroup` is the path of the cgroup below which all of its containers live."""
+    return Footprint(
+        mounts=Counter(_mounts()),
+        links=Counter(_links()),
+        addresses=Counter(_addresses()),
+        firewall=Counter(_firewall()),
+        processes=Counter(processes(daemon, directories, cgroup)),
+        descriptors=Counter(_descriptors(daemon) if daemon else ()),
+        files=Counter(_files(directories)),
+        cgroups=Counter(_cgroups(cgroup)),
+    )
+
+
+def _mounts() -> list[str]:
+    """Mount points with the type of what is mounted: pinned namespaces are those of type nsfs."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        head, _, tail = line.partition(" - ")
+        found.append(f"{tail.split()[0]} on {head.split()[4]}")
+    return found
+
+
+def _ip(*words: str) -> list[dict[str, object]]:
+    output = subprocess.run(["ip", "-json", *words], check=True, capture_output=True, text=True).stdout
+    parsed: list[dict[str, object]] = json.loads(output or "[]")
+    return parsed
+
+
+def _links() -> list[str]:
+    return [str(link["ifname"]) for link in _ip("link", "show")]
+
+
+def _addresses() -> list[str]:
+    found = []
+    for link in _ip("-4", "address", "show"):
+        details = link.get("addr_info")
+        assert isinstance(details, list)
+        found += [f"{detail['local']} on {link['ifname']}" for detail in details]
+    return found
+
+
+def _firewall() -> list[str]:
+    """Every table, chain, rule and set element, one a line. Counters and handles are left out by nft itself."""
+    listing = subprocess.run(["nft", "--stateless", "list", "ruleset"], check=True, capture_output=True, text=True).stdout
+    return [line.strip() for line in listing.splitlines() if line.strip() not in ("", "}")]
+
+
+def processes(daemon: int | None, directories: tuple[Path, ...], cgroup: str) -> list[str]:
+    """Processes, zombies too, that are the daemon's children, name its directories or live in its cgroups."""
+    words = [str(directory).encode() for directory in directories]
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) in (daemon, os.getpid()):
+            continue
+        try:
+            command = (entry / "cmdline").read_bytes()
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            member = f":{cgroup}/" in (entry / "cgroup").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if member or (daemon and parent == daemon) or any(word in command for word in words):
+            found.append(f"{entry.name} {command.replace(bytes(1), b' ').decode(errors='replace')[:200]}")
+    return found
+
+
+def _descriptors(pid: int) -> list[str]:
+    """What the daemon has open. Client connections come and go by themselves, so sockets are counted without number."""
+    found = []
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            target = str(entry.readlink())
+        except FileNotFoundError:
+            continue
+        kind, _, number = target.partition(":[")
+        if kind != "socket":
+            found.append(f"{kind}" if number else target)
+    return found
+
+
+def _files(directories: tuple[Path, ...]) -> list[str]:
+    return [str(path) for directory in directories for path in directory.rglob("*")]
+
+
+def _cgroups(cgroup: str) -> list[str]:
+    """Directories below the instance's cgroup in any hierarchy: cgroup v2 has one, v1 one a controller."""
+    bases = [CGROUP_ROOT, *(path for path in CGROUP_ROOT.iterdir() if path.is_dir() and not path.is_symlink())]
+    found = []
+    for base in bases:
+        top = base / cgroup.strip("/")
+        if top.is_dir():
+            found += [str(path) for path in top.rglob("*") if path.is_dir()]
+    return found
+
+
+def remove_cgroup(cgroup: str) -> None:
+    """Remove the empty cgroups at and below `cgroup` in every hierarchy, as a kubelet does with the pods it made."""
+    bases = [CGROUP_ROOT, *(path for path in CGROUP_ROOT.iterdir() if path.is_dir() and not path.is_symlink())]
+    for base in bases:
+        top = base / cgroup.strip("/")
+        if not top.is_dir():
+            continue
+        for path in sorted((path for path in top.rglob("*") if path.is_dir()), key=lambda path: len(path.parts), reverse=True):
+            path.rmdir()
+        top.rmdir()

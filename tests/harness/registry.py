@@ -1,0 +1,70 @@
+"""A real registry on a loopback port: Debian's docker-registry (distribution), with storage that lives as long as it."""
+
+import json
+import shutil
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.harness.tools import eventually, require_tool
+
+
+def free_port() -> int:
+    """Return a loopback TCP port that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class LocalRegistry:
+    """`docker-registry serve` below `directory`, from `with` to its end."""
+
+    def __init__(self, directory: Path) -> None:
+        self._program = require_tool("docker-registry")
+        self.directory = directory
+        self.address = f"127.0.0.1:{free_port()}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.directory.mkdir(parents=True)
+        config = self.directory / "config.yml"
+        settings = {
+            "version": "0.1",
+            "log": {"level": "warn"},
+            "storage": {"filesystem": {"rootdirectory": str(self.directory / "storage")}, "delete": {"enabled": True}},
+            "http": {"addr": self.address},
+        }
+        config.write_text(json.dumps(settings))  # JSON is YAML
+        with (self.directory / "log").open("wb") as log:
+            self._process = subprocess.Popen([self._program, "serve", config], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        eventually(self._serves, f"registry at {self.address} answers")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+        shutil.rmtree(self.directory)
+
+    def _serves(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://{self.address}/v2/", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, ConnectionError):
+            return False
+
+    def push(self, layout: Path, name: str, *, layout_tag: str = "latest") -> str:
+        """Copy the image of an OCI layout into the registry as `name` (with tag) and return the full reference."""
+        reference = f"{self.address}/{name}"
+        argv = ["skopeo", "copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false"]
+        require_tool("skopeo")
+        subprocess.run([*argv, f"oci:{layout}:{layout_tag}", f"docker://{reference}"], check=True)
+        return reference
+
+    def registries_conf(self) -> str:
+        """Return the text of a registries.conf that lets a client use plain HTTP here."""
+        return f'[[registry]]\nlocation = "{self.address}"\ninsecure = true\n'

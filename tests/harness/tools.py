@@ -1,0 +1,32 @@
+"""Programs from other packages that a test needs: found, or the test is skipped."""
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+T = TypeVar("T")
+
+
+def require_tool(name: str) -> Path:
+    """Return the path of the program `name`, or skip the test (tests/conftest.py fails it where tools are required)."""
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"the program {name} is not installed (scripts/setup --dev installs it)")
+    return Path(found)
+
+
+def eventually(probe: Callable[[], T], what: str, *, patience: float = 30.0) -> T:
+    """Return the first true value of `probe`, asked again and again; fail after `patience` seconds, naming `what`.
+
+    A condition that holds is seen at once: patience bounds only how long a broken program may hold us up.
+    """
+    deadline = time.monotonic() + patience
+    while not (value := probe()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {patience:g} s: {what}")
+        time.sleep(0.01)
+    return value

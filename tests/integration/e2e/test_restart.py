@@ -1,0 +1,126 @@
+"""The daemon dies and comes back: containers run on, and what happened meanwhile is known."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from crid.cri import api_pb2 as cri
+from tests.harness.daemon import Daemon, Settings
+from tests.harness.node import Node
+from tests.harness.registry import LocalRegistry
+from tests.harness.tools import eventually
+
+COUNT = "i=0; while [ ! -e /tmp/stop ]; do echo line $i; i=$((i+1)); sleep 0.02; done; echo last; exit 9"
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_running_container_survives(own_node: Node, how: signal.Signals) -> None:
+    """Same process, complete log, right exit code, and every verb works on it."""
+    node = own_node
+    pod = node.pod()
+    container = pod.run("sh", "-c", COUNT)
+    before = node.cri.status(container)
+    address = node.cri.pod_status(pod.id).network.ip
+    assert node.daemon.end_with(how) == (0 if how == signal.SIGTERM else -signal.SIGKILL)
+    seen = len(Path(before.log_path).read_text())
+    eventually(lambda: len(Path(before.log_path).read_text()) > seen, "the log grows without the daemon")
+    node.daemon.start()
+
+    assert node.cri.status(container) == before
+    assert node.cri.pod_status(pod.id).state == cri.SANDBOX_READY
+    assert node.cri.pod_status(pod.id).network.ip == address
+    assert node.cri.output(container, "touch", "/tmp/stop") == ""
+    ended = node.cri.wait_exited(container)
+    assert (ended.exit_code, ended.started_at) == (9, before.started_at)
+    texts = [line.text for line in pod.log(container)]
+    assert texts == [f"line {number}" for number in range(len(texts) - 1)] + ["last"]
+
+
+def test_an_exit_while_the_daemon_was_down_is_known(own_node: Node) -> None:
+    """Exit code and time are those of the exit, not of the restart."""
+    node = own_node
+    pod = node.pod()
+    container = pod.run("sh", "-c", "while [ ! -e /tmp/stop ]; do sleep 0.02; done; echo done; exit 23")
+    log = Path(node.cri.status(container).log_path)
+    inside = Path(f"/proc/{_pid_of(node, container)}/root/tmp/stop")
+    node.daemon.kill()
+    inside.touch()
+    eventually(lambda: "done" in log.read_text() and not inside.parent.exists(), "the container ends")
+    eventually(lambda: not node.daemon.footprint().processes, "its monitor ends")
+    node.daemon.start()
+    status = node.cri.status(container)
+    assert (status.state, status.exit_code) == (cri.CONTAINER_EXITED, 23)
+    assert status.finished_at >= status.started_at
+    node.cri.remove_all_pods()
+
+
+def test_everything_can_be_removed_after_a_kill(own_node: Node) -> None:
+    """Created, running and exited containers of a killed daemon leave nothing behind once they are removed."""
+    node = own_node
+    node.pod().sleeper()
+    node.cri.remove_all_pods()
+    before = node.daemon.footprint()
+    pod = node.pod()
+    pod.create("true")
+    pod.sleeper()
+    node.cri.wait_exited(pod.run("true"))
+    node.daemon.kill()
+    node.daemon.start()
+    assert len(node.cri.containers()) == 3
+    node.cri.remove_all_pods()
+    left = node.daemon.footprint().new_since(before)
+    left.pop("descriptors", None)  # another process: its descriptors are compared by the tests that keep theirs
+    assert left == {}
+
+
+def test_a_new_address_is_not_one_in_use(own_node: Node) -> None:
+    """Addresses stay allocated over a restart."""
+    node = own_node
+    pods = [node.pod() for _ in range(3)]
+    node.daemon.restart(signal.SIGKILL)
+    pods += [node.pod() for _ in range(3)]
+    assert len({node.cri.pod_status(pod.id).network.ip for pod in pods}) == 6
+
+
+def test_a_damaged_record_is_set_aside(own_node: Node) -> None:
+    """The daemon starts, names the record in its log, serves the rest, and the good pod is unharmed."""
+    node = own_node
+    good, bad = node.pod(), node.pod()
+    running = good.sleeper()
+    node.daemon.stop()
+    records = [path for path in node.daemon.root.rglob("*") if path.is_file() and bad.id in str(path) and _is_record(path)]
+    assert records, sorted(path for path in node.daemon.root.rglob("*") if bad.id in str(path))
+    for record in records:
+        record.write_bytes(record.read_bytes()[: record.stat().st_size // 2])
+    node.daemon.start()
+    assert node.cri.pods() == [good.id]
+    assert node.cri.output(running, "echo", "here") == "here"
+    log = node.daemon.log_text()
+    assert any(str(record) in log or bad.id in log for record in records)
+    assert node.pod(name=bad.config.metadata.name, uid=bad.config.metadata.uid).id != bad.id
+
+
+def test_a_stock_conmon_container_survives(registry: LocalRegistry, image: str) -> None:
+    """Debian's conmon is a monitor as good as crid's own, also over a restart."""
+    conmon = {"runc": {"monitor_path": "/usr/bin/conmon"}}
+    with Daemon(Settings(default_runtime="runc", runtimes=conmon, registries_conf=registry.registries_conf())) as daemon:
+        node = Node(daemon, daemon.cri.pull(image))
+        pod = node.pod()
+        container = pod.run("sh", "-c", COUNT)
+        assert any(" /usr/bin/conmon " in process for process in daemon.footprint().processes)
+        daemon.restart(signal.SIGKILL)
+        node.cri.output(container, "touch", "/tmp/stop")
+        assert node.cri.wait_exited(container).exit_code == 9
+        assert [line.text for line in pod.log(container)][-1] == "last"
+
+
+def _pid_of(node: Node, container: str) -> int:
+    """Return the pid of the container's first process, from the verbose status."""
+    answer = node.cri.runtime.ContainerStatus(cri.ContainerStatusRequest(container_id=container, verbose=True))
+    return int(json.loads(answer.info["info"])["pid"])
+
+
+def _is_record(path: Path) -> bool:
+    return path.suffix == ".json" or path.name in ("record", "state", "metadata", "status")
