@@ -6,28 +6,113 @@ alone.
 """
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import os
 import signal
-import socket
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
+import crid
 from crid import assembly
 from crid.config import Config
 from crid.errors import AlreadyExistsError
 from crid.lifecycle.container import ContainerLifecycle
 from crid.lifecycle.exec import ExecLifecycle
 from crid.lifecycle.exits import Exits
-from crid.lifecycle.parts import Parts
 from crid.lifecycle.recovery import Recovery
 from crid.lifecycle.sandbox import SandboxLifecycle
 from crid.lifecycle.stats import Stats
 from crid.log import fields
+from crid.model.image import Image
+from crid.server.images import ImageServicer
+from crid.server.listener import Listener
+from crid.server.runtime import RuntimeServicer
 from crid.tasks import Supervisor
 
 logger = logging.getLogger(__name__)
+
+STOP_GRACE = 5.0
+"""Seconds that running requests get when the daemon is asked to end; what they began goes on in conmon and the runtime."""
+
+
+async def serve(config: Config) -> None:
+    """Run the daemon until SIGTERM or SIGINT. Raises CridError if it cannot start."""
+    began = time.monotonic()
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    with _locked(Path(config.root)):
+        daemon = Daemon(config)
+        try:
+            await daemon.start()
+            logger.info("crid is ready%s", fields(version=crid.__version__, ms=round((time.monotonic() - began) * 1000)))
+            await stopping.wait()
+            logger.info("stopping: containers go on without the daemon")
+        finally:
+            await daemon.stop()
+
+
+class Daemon:
+    """Everything that runs in the process, from `start` to `stop`."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._supervisor = Supervisor("daemon")
+        self._undo = contextlib.AsyncExitStack()
+
+    async def start(self) -> None:
+        """Build all parts, recover what an earlier daemon left, then open the socket."""
+        self._undo.push_async_callback(self._supervisor.close, STOP_GRACE)
+        providers = await assembly.providers(self._config, self._supervisor)
+        self._undo.push_async_callback(providers.close)
+        parts = providers.parts
+        exits = Exits(parts.containers, parts.state)
+        containers = ContainerLifecycle(parts, exits)
+        sandboxes = SandboxLifecycle(parts, containers)
+        found = await Recovery(parts, exits, providers.exits.read).run()
+        if found.sandboxes or found.discarded:
+            words = fields(pods=found.sandboxes, containers=found.containers, running=found.running, discarded=found.discarded)
+            logger.info("recovered%s", words)
+        following = self._supervisor.start_logged(exits.follow(providers.exits), "exits")
+        self._undo.callback(following.cancel)
+        runtime = RuntimeServicer(
+            parts, self._config, providers.features, sandboxes, containers, ExecLifecycle(parts), Stats(parts)
+        )
+        listener = Listener(self._config.api.listen, runtime, ImageServicer(parts.images, parts.runtime))
+        await listener.start()
+        self._undo.push_async_callback(listener.stop, STOP_GRACE)
+
+    async def stop(self) -> None:
+        """Close the socket, let requests end, release everything. Containers go on."""
+        await self._undo.aclose()
+
+
+async def import_images(config: Config, path: Path, name: str | None) -> list[Image]:
+    """Put the images of an archive or a layout into the store. Raises AlreadyExistsError while a daemon uses the store."""
+    supervisor = Supervisor("import")
+    with _locked(Path(config.root)):
+        images = assembly.image_service(config, supervisor, in_use=frozenset)
+        try:
+            return await images.import_path(path, name)
+        finally:
+            await supervisor.close(STOP_GRACE)
+
+
+@contextlib.contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    """Hold the lock on the root directory: two daemons on one store would each believe in half of it (flock(2))."""
+    root.mkdir(mode=0o711, parents=True, exist_ok=True)
+    descriptor = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise AlreadyExistsError(f"another crid uses {root}") from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)

@@ -11,6 +11,7 @@ from crid.cgroup import naming
 from crid.cgroup.hierarchy import Hierarchy
 from crid.log import fields
 from crid.model.sandbox import SandboxMetadata
+from crid.model.stats import CgroupStats
 
 logger = logging.getLogger(__name__)
 
@@ -37,12 +38,16 @@ class PodCgroups:
         """Return the container's linux.cgroupsPath."""
         return naming.container_path(sandbox.cgroup_parent, container_id, self.driver)
 
-    def remove_parent(self, sandbox: SandboxMetadata) -> None:
+    def sandbox_stats(self, sandbox: SandboxMetadata) -> CgroupStats:
+        """Read the accounting of the pod's cgroup. Raises OSError or NotFoundError where there is none."""
+        return self.hierarchy.stats(naming.resolve(sandbox.cgroup_parent))
+
+    async def remove_parent(self, sandbox: SandboxMetadata) -> None:
         """Remove the pod's cgroup if crid chose it; a cgroup of the client's is left alone."""
         if sandbox.config.linux.cgroup_parent:
             return
         try:
-            self.hierarchy.remove(naming.resolve(sandbox.cgroup_parent))
+            await self.hierarchy.remove_async(naming.resolve(sandbox.cgroup_parent))
         except OSError as error:
             logger.warning(
                 "cannot remove a pod's cgroup%s", fields(cgroup=sandbox.cgroup_parent, error=os.strerror(error.errno or 0))

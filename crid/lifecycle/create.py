@@ -6,7 +6,6 @@ undoing first; the record comes last.
 """
 
 import asyncio
-import json
 import logging
 import shutil
 import time
@@ -22,7 +21,7 @@ from crid.model import ids
 from crid.model.container import Container, ContainerMetadata, ContainerStatus
 from crid.model.image import Image
 from crid.model.sandbox import PodSandbox
-from crid.oci import spec
+from crid.oci.spec import builder
 from crid.store.names import Reservation
 from crid.tasks import Rollback
 
@@ -93,10 +92,10 @@ class ContainerCreation:
             rootfs=self._bundle / "rootfs",
             cgroup_path=cgroup_path,
         )
-        built = spec.build(inputs)
+        built = builder.build(inputs)
         for warning in built.warnings:
             logger.warning("%s%s", warning, fields(container=ids.short(self._id), name=self._name))
-        (self._bundle / "config.json").write_text(json.dumps(built.spec, separators=(",", ":")), encoding="utf-8")
+        (self._bundle / "config.json").write_bytes(builder.encode(built.spec))
         return ContainerMetadata(
             id=self._id,
             name=self._name,

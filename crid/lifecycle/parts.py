@@ -10,7 +10,7 @@ from crid.model.container import Container
 from crid.model.sandbox import PodSandbox
 from crid.net.plugin import NetworkPlugin
 from crid.oci.runtime import Runtime
-from crid.oci.spec import Host
+from crid.oci.spec.inputs import Host
 from crid.store.memory import Storer
 from crid.store.names import NameRegistry
 from crid.store.state import StateStore
@@ -38,5 +38,3 @@ class Parts:
     hostname: str
     pause_program: Path
     pids_limit: int
-    stop_timeout: int
-    """Seconds that the daemon gives running requests when it is asked to end."""

@@ -197,7 +197,7 @@ class SandboxLifecycle:
                 return
             await self._containers.remove_all(sandbox.id)
             await discard(self._parts, sandbox.id)
-            self._parts.cgroups.remove_parent(sandbox.metadata)
+            await self._parts.cgroups.remove_parent(sandbox.metadata)
             self._parts.sandboxes.delete(sandbox.id)
             self._parts.sandbox_names.release(sandbox.metadata.name, sandbox.id)
             self._creating.forget(sandbox.metadata.name)

@@ -13,9 +13,10 @@ from crid.lifecycle.parts import Parts
 from crid.linux import devices, pid_namespace
 from crid.linux.openat2 import open_in_root
 from crid.model.container import ContainerState
+from crid.model.device import Device
 from crid.model.image import Image
 from crid.model.sandbox import SandboxMetadata
-from crid.oci.spec import Device, SpecInputs
+from crid.oci.spec.inputs import SpecInputs
 
 ACCOUNT_FILE_LIMIT = 1024 * 1024
 """Bytes that are read of the image's /etc/passwd and /etc/group."""
@@ -70,15 +71,12 @@ def _pid_namespace(parts: Parts, sandbox: SandboxMetadata, config: cri.Container
     if options.pid == cri.POD:
         if sandbox.pause is None:
             return ""  # the pod itself was not asked to share one
-        path = pid_namespace.pid_namespace_path(sandbox.pause)
-        if path is None:
-            raise FailedPreconditionError(f"pod {sandbox.id}: the process that holds its PID namespace is gone")
-        return path
+        return pid_namespace.pid_namespace_path(sandbox.pause)
     if options.pid == cri.TARGET:
         target = parts.containers.get(options.target_id)
         if target.status.state is not ContainerState.RUNNING or target.status.process is None:
             raise FailedPreconditionError(f"target container {target.id} is {target.status.state.value}, not running")
-        return pid_namespace.pid_namespace_path(target.status.process) or ""
+        return pid_namespace.pid_namespace_path(target.status.process)
     return ""
 
 
@@ -93,7 +91,7 @@ def _mount_sources(config: cri.ContainerConfig) -> dict[str, str]:
         resolved = os.path.realpath(mount.host_path)
         try:
             if not os.path.lexists(resolved):
-                os.makedirs(resolved, mode=0o755, exist_ok=True)
+                Path(resolved).mkdir(mode=0o755, parents=True, exist_ok=True)
         except OSError as error:
             raise InvalidArgumentError(f"mount {mount.container_path}: host_path {resolved}: {error.strerror}") from error
         sources[mount.host_path] = resolved
@@ -104,7 +102,7 @@ def _devices(config: cri.ContainerConfig) -> dict[str, tuple[Device, ...]]:
     found: dict[str, tuple[Device, ...]] = {}
     for device in config.devices:
         try:
-            found[device.host_path] = tuple(devices.nodes(device.host_path))
+            found[device.host_path] = tuple(devices.devices_below(device.host_path))
         except OSError as error:
             raise InvalidArgumentError(f"device {device.host_path}: {error.strerror}") from error
     return found

@@ -125,7 +125,7 @@ class Stats:
     def _pod(self, sandbox: PodSandbox) -> tuple[CgroupStats | None, tuple[InterfaceReading, ...]]:
         try:
             cgroup = self._parts.cgroups.sandbox_stats(sandbox.metadata)
-        except OSError:
+        except (CridError, OSError):
             cgroup = None
         path = sandbox.metadata.namespaces.net
         if not path or not sandbox.status.ready:

@@ -3,24 +3,12 @@
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from crid.model.device import Device
 
 # What the runtime mounts or makes afresh in each container, and what holds no devices of its own.
 _SKIPPED = frozenset(("pts", "shm", "mqueue", "fd", "hugepages", "console", "ptmx", ".lxc", ".lxd-mounts", ".udev"))
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """A device node. `kind` is the OCI spec's letter: c (character) or b (block); `mode` holds the permission bits only."""
-
-    path: str
-    kind: str
-    major: int
-    minor: int
-    mode: int
-    uid: int
-    gid: int
 
 
 def device_at(path: str) -> Device | None:

@@ -4,6 +4,15 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
+class Descriptor:
+    """What identifies a blob: its media type, its digest (`sha256:` and 64 hexadecimal digits) and its size in bytes."""
+
+    media_type: str
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class ImageProcess:
     """The `config` object of an OCI image configuration, as far as a runtime uses it (OCI image-spec, config.md)."""
 

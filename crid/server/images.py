@@ -1,6 +1,7 @@
-"""ImageService: all six RPCs."""
+"""ImageService: the six RPCs; StreamImages is not served yet."""
 
 import time
+from collections.abc import AsyncIterator
 
 from grpc.aio import ServicerContext
 
@@ -10,6 +11,7 @@ from crid.errors import InvalidArgumentError
 from crid.image.service import ImageService
 from crid.model.image import Image
 from crid.oci.runtime import Runtime
+from crid.server.refusals import refuse_stream
 
 Context = ServicerContext[object, object]
 
@@ -56,6 +58,11 @@ class ImageServicer(ImageServiceServicer):
             inodes_used=cri.UInt64Value(value=usage.inodes),
         )
         return cri.ImageFsInfoResponse(image_filesystems=[message], container_filesystems=[message])
+
+    async def StreamImages(self, request: cri.StreamImagesRequest, context: Context) -> AsyncIterator[cri.StreamImagesResponse]:
+        """Not served yet."""
+        for message in await refuse_stream("StreamImages", context):
+            yield message
 
 
 def image_message(image: Image) -> cri.Image:

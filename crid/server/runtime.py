@@ -4,9 +4,7 @@ The generated base class is abstract in its stubs, so a service that lacks an RP
 """
 
 from collections.abc import AsyncIterator
-from typing import Any, NoReturn
 
-from grpc import StatusCode
 from grpc.aio import ServicerContext
 
 from crid.config import Config
@@ -20,19 +18,11 @@ from crid.lifecycle.stats import Stats
 from crid.oci.probe import RuntimeFeatures
 from crid.server.containers import ContainerRpcs
 from crid.server.node import NodeRpcs
+from crid.server.refusals import refuse, refuse_stream
 from crid.server.sandboxes import SandboxRpcs
 from crid.server.statistics import StatisticsRpcs
 
 Context = ServicerContext[object, object]
-
-
-async def _refuse(method: str, context: Context) -> NoReturn:
-    await context.abort(StatusCode.UNIMPLEMENTED, f"{method} is not implemented by this version of crid (docs/rpcs.md)")
-
-
-async def _refuse_stream(method: str, context: Context) -> tuple[Any, ...]:
-    """Refuse a streaming RPC, whose handler must be an asynchronous generator: it iterates over what never comes."""
-    await _refuse(method, context)
 
 
 class NotServedYet:
@@ -40,88 +30,88 @@ class NotServedYet:
 
     async def Exec(self, request: cri.ExecRequest, context: Context) -> cri.ExecResponse:
         """Not served yet."""
-        await _refuse("Exec", context)
+        await refuse("Exec", context)
 
     async def Attach(self, request: cri.AttachRequest, context: Context) -> cri.AttachResponse:
         """Not served yet."""
-        await _refuse("Attach", context)
+        await refuse("Attach", context)
 
     async def PortForward(self, request: cri.PortForwardRequest, context: Context) -> cri.PortForwardResponse:
         """Not served yet."""
-        await _refuse("PortForward", context)
+        await refuse("PortForward", context)
 
     async def CheckpointContainer(
         self, request: cri.CheckpointContainerRequest, context: Context
     ) -> cri.CheckpointContainerResponse:
         """Not served yet."""
-        await _refuse("CheckpointContainer", context)
+        await refuse("CheckpointContainer", context)
 
     async def ListMetricDescriptors(
         self, request: cri.ListMetricDescriptorsRequest, context: Context
     ) -> cri.ListMetricDescriptorsResponse:
         """Not served yet."""
-        await _refuse("ListMetricDescriptors", context)
+        await refuse("ListMetricDescriptors", context)
 
     async def ListPodSandboxMetrics(
         self, request: cri.ListPodSandboxMetricsRequest, context: Context
     ) -> cri.ListPodSandboxMetricsResponse:
         """Not served yet."""
-        await _refuse("ListPodSandboxMetrics", context)
+        await refuse("ListPodSandboxMetrics", context)
 
     async def UpdatePodSandboxResources(
         self, request: cri.UpdatePodSandboxResourcesRequest, context: Context
     ) -> cri.UpdatePodSandboxResourcesResponse:
         """Not served yet."""
-        await _refuse("UpdatePodSandboxResources", context)
+        await refuse("UpdatePodSandboxResources", context)
 
     async def CheckpointPod(self, request: cri.CheckpointPodRequest, context: Context) -> cri.CheckpointPodResponse:
         """Not served yet."""
-        await _refuse("CheckpointPod", context)
+        await refuse("CheckpointPod", context)
 
     async def RestorePod(self, request: cri.RestorePodRequest, context: Context) -> cri.RestorePodResponse:
         """Not served yet."""
-        await _refuse("RestorePod", context)
+        await refuse("RestorePod", context)
 
     async def GetContainerEvents(
         self, request: cri.GetEventsRequest, context: Context
     ) -> AsyncIterator[cri.ContainerEventResponse]:
         """Not served yet."""
-        for message in await _refuse_stream("GetContainerEvents", context):
+        for message in await refuse_stream("GetContainerEvents", context):
             yield message
 
     async def StreamPodSandboxes(
         self, request: cri.StreamPodSandboxesRequest, context: Context
     ) -> AsyncIterator[cri.StreamPodSandboxesResponse]:
         """Not served yet."""
-        for message in await _refuse_stream("StreamPodSandboxes", context):
+        for message in await refuse_stream("StreamPodSandboxes", context):
             yield message
 
     async def StreamContainers(
         self, request: cri.StreamContainersRequest, context: Context
     ) -> AsyncIterator[cri.StreamContainersResponse]:
         """Not served yet."""
-        for message in await _refuse_stream("StreamContainers", context):
+        for message in await refuse_stream("StreamContainers", context):
             yield message
 
     async def StreamContainerStats(
         self, request: cri.StreamContainerStatsRequest, context: Context
     ) -> AsyncIterator[cri.StreamContainerStatsResponse]:
         """Not served yet."""
-        for message in await _refuse_stream("StreamContainerStats", context):
+        for message in await refuse_stream("StreamContainerStats", context):
             yield message
 
     async def StreamPodSandboxStats(
         self, request: cri.StreamPodSandboxStatsRequest, context: Context
     ) -> AsyncIterator[cri.StreamPodSandboxStatsResponse]:
         """Not served yet."""
-        for message in await _refuse_stream("StreamPodSandboxStats", context):
+        for message in await refuse_stream("StreamPodSandboxStats", context):
             yield message
 
     async def StreamPodSandboxMetrics(
         self, request: cri.StreamPodSandboxMetricsRequest, context: Context
     ) -> AsyncIterator[cri.StreamPodSandboxMetricsResponse]:
         """Not served yet."""
-        for message in await _refuse_stream("StreamPodSandboxMetrics", context):
+        for message in await refuse_stream("StreamPodSandboxMetrics", context):
             yield message
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError, NotFoundError
-from crid.oci.spec.inputs import Device
+from crid.model.device import Device
 
 _ALL_ACCESS = "rwm"
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crid.cri import api_pb2 as cri
+from crid.model.device import Device
 from crid.model.image import Image
 from crid.model.resources import HostResources
 from crid.model.sandbox import SandboxMetadata
@@ -27,19 +28,6 @@ DEFAULT_CAPABILITIES = (
 )
 """What a container gets unless told otherwise: CRI-O's nine. containerd and Docker add NET_RAW, MKNOD, SYS_CHROOT,
 SETFCAP and AUDIT_WRITE, which few containers need and which have cost security fixes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """A device node. `path` is absolute; `kind` is `c`, `b` or `p`; `mode` holds the permission bits."""
-
-    path: str
-    kind: str
-    major: int
-    minor: int
-    mode: int = 0o666
-    uid: int = 0
-    gid: int = 0
 
 
 @dataclass(frozen=True, slots=True)

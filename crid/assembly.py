@@ -1,0 +1,198 @@
+"""How the providers are built out of the configuration and the machine; `crid.daemon` ties them to the use cases."""
+
+import asyncio
+import ipaddress
+import logging
+import os
+import platform
+import socket
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from crid.cgroup import naming
+from crid.cgroup.detect import detect
+from crid.config import Config, RuntimeHandlerConfig
+from crid.errors import InvalidArgumentError, UnavailableError
+from crid.image.service import ImageService
+from crid.lifecycle.cgroups import PodCgroups
+from crid.lifecycle.parts import Parts
+from crid.linux import capabilities, devices
+from crid.linux.kernel import Linux
+from crid.linux.process import find_program
+from crid.log import fields
+from crid.model.container import Container
+from crid.model.resources import HostResources
+from crid.model.sandbox import PodSandbox
+from crid.net.bridge import BridgeNetwork
+from crid.oci.exits import ExitWatcher
+from crid.oci.probe import RuntimeFeatures, probe
+from crid.oci.program import RuntimePaths, RuntimeProgram
+from crid.oci.runtime import Runtime
+from crid.oci.runtime_oci import RuntimeOCI
+from crid.oci.spec.inputs import Host
+from crid.store.memory import MemoryStore
+from crid.store.names import NameRegistry
+from crid.store.state import StateStore
+from crid.tasks import Supervisor
+
+logger = logging.getLogger(__name__)
+
+CRUN_FIRST = ("crun", "runc")
+"""The runtimes looked for where the configuration names none; the first that works here is the default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Providers:
+    """What the daemon drives besides the parts of the use cases."""
+
+    parts: Parts
+    features: dict[str, RuntimeFeatures]
+    exits: ExitWatcher
+    network: BridgeNetwork
+
+    async def close(self) -> None:
+        """Release descriptors and threads. Pods keep their network, containers go on."""
+        await self.network.close()
+        await self.exits.close()
+        await self.parts.images.close()
+
+
+async def providers(config: Config, supervisor: Supervisor) -> Providers:
+    """Build everything below the use cases. Raises UnavailableError or InvalidArgumentError if the machine lacks a part."""
+    root, run_root = Path(config.root), Path(config.runroot)
+    paths = RuntimePaths(exits=run_root / "exits", attach_sockets=run_root / "attach")
+    for directory in (root, run_root, run_root / "pods", run_root / "containers", paths.exits, paths.attach_sockets):
+        directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+    hierarchy = detect()
+    containers: MemoryStore[Container] = MemoryStore("container")
+    sandboxes: MemoryStore[PodSandbox] = MemoryStore("pod sandbox")
+    programs, features = await _programs(config)
+    default = _default(config, features)
+
+    def runtime_of(program: RuntimeProgram) -> RuntimeOCI:
+        return RuntimeOCI(
+            program,
+            paths,
+            supervisor,
+            read_stats=lambda path: hierarchy.stats(naming.resolve(path)),
+            remove_cgroup=lambda path: hierarchy.remove_async(naming.resolve(path)),
+        )
+
+    exits = ExitWatcher(paths.exits)
+    network = BridgeNetwork(config.network.bridge, [ipaddress.IPv4Network(config.network.subnet)], root / "network")
+    await network.start()
+    parts = Parts(
+        supervisor=supervisor,
+        run_root=run_root,
+        kernel=Linux(),
+        runtime=Runtime({name: runtime_of(program) for name, program in programs.items()}, default),
+        images=image_service(config, supervisor, lambda: _images_in_use(containers)),
+        network=network,
+        cgroups=PodCgroups(hierarchy, config.runtime.cgroup_manager),
+        state=StateStore(root),
+        sandboxes=sandboxes,
+        containers=containers,
+        sandbox_names=NameRegistry("pod"),
+        container_names=NameRegistry("container"),
+        host=_host(hierarchy.host_resources(), features[default]),
+        hostname=socket.gethostname(),
+        pause_program=own_program("crid-pause"),
+        pids_limit=config.runtime.pids_limit,
+    )
+    return Providers(parts, features, exits, network)
+
+
+def image_service(config: Config, supervisor: Supervisor, in_use: Callable[[], Collection[str]]) -> ImageService:
+    """Build the image service alone; the import command needs nothing else. `in_use` returns the ids of images that
+    containers were made of."""
+    return ImageService(
+        Path(config.root),
+        registries_conf=Path(config.image.registries_conf),
+        max_downloads=config.image.max_concurrent_downloads,
+        pinned=(config.image.pause_image,),
+        supervisor=supervisor,
+        in_use=in_use,
+    )
+
+
+def _images_in_use(containers: MemoryStore[Container]) -> frozenset[str]:
+    return frozenset(container.metadata.image_id for container in containers.list())
+
+
+async def _programs(config: Config) -> tuple[dict[str, RuntimeProgram], dict[str, RuntimeFeatures]]:
+    """Find the configured runtimes, or those that are installed, and ask each what it can do."""
+    configured = config.runtime.runtimes or {
+        name: RuntimeHandlerConfig() for name in CRUN_FIRST if find_program(name) is not None
+    }
+    if not configured:
+        raise UnavailableError(f"no OCI runtime: none is configured, and none of {', '.join(CRUN_FIRST)} is in PATH")
+    programs = {name: _program(config, name, handler) for name, handler in configured.items()}
+    found = await asyncio.gather(*(probe(program) for program in programs.values()))
+    return programs, dict(zip(programs, found, strict=True))
+
+
+def _program(config: Config, name: str, handler: RuntimeHandlerConfig) -> RuntimeProgram:
+    path = find_program(handler.runtime_path or name)
+    if path is None:
+        raise InvalidArgumentError(f"crid.runtime.runtimes.{name}: no program {handler.runtime_path or name!r}")
+    monitor = Path(handler.monitor_path) if handler.monitor_path else own_program("conmon")
+    if not os.access(monitor, os.X_OK):
+        raise InvalidArgumentError(f"crid.runtime.runtimes.{name}.monitor_path: {monitor} is not a program")
+    root = Path(handler.runtime_root or Path(config.runroot, "runtimes", name))
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return RuntimeProgram(
+        name=name,
+        path=path,
+        root=root,
+        monitor=monitor,
+        systemd_cgroup=config.runtime.cgroup_manager == "systemd",
+        log_size_max=config.runtime.log_size_max,
+        create_timeout=config.runtime.container_create_timeout,
+    )
+
+
+def _default(config: Config, features: dict[str, RuntimeFeatures]) -> str:
+    """Return the default handler: the configured one, else the first that works on this host."""
+    if config.runtime.default_runtime:
+        return config.runtime.default_runtime
+    order = sorted(features, key=lambda name: CRUN_FIRST.index(name) if name in CRUN_FIRST else len(CRUN_FIRST))
+    for name in order:
+        if features[name].works:
+            logger.info("default runtime%s", fields(name=name, version=features[name].version))
+            return name
+        logger.warning("runtime does not work on this host%s", fields(name=name, reason=features[name].refusal))
+    raise UnavailableError(f"no OCI runtime works on this host: {features[order[0]].refusal}")
+
+
+def _host(resources: HostResources, features: RuntimeFeatures) -> Host:
+    """Gather what the spec builder must know of the machine and of the daemon's own rights."""
+    own = capabilities.held()
+    return Host(
+        capabilities=own,
+        resources=resources,
+        machine=platform.machine(),
+        apparmor=_is_yes(Path("/sys/module/apparmor/parameters/enabled")),
+        seccomp=Path("/proc/sys/kernel/seccomp/actions_avail").exists(),
+        oom_score_adj=int(Path("/proc/self/oom_score_adj").read_text()),
+        can_lower_oom_score="CAP_SYS_RESOURCE" in own,
+        devices=tuple(devices.host_devices()),
+        recursive_read_only=features.recursive_read_only,
+        idmapped_mounts=features.idmapped_mounts,
+    )
+
+
+def _is_yes(path: Path) -> bool:
+    try:
+        return path.read_text().strip() == "Y"
+    except OSError:
+        return False
+
+
+def own_program(name: str) -> Path:
+    """Return a program of crid's own: beside the installed package, or in the source tree. Raises UnavailableError."""
+    package = Path(__file__).parent
+    for candidate in (package / "libexec" / name, package.parent / "conmon" / name):
+        if os.access(candidate, os.X_OK):
+            return candidate
+    raise UnavailableError(f"crid's own program {name} is not installed; scripts/setup builds it")

@@ -1,0 +1,69 @@
+"""The `crid` command: without a verb it is the daemon; with one it does a small job on the daemon's directories.
+
+    crid [--config FILE]                          run the daemon in the foreground, until SIGTERM
+    crid [--config FILE] image import PATH [NAME] put an OCI layout or a docker archive into the store
+
+The modules that a verb needs are imported when it runs, so that `crid --version` and shell completion stay quick.
+"""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import crid
+from crid import config, log
+from crid.errors import CridError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line `arguments` (the process's own by default) and return the exit status: 2 for a bad command line
+    or configuration, 1 for a failure, 0 otherwise."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = config.load(options.config or config.DEFAULT_PATH, required=options.config is not None)
+    except CridError as error:
+        print(f"crid: {error}", file=sys.stderr)
+        return 2
+    log.configure(options.log_level or settings.runtime.log_level)
+    try:
+        return int(options.run(settings, options))
+    except (CridError, OSError) as error:
+        print(f"crid: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="crid", description="A Kubernetes CRI runtime. Without a command: the daemon.")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help=f"configuration (default {config.DEFAULT_PATH}, if it exists)"
+    )
+    parser.add_argument("--log-level", choices=sorted(log.LEVELS), help="overrides the configuration's")
+    parser.add_argument("--version", action="version", version=f"crid {crid.__version__}")
+    parser.set_defaults(run=_serve)
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    image = verbs.add_parser("image", help="images, without a client").add_subparsers(metavar="VERB", required=True)
+    importing = image.add_parser("import", help="put an OCI layout (directory or tar) or a docker archive into the store")
+    importing.add_argument("path", type=Path)
+    importing.add_argument("name", nargs="?", help="the image's name, where the archive holds none")
+    importing.set_defaults(run=_image_import)
+    return parser
+
+
+def _serve(settings: config.Config, options: argparse.Namespace) -> int:
+    from crid.daemon import serve
+
+    asyncio.run(serve(settings))
+    return 0
+
+
+def _image_import(settings: config.Config, options: argparse.Namespace) -> int:
+    from crid.daemon import import_images
+
+    for image in asyncio.run(import_images(settings, options.path, options.name)):
+        print(image.id, *image.repo_tags)
+    return 0
