@@ -1,0 +1,71 @@
+"""crid.net.rtnetlink against the kernel's read-only answers, which need no root, and against hand-made refusals."""
+
+import errno
+import socket
+import struct
+
+import pytest
+
+from crid.net import rtnetlink
+from crid.net.rtnetlink import RouteError, RouteSocket, _raise_refusal, _split
+
+
+def test_loopback_is_found_by_name_and_in_the_list() -> None:
+    with RouteSocket() as route:
+        loopback = route.link("lo")
+        assert loopback is not None
+        assert loopback.index == socket.if_nametoindex("lo")
+        assert loopback in route.links()
+
+
+def test_a_name_that_no_link_has() -> None:
+    with RouteSocket() as route:
+        assert route.link("nosuchlink0") is None
+
+
+def test_addresses_of_the_loopback() -> None:
+    with RouteSocket() as route:
+        assert "127.0.0.1/8" in {f"{ip}/{prefix}" for ip, prefix in route.addresses(socket.if_nametoindex("lo"))}
+
+
+def test_routes_have_no_default_route() -> None:
+    with RouteSocket() as route:
+        routes = route.routes()
+    assert "127.0.0.0/8" in {str(entry.destination) for entry in routes}
+    assert all(entry.destination.prefixlen for entry in routes)
+
+
+def test_refusal_names_the_purpose_and_the_socket_stays_usable() -> None:
+    with RouteSocket() as route:
+        with pytest.raises(RouteError, match="bring interface 2147483646 up: ") as caught:
+            route.send(rtnetlink.set_up(2147483646), rtnetlink.set_up(2147483645))
+        assert caught.value.errno in (errno.ENODEV, errno.EPERM)
+        assert route.link("lo") is not None
+
+
+def refusal(number: int, flags: int, attributes: bytes = b"") -> bytes:
+    echoed = bytes(16)
+    return struct.pack("=IHHIIi", 36 + len(attributes), 2, flags, 1, 0, -number) + echoed + attributes
+
+
+def test_kernels_own_words_are_in_the_error() -> None:
+    text = b"Device is a loop\0"
+    attribute = struct.pack("=HH", 4 + len(text), 1) + text + bytes(-len(text) % 4)
+    with pytest.raises(RouteError, match=r"plug: Too many levels of symbolic links: Device is a loop$"):
+        _raise_refusal(refusal(errno.ELOOP, 0x300, attribute), 0x300, "plug")
+
+
+@pytest.mark.parametrize("attributes", [b"", b"\0\0\0\0", b"\1\0\1\0", struct.pack("=HH", 200, 1) + b"cut"])
+def test_damaged_words_of_the_kernel_do_no_harm(attributes: bytes) -> None:
+    with pytest.raises(RouteError, match="plug: "):
+        _raise_refusal(refusal(errno.EINVAL, 0x300, attributes), 0x300, "plug")
+
+
+def test_success_raises_nothing() -> None:
+    _raise_refusal(refusal(0, 0), 0, "plug")
+
+
+def test_datagram_of_several_messages_is_split_at_aligned_offsets() -> None:
+    first = struct.pack("=IHHII", 18, 16, 0, 7, 0) + b"ab" + bytes(2)
+    second = struct.pack("=IHHII", 16, 3, 0, 8, 0)
+    assert [(kind, sequence) for kind, _, sequence, _ in _split(first + second)] == [(16, 7), (3, 8)]
