@@ -98,6 +98,11 @@ class Child:
     _pidfd: int
     program: str
 
+    @property
+    def reaped(self) -> bool:
+        """Whether `wait` has returned; the pid may be another process's by now."""
+        return self._pidfd < 0
+
     async def wait(self) -> int:
         """Reap the process and return its exit code, 128 + signal for a signalled one. To be called once, or again after
         a cancelled wait; it can be killed meanwhile."""

@@ -93,17 +93,16 @@ async def launch(
         except OSError as error:
             raise UnavailableError(f"monitor {argv[0]}: {error}") from error
         ours.close(sync_write, start_read)
-        started = reaped = False
+        started = False
         try:
             place(child.pid)
             os.write(start_write, b"\0")
             started = True
             await child.wait()
-            reaped = True
             return _created(await first_event(sync_read), files, words(stderr))
         except BaseException:
             # Before the start pipe is closed: conmon takes its end for the start byte.
-            await asyncio.shield(_abandon(child, files, started=started, reaped=reaped))
+            await asyncio.shield(_abandon(child, files, started=started))
             raise
 
 
@@ -145,13 +144,13 @@ def read_identity(pid_file: Path) -> ProcessIdentity | None:
         return None
 
 
-async def _abandon(child: process.Child, files: MonitorFiles, *, started: bool, reaped: bool) -> None:
+async def _abandon(child: process.Child, files: MonitorFiles, *, started: bool) -> None:
     """End a monitor in whatever state it is, with everything below it, and reap what is ours.
 
     Once it has had its byte, the spawned process is given time to fork and write the pid file: killed between the two it
     would leave a monitor that nobody can name.
     """
-    if not reaped:
+    if not child.reaped:
         await _reap(child, SETTLE_TIMEOUT if started else 0)
     if (monitor := read_identity(files.monitor_pid)) is not None:
         await descendants.end_below(monitor.pid, timeout=SETTLE_TIMEOUT)

@@ -5,8 +5,9 @@ Each function borrows the descriptor; closing it stays with its owner. Writers n
 
 import asyncio
 import contextlib
+import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 CHUNK = 64 * 1024
 
@@ -55,6 +56,43 @@ async def write_all(descriptor: int, data: bytes) -> None:
             view = view[os.write(descriptor, view) :]
         except BlockingIOError:
             await wait_writable(descriptor)
+
+
+async def drain(descriptor: int, sink: Callable[[bytes], Awaitable[None]], ended: asyncio.Event) -> None:
+    """Pass what is read from the non-blocking `descriptor` to `sink` until the stream ends.
+
+    Once `ended` is set, an empty pipe counts as its end too: somebody may keep the other side open for ever.
+    """
+    while True:
+        try:
+            chunk = os.read(descriptor, CHUNK)
+        except BlockingIOError:
+            if ended.is_set():
+                return
+            await _readable_or(descriptor, ended)
+            continue
+        except OSError as error:
+            if error.errno != errno.EIO:  # a pty whose other side is closed (pty(7))
+                raise
+            return
+        if not chunk:
+            return
+        await sink(chunk)
+
+
+async def _readable_or(descriptor: int, ended: asyncio.Event) -> None:
+    """Return when `descriptor` is readable or `ended` is set."""
+    async with asyncio.TaskGroup() as group:
+        either = asyncio.Event()
+        tasks = [group.create_task(_then(waiting, either)) for waiting in (wait_readable(descriptor), ended.wait())]
+        await either.wait()
+        for task in tasks:
+            task.cancel()
+
+
+async def _then(waiting: Awaitable[object], event: asyncio.Event) -> None:
+    await waiting
+    event.set()
 
 
 @contextlib.contextmanager

@@ -10,12 +10,17 @@ from crid.linux import process
 from crid.model.container import Container
 from crid.model.ids import short
 from crid.model.stats import CgroupStats
+from crid.oci import control
+from crid.oci.attach import attach
+from crid.oci.checkpoint import checkpoint, require_image
 from crid.oci.create import Creation
+from crid.oci.exec_stream import ExecStream
 from crid.oci.exec_sync import ExecSync
 from crid.oci.executions import Executions
+from crid.oci.port_forward import port_forward
 from crid.oci.process_spec import ProcessSpecs
 from crid.oci.program import RuntimeCommand, RuntimePaths, RuntimeProgram, environment
-from crid.oci.runtime import Created, ExecResult, Observed, RuntimeImpl
+from crid.oci.runtime import CheckpointOptions, Created, ExecResult, Observed, RuntimeImpl, Streams
 from crid.oci.stop import Stopping
 from crid.tasks import Supervisor
 
@@ -45,6 +50,7 @@ class RuntimeOCI(RuntimeImpl):
         self._executions = Executions()
         self._creation = Creation(self._command, paths, place_monitor=place_monitor, remove_cgroup=remove_cgroup)
         self._stopping = Stopping(self._command, self._specs, self._executions, tasks)
+        self._exec_stream = ExecStream(self._command, self._specs, self._executions)
         self._exec_sync = ExecSync(self._command, self._specs, self._executions, tasks)
 
     @property
@@ -61,6 +67,10 @@ class RuntimeOCI(RuntimeImpl):
     async def start(self, container: Container) -> None:
         """See RuntimeImpl."""
         await self._creation.start(container)
+
+    async def exec(self, container: Container, command: Sequence[str], streams: Streams, *, tty: bool) -> int:
+        """See RuntimeImpl."""
+        return await self._exec_stream.run(container, command, streams, tty=tty)
 
     async def exec_sync(self, container: Container, command: Sequence[str], timeout: float) -> ExecResult:
         """See RuntimeImpl."""
@@ -114,6 +124,28 @@ class RuntimeOCI(RuntimeImpl):
         """See RuntimeImpl."""
         if container.status.process is not None:
             process.send_signal(container.status.process, signal)
+
+    async def attach(self, container: Container, streams: Streams) -> None:
+        """See RuntimeImpl."""
+        await attach(container, streams)
+
+    async def port_forward(self, network_namespace: str, port: int, streams: Streams) -> None:
+        """See RuntimeImpl."""
+        await port_forward(network_namespace, port, streams)
+
+    async def reopen_log(self, container: Container) -> None:
+        """See RuntimeImpl."""
+        await control.reopen_log(container)
+
+    async def checkpoint(self, container: Container, options: CheckpointOptions) -> None:
+        """See RuntimeImpl."""
+        await checkpoint(self._command, container, options)
+
+    async def restore(self, container: Container, options: CheckpointOptions) -> Created:
+        """See RuntimeImpl."""
+        require_image(container, options.directory)
+        self._specs.forget(container.id)
+        return await self._creation.create(container, restore_from=options.directory)
 
     def is_alive(self, container: Container) -> bool:
         """See RuntimeImpl."""
