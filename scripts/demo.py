@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
-import small_image
 
 from crid.cri import api_pb2 as cri
 from crid.cri import api_pb2_grpc as services
+from scripts import small_image
 
 CRID = Path(sys.executable).parent / "crid"
 IMAGE = "localhost/demo/busybox:latest"
@@ -127,9 +127,8 @@ def run_pod(runtime: services.RuntimeServiceStub, directory: Path) -> None:
     show(result.stdout.decode() + f"exit code {result.exit_code}")
     with step("ContainerStats"):
         stats = runtime.ContainerStats(cri.ContainerStatsRequest(container_id=container)).stats
-    show(
-        f"CPU {stats.cpu.usage_core_nano_seconds.value / 1e6:.1f} ms, memory {stats.memory.working_set_bytes.value / 1024:.0f} KiB"
-    )
+    cpu, memory = stats.cpu.usage_core_nano_seconds.value / 1e6, stats.memory.working_set_bytes.value / 1024
+    show(f"CPU {cpu:.1f} ms, memory {memory:.0f} KiB")
     with step("StopContainer"):
         runtime.StopContainer(cri.StopContainerRequest(container_id=container, timeout=10))
     ended = runtime.ContainerStatus(cri.ContainerStatusRequest(container_id=container)).status
@@ -151,7 +150,7 @@ def main() -> None:
         with step("make an OCI image out of busybox-static"):
             small_image.write_layout(directory / "image")
         with step("crid image import"):
-            argv = [CRID, "--config", config, "image", "import", directory / "image", IMAGE]
+            argv = [str(CRID), "--config", str(config), "image", "import", str(directory / "image"), IMAGE]
             imported = subprocess.run(argv, check=True, capture_output=True, text=True)
         show(imported.stdout)
         with running_daemon(directory, config) as channel:

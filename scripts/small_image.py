@@ -10,6 +10,7 @@ import io
 import json
 import subprocess
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,20 @@ PASSWD = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/fals
 GROUP = "root:x:0:\nnobody:x:65534:\napp:x:1000:\nextra:x:2000:app\n"
 
 
-def write_layout(directory: Path, *, reference: str = "latest", **process: Any) -> str:
-    """Write the layout below the new directory `directory` and return the manifest's digest.
+def write_layout(directory: Path, *, extra_files: Mapping[str, bytes] | None = None, **process: Any) -> str:
+    """Write the layout below the new directory `directory`, its tag being `latest`, and return the manifest's digest.
 
-    `process` replaces or adds keys of the image configuration's `config` object, such as `Cmd` or `User`.
+    `extra_files` make a second layer. `process` replaces or adds keys of the image configuration's `config` object, such
+    as `Cmd` or `User`.
     """
-    layer = _layer(_files(BUSYBOX.read_bytes()))
-    packed = gzip.compress(layer, compresslevel=1, mtime=0)
+    layers = [_layer(_files(BUSYBOX.read_bytes()))]
+    if extra_files:
+        layers.append(_layer([(_entry(name, tarfile.REGTYPE, 0o644), content) for name, content in extra_files.items()]))
     config = {
         "architecture": "amd64" if _machine() == "x86_64" else "arm64",
         "os": "linux",
         "config": {"Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": ["/bin/sh"], "WorkingDir": "/", **process},
-        "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
+        "rootfs": {"type": "layers", "diff_ids": [_digest(layer) for layer in layers]},
     }
     blobs = directory / "blobs" / "sha256"
     blobs.mkdir(parents=True)
@@ -39,17 +42,17 @@ def write_layout(directory: Path, *, reference: str = "latest", **process: Any) 
         "schemaVersion": 2,
         "mediaType": MEDIA_TYPE.format("manifest") + "+json",
         "config": _put(blobs, "config", "+json", _encode(config)),
-        "layers": [_put(blobs, "layer", ".tar+gzip", packed)],
+        "layers": [_put(blobs, "layer", ".tar+gzip", gzip.compress(layer, compresslevel=1, mtime=0)) for layer in layers],
     }
     described = _put(blobs, "manifest", "+json", _encode(manifest))
-    described["annotations"] = {"org.opencontainers.image.ref.name": reference}
+    described["annotations"] = {"org.opencontainers.image.ref.name": "latest"}
     (directory / "index.json").write_bytes(_encode({"schemaVersion": 2, "manifests": [described]}))
     (directory / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
     return str(described["digest"])
 
 
 def _files(busybox: bytes) -> list[tuple[tarfile.TarInfo, bytes]]:
-    """Return the members of the only layer: the program, a link for each of its applets, accounts, usual directories."""
+    """Return the members of the first layer: the program, a link for each of its applets, accounts, usual directories."""
     applets = subprocess.run([BUSYBOX, "--list"], check=True, capture_output=True, text=True).stdout.split()
     members = [(_entry(name, tarfile.DIRTYPE, 0o755), b"") for name in ("bin", "etc", "root", "var")]
     members += [(_entry(name, tarfile.DIRTYPE, 0o1777), b"") for name in ("tmp", "var/tmp")]
