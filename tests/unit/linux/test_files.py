@@ -1,0 +1,35 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from crid.linux import files
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_the_new_content_replaces_the_old(tmp_path: Path, durable: bool) -> None:
+    path = tmp_path / "record"
+    files.write_atomic(path, b"old", durable=durable)
+    files.write_atomic(path, b"new" * 100_000, mode=0o640, durable=durable)
+    assert path.read_bytes() == b"new" * 100_000
+    assert path.stat().st_mode & 0o7777 == 0o640
+    assert [entry.name for entry in tmp_path.iterdir()] == ["record"]
+
+
+def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "record"
+    files.write_atomic(path, b"old")
+
+    def full(descriptor: int, content: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OSError, match="No space left"):
+        files.write_atomic(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["record"]
+
+
+def test_a_missing_directory_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        files.write_atomic(tmp_path / "missing" / "record", b"")
