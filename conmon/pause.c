@@ -29,6 +29,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -133,6 +134,7 @@ static void drop_privileges(int ready)
     /* An inheritable set that is empty empties the ambient one too: capabilities(7). */
     check(ready, syscall(SYS_capset, &header, none), "capset", "nothing");
     check(ready, prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl", "PR_SET_NO_NEW_PRIVS");
+    /* After the change of user, which may have made it dumpable: fs.suid_dumpable in proc_sys_fs(5). */
     check(ready, prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "prctl", "PR_SET_DUMPABLE");
 }
 
@@ -154,10 +156,10 @@ __attribute__((noreturn)) static void be_pid_1(int permit)
 {
     char byte;
 
+    setsid();
     if (dup2(permit, 0) < 0 || close_range(1, ~0U, 0) < 0 || read(0, &byte, 1) != 1)
         _exit(1); /* the parent died before anybody learned of this process */
     close(0);
-    setsid();
     for (;;)
         pause();
 }
@@ -172,6 +174,7 @@ int main(int argc, char **argv)
     const size_t count = sizeof(namespaces) / sizeof(namespaces[0]);
     int ready = parse(argc, argv, namespaces, count);
     int permit[2];
+    char byte = 0;
     pid_t child;
 
     enter_empty_root(ready);
@@ -185,12 +188,12 @@ int main(int argc, char **argv)
     signal(SIGCHLD, SIG_IGN); /* inherited by the child: the kernel then reaps for it */
     signal(SIGPIPE, SIG_IGN);
 
-    check(ready, pipe2(permit, O_CLOEXEC), "pipe2", "permit");
+    check(ready, socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, permit), "socketpair", "permit");
     child = check(ready, fork(), "fork", "pid 1");
-    if (child == 0) {
-        close(permit[1]);
+    if (child == 0)
         be_pid_1(permit[0]);
-    }
-    /* Only a child whose pid has been told is permitted to stay. */
-    return dprintf(ready, "%d\n", child) < 0 || write(permit[1], "", 1) != 1;
+    close(permit[0]);
+    /* Only a child whose pid has been told is permitted to stay; it has settled when it closes its end. */
+    return dprintf(ready, "%d\n", child) < 0 || write(permit[1], &byte, 1) != 1 ||
+           read(permit[1], &byte, 1) != 0;
 }
