@@ -3,6 +3,7 @@ pod namespaces beside it."""
 
 import contextlib
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,3 +54,26 @@ class PodNamespaces:
         """Unpin all namespaces."""
         for path in self._paths:
             unpin(path)
+
+
+def run(*argv: str, stdin: str = "") -> str:
+    """Return what a program, run in the test's own namespaces, wrote; its failure fails the test with its words."""
+    completed = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=20)
+    assert completed.returncode == 0, f"{argv}: exit code {completed.returncode}: {completed.stderr or completed.stdout}"
+    return completed.stdout
+
+
+def run_in(pod: PodNetwork, *argv: str) -> str:
+    """Like `run`, in the pod's network namespace."""
+    return run("nsenter", f"--net={pod.namespace_path}", *argv)
+
+
+def ping(pod: PodNetwork, address: str) -> None:
+    """Have the pod ping `address`; no answer within two seconds fails the test."""
+    run_in(pod, "busybox", "ping", "-c", "1", "-W", "2", address)
+
+
+def pod_links() -> set[str]:
+    """Return the names of all links of the host that look like a pod's."""
+    with rtnetlink.RouteSocket() as route:
+        return {link.name for link in route.links() if link.name.startswith("veth")}
