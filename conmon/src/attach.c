@@ -254,19 +254,31 @@ int attach_open(struct conmon *conmon, struct error *err)
         return error_set(err, errno, "create the attach socket");
     if (bind_in_directory(attach->listener.fd, conmon->options.bundle, "attach", 0700, err) < 0)
         return -1;
+    attach->bound = true;
     if (listen(attach->listener.fd, BACKLOG) < 0)
         return error_set(err, errno, "listen on the attach socket");
     attach->listener.on_ready = on_connection;
     return source_watch(conmon, &attach->listener, EPOLLIN, err);
 }
 
-void attach_remove_link(struct conmon *conmon)
+static void remove_name(struct conmon *conmon, const char *path)
 {
-    if (conmon->attach.link != NULL && unlink(conmon->attach.link) < 0 && errno != ENOENT)
-        report(&conmon->diagnostics, SEVERITY_WARNING, "remove the link %s: %s", conmon->attach.link,
-               strerror(errno));
-    free(conmon->attach.link);
-    conmon->attach.link = NULL;
+    if (unlink(path) < 0 && errno != ENOENT)
+        report(&conmon->diagnostics, SEVERITY_WARNING, "remove %s: %s", path, strerror(errno));
+}
+
+void attach_remove_names(struct conmon *conmon)
+{
+    struct attach *attach = &conmon->attach;
+    _cleanup_free_ char *socket_path = NULL;
+
+    if (attach->bound && asprintf(&socket_path, "%s/attach", conmon->options.bundle) >= 0)
+        remove_name(conmon, socket_path);
+    if (attach->link != NULL)
+        remove_name(conmon, attach->link);
+    free(attach->link);
+    attach->link = NULL;
+    attach->bound = false;
 }
 
 void attach_release(struct conmon *conmon)

@@ -37,14 +37,16 @@ struct attach {
     struct source container_stdin;
     enum stdin_state stdin_state;
     struct client *clients;
-    char *link; /* short link to the bundle, to be removed at the end */
+    bool bound; /* the socket file is there, to be removed at the end */
+    char *link; /* short link to the bundle, likewise */
 };
 
 int attach_open(struct conmon *conmon, struct error *err);
 void attach_broadcast(struct conmon *conmon, const char *packet, size_t size);
 /* The terminal is there: gives the input to it that has been waiting. Takes the descriptor over. */
 void attach_set_terminal(struct conmon *conmon, int fd);
-void attach_remove_link(struct conmon *conmon);
+/* Removes the socket and the link: there is nobody to connect to any more. */
+void attach_remove_names(struct conmon *conmon);
 void attach_release(struct conmon *conmon);
 
 /* Binds a socket at folder/name however long that path is (sun_path has 108 bytes). */

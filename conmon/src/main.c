@@ -193,7 +193,7 @@ static int conclude(struct conmon *conmon)
     finish_write_exit_files(conmon, code);
     if (conmon->options.exec)
         sync_send(conmon, code, process->timed_out ? TIMED_OUT : NULL);
-    attach_remove_link(conmon);
+    attach_remove_names(conmon);
     log_sync(conmon); /* last, since a slow disk must not delay the news */
     int failure = finish_run_exit_command(conmon);
     return failure != 0 ? failure : code & 0xff;
@@ -204,7 +204,7 @@ static int give_up(struct conmon *conmon, const struct error *err)
     report(&conmon->diagnostics, SEVERITY_ERROR, "%s", error_text(err));
     sync_send(conmon, -1, error_text(err));
     terminal_close_socket(conmon);
-    attach_remove_link(conmon);
+    attach_remove_names(conmon);
     if (conmon->process.runtime_pid > 0)
         finish_run_exit_command(conmon);
     return EXIT_FAILURE;

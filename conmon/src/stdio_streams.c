@@ -84,6 +84,8 @@ static void on_runtime_stderr(struct conmon *conmon, struct source *source, uint
 
 int streams_keep_stderr(struct conmon *conmon, struct error *err)
 {
+    if (conmon->streams.err.fd < 0)
+        return 0; /* passthrough: the caller sees it himself */
     conmon->streams.err.on_ready = on_runtime_stderr;
     return source_watch(conmon, &conmon->streams.err, EPOLLIN, err);
 }
