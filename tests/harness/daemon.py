@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -60,11 +60,8 @@ class Daemon:
         self._client: Cri | None = None
 
     def __enter__(self) -> Self:
+        self._prepare()
         try:
-            self.root.mkdir()
-            self.run_root.mkdir()
-            self.pod_logs.mkdir()
-            self.write_config()
             self.start()
         except BaseException:
             self._discard()
@@ -84,6 +81,20 @@ class Daemon:
             raise
         finally:
             self._discard()
+
+    @contextlib.contextmanager
+    def prepared(self) -> Iterator[Self]:
+        """Like `with Daemon()`, but without starting it: for tests that use its directories and configuration themselves."""
+        self._prepare()
+        try:
+            yield self
+        finally:
+            self._discard()
+
+    def _prepare(self) -> None:
+        for directory in (self.root, self.run_root, self.pod_logs):
+            directory.mkdir()
+        self.write_config()
 
     def write_config(self) -> None:
         """Write the configuration file and the registries.conf that it names."""
