@@ -25,7 +25,7 @@ from crid.model.container import Container
 from crid.model.resources import HostResources
 from crid.model.sandbox import PodSandbox
 from crid.net.bridge import BridgeNetwork
-from crid.oci.exits import ExitWatcher
+from crid.oci.exits import Exits as ExitNotices
 from crid.oci.probe import RuntimeFeatures, probe
 from crid.oci.program import RuntimePaths, RuntimeProgram
 from crid.oci.runtime import Runtime
@@ -48,13 +48,13 @@ class Providers:
 
     parts: Parts
     features: dict[str, RuntimeFeatures]
-    exits: ExitWatcher
+    exits: ExitNotices
     network: BridgeNetwork
 
     async def close(self) -> None:
         """Release descriptors and threads. Pods keep their network, containers go on."""
         await self.network.close()
-        await self.exits.close()
+        self.exits.close()
         await self.parts.images.close()
 
 
@@ -79,7 +79,7 @@ async def providers(config: Config, supervisor: Supervisor) -> Providers:
             remove_cgroup=lambda path: hierarchy.remove_async(naming.resolve(path)),
         )
 
-    exits = ExitWatcher(paths.exits)
+    exits = ExitNotices(paths.exits, containers.find)
     network = BridgeNetwork(config.network.bridge, [ipaddress.IPv4Network(config.network.subnet)], root / "network")
     await network.start()
     parts = Parts(

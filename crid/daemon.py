@@ -27,6 +27,7 @@ from crid.lifecycle.sandbox import SandboxLifecycle
 from crid.lifecycle.stats import Stats
 from crid.log import fields
 from crid.model.image import Image
+from crid.oci.exits import read_exit
 from crid.server.images import ImageServicer
 from crid.server.listener import Listener
 from crid.server.runtime import RuntimeServicer
@@ -73,11 +74,11 @@ class Daemon:
         exits = Exits(parts.containers, parts.state)
         containers = ContainerLifecycle(parts, exits)
         sandboxes = SandboxLifecycle(parts, containers)
-        found = await Recovery(parts, exits, providers.exits.read).run()
+        found = await Recovery(parts, exits, read_exit).run()
         if found.sandboxes or found.discarded:
             words = fields(pods=found.sandboxes, containers=found.containers, running=found.running, discarded=found.discarded)
             logger.info("recovered%s", words)
-        following = self._supervisor.start_logged(exits.follow(providers.exits), "exits")
+        following = self._supervisor.start_logged(exits.follow(aiter(providers.exits)), "exits")
         self._undo.callback(following.cancel)
         runtime = RuntimeServicer(
             parts, self._config, providers.features, sandboxes, containers, ExecLifecycle(parts), Stats(parts)
