@@ -4,25 +4,23 @@ A monitor writes the exit code twice, each time by rename: `exit` in the contain
 and a file named by the container's id in the exits directory, which is the notice to the daemon and is removed once it
 was dealt with. An `oom` file in the persistent directory says that the kernel killed something for lack of memory.
 
-No notice is lost: what was there before the watch began, what arrived while the event queue ran over and what was not
-acknowledged is found by reading the directory again, at the beginning and every RESCAN seconds. A notice may therefore
-be seen twice; until it is acknowledged it is yielded once a scan at most.
+No notice is lost: what was there before the watch began or arrived while the event queue ran over is found by reading
+the directory again, at the beginning and every RESCAN seconds. A notice is removed when its reader comes back for the
+next one; if the daemon dies before that, it is yielded again.
 """
 
 import asyncio
-import contextlib
 import logging
 import os
 import re
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from crid.errors import CridError, DataLossError
 from crid.linux import inotify
 from crid.log import fields
-from crid.model.container import Container
-from crid.model.ids import short
+from crid.model.container import EXIT_CODE_UNKNOWN, Container
 from crid.wire.conmon import ConmonProtocolError, parse_exit_file
 
 logger = logging.getLogger(__name__)
@@ -45,63 +43,98 @@ class Exit:
 def read_exit(container: Container) -> Exit | None:
     """Return how `container` ended by the copy in its persistent directory, None if there is none (yet).
 
-    Raises DataLossError if the file is damaged: the end is known, its code is not.
+    A damaged copy still tells that and when it ended; its exit code is then EXIT_CODE_UNKNOWN.
     """
-    directory = container.metadata.persist_directory
-    record = _read(directory / "exit")
-    if record is None:
-        return None
-    code, finished_at = record
-    return Exit(container.id, code, finished_at, _oom_killed(container))
+    record = _read(container.metadata.persist_directory / "exit")
+    return None if record is None else Exit(container.id, *record, _oom_killed(container))
 
 
 def _oom_killed(container: Container) -> bool:
-    """Whether the monitor saw an OOM kill; it writes the mark in the persistent directory, older ones in the bundle only."""
+    """Whether the monitor saw an OOM kill; some monitors write the mark into the bundle only."""
     return (container.metadata.persist_directory / "oom").exists() or (container.metadata.bundle / "oom").exists()
 
 
 def _read(path: Path) -> tuple[int, int] | None:
     """Return the exit code and the modification time of an exit file, None if there is no such file."""
     try:
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
+        with open(path, "rb", opener=_open_unsuspecting) as file:
             content, status = file.read(MAXIMUM_SIZE), os.fstat(file.fileno())
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise DataLossError(f"exit file {path}: {error.strerror}") from error
+        logger.error("unreadable exit file%s", fields(path=path, error=error))
+        return EXIT_CODE_UNKNOWN, time.time_ns()
     try:
         return parse_exit_file(content), status.st_mtime_ns
     except ConmonProtocolError as error:
-        raise DataLossError(f"exit file {path}: {error}") from error
+        logger.error("damaged exit file%s", fields(path=path, error=error))
+        return EXIT_CODE_UNKNOWN, status.st_mtime_ns
+
+
+def _open_unsuspecting(name: str, flags: int) -> int:
+    """Open neither a link nor, for ever, a fifo that somebody put in a file's place."""
+    return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 class Exits:
-    """Yields the notices in the exits directory."""
+    """Yields the notices in the exits directory. Iterate over it in one task; `close` ends the iteration."""
 
-    def __init__(self, directory: Path, *, rescan: float = RESCAN) -> None:
-        """`directory` exists; `rescan` is the longest time in seconds that a lost event can stay unnoticed."""
+    def __init__(self, directory: Path, find: Callable[[str], Container | None], *, rescan: float = RESCAN) -> None:
+        """`directory` exists; `find` returns the container with an id; `rescan` is the longest time in seconds for which a
+        lost event can go unnoticed."""
         self._directory = directory
+        self._find = find
         self._rescan = rescan
-        self._watcher: inotify.Watcher | None = None
+        self._watcher = inotify.Watcher()
+        self._closed = False
 
     def __repr__(self) -> str:
-        return f"<Exits {self._directory} watching={self._watcher is not None}>"
+        return f"<Exits {self._directory} {'closed' if self._closed else 'open'}>"
+
+    def close(self) -> None:
+        """End the iteration. Idempotent."""
+        self._closed = True
+        self._watcher.close()
 
     async def __aiter__(self) -> AsyncIterator[Exit]:
-        """Yield every notice, the ones that are there already first. Ends when `close` is called.
-
-        Without inotify (its limits are per user and may be used up) the periodic scan alone finds them. A damaged notice
-        is logged, yielded with exit code -1 and stays until it is acknowledged.
-        """
-        self._watcher = watcher = self._watch()
-        try:
-            for name in self._names():
+        """Yield every notice, those that are there already first."""
+        self._watcher.add(str(self._directory), inotify.IN_MOVED_TO | inotify.IN_CLOSE_WRITE | inotify.IN_ONLYDIR)
+        names = self._names()
+        while not self._closed:
+            for name in names:
                 if (found := self._notice(name)) is not None:
                     yield found
-            async for name in self._changes(watcher):
-                for changed in self._names() if name is None else [name]:
-                    if (found := self._notice(changed)) is not None:
-                        yield found
-        finally:
-            watcher.close()
-            self._watcher = None
+                    (self._directory / name).unlink(missing_ok=True)
+            names = await self._changed()
+
+    def _names(self) -> list[str]:
+        """Return the ids that have notices, oldest first. Temporary names of monitors that are writing are no ids."""
+        with os.scandir(self._directory) as entries:
+            found = [(entry.stat(follow_symlinks=False).st_mtime_ns, entry.name) for entry in entries if _is_id(entry.name)]
+        return [name for _, name in sorted(found)]
+
+    async def _changed(self) -> list[str]:
+        """Wait for a notice and return the ids to look at: one, or all of them after a lost event or a long silence."""
+        try:
+            async with asyncio.timeout(self._rescan):
+                async for event in self._watcher:
+                    if event.overflow or event.gone:
+                        break
+                    if _is_id(event.name):
+                        return [event.name]
+                else:
+                    return []
+        except TimeoutError:
+            pass
+        return self._names()
+
+    def _notice(self, name: str) -> Exit | None:
+        record = _read(self._directory / name)
+        if record is None:
+            return None  # read already: one rename, two events
+        container = self._find(name)
+        return Exit(name, *record, container is not None and _oom_killed(container))
+
+
+def _is_id(name: str) -> bool:
+    return _IDENTIFIER.fullmatch(name) is not None
