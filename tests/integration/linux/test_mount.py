@@ -171,7 +171,7 @@ def test_a_missing_layer_is_named_and_nothing_is_mounted(room: Path) -> None:
 
 
 def test_unmounting_goes_on_after_a_failure(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    targets = [directory(room / name) for name in ("one", "two", "three")]
+    targets = [directory(room / "set" / name) for name in ("one", "two", "three")]
     for target in targets:
         mount.perform(Mount(target, "x", "tmpfs"))
     real = mount.unmount
@@ -184,5 +184,5 @@ def test_unmounting_goes_on_after_a_failure(room: Path, monkeypatch: pytest.Monk
     with monkeypatch.context() as patch:
         patch.setattr(mount, "unmount", failing)
         with pytest.raises(OSError, match=r"in use.*two"):
-            mount.unmount_all_below(str(room))
-    assert [entry.target for entry in mountinfo.read() if entry.target.startswith(str(room))] == [targets[1]]
+            mount.unmount_all_below(str(room / "set"))
+    assert [entry.target for entry in mountinfo.read() if entry.target.startswith(str(room / "set"))] == [targets[1]]

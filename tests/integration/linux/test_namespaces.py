@@ -24,7 +24,7 @@ def room(tmp_path: Path) -> Iterator[Path]:
 
 def own() -> dict[str, str]:
     """The namespaces of the calling thread."""
-    return {kind: os.readlink(f"/proc/thread-self/ns/{kind}") for kind in KINDS}
+    return {kind: str(Path(f"/proc/thread-self/ns/{kind}").readlink()) for kind in KINDS}
 
 
 def test_new_namespaces_are_pinned_and_this_process_stays_where_it_is(room: Path) -> None:
@@ -33,7 +33,7 @@ def test_new_namespaces_are_pinned_and_this_process_stays_where_it_is(room: Path
     assert pinned == {kind: str(room / kind) for kind in KINDS}
     for kind in KINDS:
         assert inside[kind] != before[kind]
-        assert f"{kind}:[{os.stat(pinned[kind]).st_ino}]" == inside[kind]
+        assert f"{kind}:[{Path(pinned[kind]).stat().st_ino}]" == inside[kind]
     assert own() == before
     with ThreadPoolExecutor(8) as pool:
         assert all(seen == before for seen in pool.map(lambda _: own(), range(64)))
