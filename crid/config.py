@@ -60,12 +60,15 @@ class ImageConfig:
 
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
-    """`[crid.network]`. `subnet` (IPv4 CIDR) and `bridge` are the built-in network's."""
+    """`[crid.network]`. `subnet` (IPv4 CIDR) and `bridge` are the built-in network's.
+
+    An empty `bridge` is named by the subnet: crid0 for the default one.
+    """
 
     network_dir: str = "/etc/cni/net.d/"
     plugin_dirs: list[str] = field(default_factory=lambda: ["/opt/cni/bin/", "/usr/lib/cni/"])
     subnet: str = "10.88.0.0/16"
-    bridge: str = "crid0"
+    bridge: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,5 +166,5 @@ def _check(config: Config) -> None:
         raise InvalidArgumentError(f"crid.network.subnet: {error}") from error
     if subnet.num_addresses < 8:
         raise InvalidArgumentError("crid.network.subnet: must hold at least 8 addresses")
-    if not 0 < len(config.network.bridge) < 16:
-        raise InvalidArgumentError("crid.network.bridge: an interface name has 1 to 15 characters")
+    if len(config.network.bridge) > 15:
+        raise InvalidArgumentError("crid.network.bridge: an interface name has at most 15 characters")

@@ -11,8 +11,11 @@ The bridge and the table stay when the daemon ends, since pods do; `close(remove
 import asyncio
 import logging
 import re
+import zlib
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -34,8 +37,11 @@ T = TypeVar("T")
 
 _BRIDGE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
 _NOT_STARTED = NetworkCondition(False, "NotStarted", "the bridge network was not started")
+_DEFAULT_NETWORK = IPv4Network("10.88.0.0/16")
 _CLOSE_GRACE = 10.0
 _CONNECT_ATTEMPTS = 3
+_CHECK_INTERVAL = 30.0
+"""Seconds after which a look at the condition, as the kubelet takes at each Status, also looks after the bridge."""
 
 
 class _Worker:
@@ -55,18 +61,27 @@ class _Worker:
         self._route.close()
 
 
+def default_bridge(network: Network) -> str:
+    """Return the name of a bridge that was given none: crid0 for crid's default network, else one that follows from the
+    network, so that two daemons with different networks do not meet in one bridge."""
+    if network == _DEFAULT_NETWORK:
+        return "crid0"
+    return f"crid{zlib.crc32(network.network_address.packed):08x}" if network.version == 6 else f"crid{int(network[0]):08x}"
+
+
 class BridgeNetwork(NetworkPlugin):
     """A bridge called `bridge`, with one address of each of `networks` for a pod; files of its own are in `directory`.
 
-    `start` comes first, `close` last. All methods belong to the event loop's thread.
+    An empty name gives `default_bridge`. `start` comes first, `close` last. All methods belong to the event loop's thread.
     """
 
     def __init__(self, bridge: str, networks: Sequence[Network], directory: Path) -> None:
         """Raises InvalidArgumentError for a name or networks that cannot work."""
-        if not _BRIDGE_NAME.fullmatch(bridge):
-            raise InvalidArgumentError(f"bridge {bridge!r}: a name has 1 to 15 letters, digits, '_', '-' or '.'")
         if not networks:
             raise InvalidArgumentError(f"bridge {bridge}: has no network")
+        bridge = bridge or default_bridge(networks[0])
+        if not _BRIDGE_NAME.fullmatch(bridge):
+            raise InvalidArgumentError(f"bridge {bridge!r}: a name has 1 to 15 letters, digits, '_', '-' or '.'")
         if len({network.version for network in networks}) != len(networks):
             raise InvalidArgumentError(f"bridge {bridge}: at most one network of each IP version")
         self._bridge = bridge
@@ -76,12 +91,14 @@ class BridgeNetwork(NetworkPlugin):
         self._masquerade = Masquerade(bridge, networks)
         self._condition = _NOT_STARTED
         self._bridge_index = 0
+        self._ensured_at = 0.0
         self._supervisor = Supervisor(f"network {bridge}")
         self._pods = KeyedLock()
         self._ensuring = asyncio.Lock()
         self._recheck: asyncio.Task[object] | None = None
         self._removals: dict[str, asyncio.Future[None]] = {}
         self._removing = False
+        self._opened = ExitStack()
 
     def __repr__(self) -> str:
         return f"<BridgeNetwork {self._bridge} {', '.join(map(str, self._networks))} ready={self._condition.ready}>"
@@ -89,25 +106,31 @@ class BridgeNetwork(NetworkPlugin):
     async def start(self) -> None:
         """Open the journal and make the bridge and the table. What the kernel or nft refuse shows in `condition`, and is
         tried again at each `attach`. Raises UnavailableError if the journal cannot be used."""
-        self._addresses = AddressStore(self._networks, self._journal)
-        self._connecting = _Worker("net-connect")
-        self._disconnecting = _Worker("net-disconnect")
+        with ExitStack() as opened:
+            self._addresses = AddressStore(self._networks, self._journal)
+            opened.callback(self._addresses.close)
+            self._connecting = _Worker("net-connect")
+            opened.callback(self._connecting.close)
+            self._disconnecting = _Worker("net-disconnect")
+            opened.callback(self._disconnecting.close)
+            self._opened = opened.pop_all()
         try:
             await self._ensure()
         except CridError as error:
             logger.error("pods cannot be connected%s", fields(bridge=self._bridge, error=error))
 
     async def close(self, *, remove: bool = False) -> None:
-        """Let running work end and stop. With `remove`, also delete the bridge and the table unless a pod has a link."""
+        """Let running work end and stop. With `remove`, also delete the bridge and the table unless a pod has a link.
+
+        Idempotent, and harmless if `start` did not run. Raises UnavailableError if the removal failed.
+        """
+        if self._condition is _NOT_STARTED:
+            return
         await self._supervisor.close(_CLOSE_GRACE)
-        try:
+        self._condition = _NOT_STARTED
+        with self._opened:
             if remove and await self._connecting.run(self._links.remove_bridge):
                 await self._masquerade.remove()
-        finally:
-            self._condition = _NOT_STARTED
-            self._connecting.close()
-            self._disconnecting.close()
-            self._addresses.close()
 
     async def attach(self, pod: PodNetwork) -> NetworkAttachment:
         return await self._supervisor.run(self._attach(pod), f"attach {pod.sandbox_id}")
@@ -122,7 +145,8 @@ class BridgeNetwork(NetworkPlugin):
         self._addresses.retain(sandbox_ids)
 
     def condition(self) -> NetworkCondition:
-        if not self._condition.ready or self._masquerade_changed():
+        overdue = asyncio.get_running_loop().time() - self._ensured_at >= _CHECK_INTERVAL
+        if overdue or not self._condition.ready or self._masquerade_changed():
             self._ensure_soon()
         return self._condition
 
@@ -190,6 +214,7 @@ class BridgeNetwork(NetworkPlugin):
                 self._condition = NetworkCondition(False, reason, str(error))
                 raise
             self._condition = NetworkCondition(True)
+            self._ensured_at = asyncio.get_running_loop().time()
 
     def _ensure_soon(self) -> None:
         """Have `_ensure` run beside everything else, once at a time."""

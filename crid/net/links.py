@@ -21,7 +21,7 @@ from crid.errors import UnavailableError
 from crid.linux.namespaces import in_network_namespace, sysctl_path, write_sysctl
 from crid.log import fields
 from crid.net import rtnetlink
-from crid.net.addresses import Address, Network, gateway, interface, mac_address
+from crid.net.addresses import Address, Interface, Network, gateway, interface, mac_address
 from crid.net.rtnetlink import Link, RouteError, RouteSocket
 
 logger = logging.getLogger(__name__)
@@ -76,13 +76,15 @@ class BridgeLinks:
             link = route.link(self._bridge)
             if link is not None and link.kind != "bridge":
                 raise NetworkError("BridgeConflict", f"bridge {self._bridge}: an interface of kind {link.kind!r} has this name")
-            self._refuse_overlap(route, link)
+            missing = self._missing_addresses(route, link)
+            if missing:
+                self._refuse_overlap(route, link)
             created = link is None
             if link is None:
                 route.send(rtnetlink.create_bridge(self._bridge, mac_address(gateway(self._networks[0]).ip)))
                 link = route.link(self._bridge)
                 assert link is not None
-            self._ensure_addresses(route, link)
+            route.send(*(rtnetlink.add_address(link.index, address) for address in missing))
             route.send(rtnetlink.set_up(link.index))
             self._enable_forwarding()
             if created:
@@ -181,19 +183,18 @@ class BridgeLinks:
                         f" reaches by {by}; choose another crid.network.subnet",
                     )
 
-    def _ensure_addresses(self, route: RouteSocket, bridge: Link) -> None:
-        present = [(ip, prefix) for ip, prefix in route.addresses(bridge.index) if not ip.is_link_local]
+    def _missing_addresses(self, route: RouteSocket, bridge: Link | None) -> list[Interface]:
+        """Return which of its addresses the bridge lacks. Raises NetworkError if it has others."""
         wanted = [gateway(network) for network in self._networks]
+        present = route.addresses(bridge.index) if bridge else []
         for ip, prefix in present:
-            if not any((ip, prefix) == (own.ip, own.network.prefixlen) for own in wanted):
+            if not ip.is_link_local and not any((ip, prefix) == (own.ip, own.network.prefixlen) for own in wanted):
                 raise NetworkError(
                     "BridgeConflict",
                     f"bridge {self._bridge} exists with address {ip}/{prefix} instead of"
                     f" {', '.join(map(str, wanted))}; delete it or choose another crid.network.bridge",
                 )
-        for own in wanted:
-            if not any(ip == own.ip for ip, _ in present):
-                route.send(rtnetlink.add_address(bridge.index, own))
+        return [own for own in wanted if not any(ip == own.ip for ip, _ in present)]
 
     def _enable_forwarding(self) -> None:
         for version in {network.version for network in self._networks}:
@@ -225,9 +226,11 @@ class BridgeLinks:
             return None
         if alias := _ALIAS.fullmatch(link.alias):
             bridge, sandbox_id, addresses = alias.groups()
-            if bridge != self._bridge:
+            try:
+                held = tuple(map(ip_address, addresses.split(",")))
+            except ValueError:  # written by somebody else
                 return None
-            return PodLink(link.index, sandbox_id, tuple(map(ip_address, addresses.split(","))))
+            return PodLink(link.index, sandbox_id, held) if bridge == self._bridge else None
         if link.alias or not bridge_index or link.master != bridge_index:
             return None
         return PodLink(link.index, named[1], ())

@@ -5,7 +5,7 @@ pyroute2 encodes and decodes; sending is ours, since a pod needs a fresh socket 
 a plain socket costs 30 microseconds. A socket belongs for ever to the namespace of the thread that opened it.
 
 A function named after what it wants returns a Request; RouteSocket.send runs them in order and stops at the first that
-the kernel refuses. Nothing here knows of pods or bridges' meaning.
+the kernel refuses. Nothing here knows of pods.
 """
 
 import errno
@@ -18,9 +18,8 @@ from ipaddress import IPv4Interface, ip_address, ip_network
 from types import TracebackType
 from typing import Any, Self
 
-from pyroute2.netlink.rtnl import ifaddrmsg, ifinfmsg, rtmsg
-
 from crid.net.addresses import Address, Interface, Network
+from crid.net.messages import AddressMessage, LinkMessage, RouteMessage
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
 _RTM_NEWADDR, _RTM_GETADDR = 20, 22
@@ -72,7 +71,7 @@ class Route:
 
 
 def _link(**fields: Any) -> Any:
-    message = ifinfmsg.ifinfmsg()
+    message = LinkMessage()
     attributes = fields.pop("attrs", [])
     for name, value in fields.items():
         message[name] = value
@@ -136,7 +135,7 @@ def delete_group(group: int) -> Request:
 
 def add_address(index: int, address: Interface) -> Request:
     """Add an address with its prefix. An IPv6 one is usable at once: crid gives each only once, so nothing is probed."""
-    message = ifaddrmsg.ifaddrmsg()
+    message = AddressMessage()
     message["family"] = _family(address.ip)
     message["prefixlen"] = address.network.prefixlen
     message["index"] = index
@@ -151,7 +150,7 @@ def add_address(index: int, address: Interface) -> Request:
 
 def add_default_route(index: int, gateway: Address) -> Request:
     """Add a default route of the gateway's family."""
-    message = rtmsg.rtmsg()
+    message = RouteMessage()
     message["family"] = _family(gateway)
     message["table"], message["proto"], message["type"] = _MAIN_TABLE, _PROTO_STATIC, _UNICAST
     message["attrs"] = [("RTA_GATEWAY", str(gateway)), ("RTA_OIF", index)]
@@ -208,10 +207,10 @@ class RouteSocket:
 
     def addresses(self, index: int) -> list[tuple[Address, int]]:
         """Return the addresses, each with its prefix length, of the interface with this index."""
-        request = Request(_RTM_GETADDR, 0, ifaddrmsg.ifaddrmsg(), "list addresses")
+        request = Request(_RTM_GETADDR, 0, AddressMessage(), "list addresses")
         found = []
         for data in self._exchange(request, _NLM_F_DUMP):
-            message = _decode(ifaddrmsg.ifaddrmsg, data)
+            message = _decode(AddressMessage, data)
             if message["index"] == index:
                 text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
                 found.append((ip_address(text), int(message["prefixlen"])))
@@ -221,10 +220,10 @@ class RouteSocket:
         """Return where this host sends packets for networks and addresses that it knows; default routes are left out."""
         found = []
         for family in (socket.AF_INET, socket.AF_INET6):
-            message = rtmsg.rtmsg()
+            message = RouteMessage()
             message["family"] = family
             for data in self._exchange(Request(_RTM_GETROUTE, 0, message, "list routes"), _NLM_F_DUMP):
-                route = _decode(rtmsg.rtmsg, data)
+                route = _decode(RouteMessage, data)
                 wanted = (route["table"], route["type"]) in ((_MAIN_TABLE, _UNICAST), (_LOCAL_TABLE, _LOCAL))
                 if wanted and (destination := route.get_attr("RTA_DST")):
                     found.append(Route(ip_network((destination, route["dst_len"])), int(route.get_attr("RTA_OIF") or 0)))
@@ -282,7 +281,7 @@ def _decode(kind: Any, data: bytes) -> Any:
 
 
 def _decode_link(data: bytes) -> Link:
-    message = _decode(ifinfmsg.ifinfmsg, data)
+    message = _decode(LinkMessage, data)
     info = message.get_attr("IFLA_LINKINFO")
     return Link(
         index=int(message["index"]),

@@ -9,7 +9,7 @@ import pytest
 
 from crid.errors import UnavailableError
 from crid.model.ids import new_id
-from crid.net import masquerade
+from crid.net import bridge, masquerade
 from crid.net.bridge import BridgeNetwork
 from crid.net.links import BridgeLinks, host_end
 from crid.net.plugin import PodNetwork
@@ -245,6 +245,23 @@ async def test_table_is_restored(network: BridgeNetwork, pods: PodNamespaces, co
     async with asyncio.timeout(10):
         while run("nft", "list", "ruleset") != table:
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "command", ["ip link set cridt0 down", "ip address flush dev cridt0", "busybox sysctl -w net.ipv4.ip_forward=0"]
+)
+async def test_bridge_is_looked_after(
+    network: BridgeNetwork, pods: PodNamespaces, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    pod = pods.new()
+    await network.attach(pod)
+    run(*command.split())
+    monkeypatch.setattr(bridge, "_CHECK_INTERVAL", 0.0)
+    assert network.condition().ready
+    assert network._recheck is not None
+    await network._recheck
+    ping(pod, "10.91.0.1")
+    assert Path("/proc/sys/net/ipv4/ip_forward").read_text() == "1\n"
 
 
 async def test_other_tables_survive(make_network: MakeNetwork) -> None:

@@ -3,6 +3,8 @@
 import errno
 import socket
 import struct
+import subprocess
+import sys
 
 import pytest
 
@@ -69,3 +71,18 @@ def test_datagram_of_several_messages_is_split_at_aligned_offsets() -> None:
     first = struct.pack("=IHHII", 18, 16, 0, 7, 0) + b"ab" + bytes(2)
     second = struct.pack("=IHHII", 16, 3, 0, 8, 0)
     assert [(kind, sequence) for kind, _, sequence, _ in _split(first + second)] == [(16, 7), (3, 8)]
+
+
+def test_only_the_messages_of_pyroute2_are_loaded_and_all_of_it_can_be_later() -> None:
+    program = """
+import sys
+import crid.net.rtnetlink
+assert "pyroute2" not in sys.modules and "pyroute2.ndb" not in sys.modules
+from pyroute2 import IPRoute
+with IPRoute() as route:
+    assert route.link_lookup(ifname="lo")
+with crid.net.rtnetlink.RouteSocket() as route:
+    assert route.link("lo")
+"""
+    completed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert completed.returncode == 0, completed.stderr
