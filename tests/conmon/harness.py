@@ -44,6 +44,10 @@ class Build:
         return self.name == "stock"
 
 
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 class Attached:
     """A client of the attach socket, of which it keeps what it received."""
 
@@ -97,6 +101,7 @@ class Run:
     sync_fd: int
     log_path: Path
     pidfile: Path
+    start_fd: int = -1
     sync: SyncPipe = field(default_factory=SyncPipe)
     events: list[SyncEvent] = field(default_factory=list)
     sync_text: bytes = b""
@@ -128,6 +133,12 @@ class Run:
         while chunk := os.read(self.sync_fd, 65536):
             data += chunk
         return [json.loads(line) for line in data.splitlines()]
+
+    def give_start(self) -> None:
+        """The start byte, and the end of the start pipe."""
+        os.write(self.start_fd, b"\0")
+        os.close(self.start_fd)
+        self.start_fd = -1
 
     def start(self) -> None:
         self.lab.runc("start", self.cid)
@@ -242,10 +253,8 @@ class Lab:
         if start:
             os.write(start_write, b"\0")
             os.close(start_write)
-        else:
-            changes["start_fd"] = start_write
-        run = Run(self, cid, bundle, process, sync_read, bundle / "log", bundle / "pidfile")
-        run.start_fd = changes.get("start_fd", -1)  # type: ignore[attr-defined]
+            start_write = -1
+        run = Run(self, cid, bundle, process, sync_read, bundle / "log", bundle / "pidfile", start_write)
         self.runs.append(run)
         return run
 

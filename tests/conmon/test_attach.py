@@ -1,12 +1,12 @@
 """The attach socket: many clients, slow ones, stdin and its end; terminals and their size."""
 
-import os
 import time
+from pathlib import Path
 
 import pytest
 
 from crid.wire.conmon import Stream, resize_command
-from tests.conmon.harness import Attached, Lab, wait_until
+from tests.conmon.harness import Attached, Lab, names, wait_until
 
 pytestmark = pytest.mark.root
 
@@ -145,11 +145,11 @@ def test_client_that_vanishes_in_the_midst(lab: Lab) -> None:
 @pytest.mark.ours_only("keeps each client until there is output for it")
 def test_many_short_visits_leave_nothing_behind(lab: Lab) -> None:
     run = lab.run("sleep 1000")
-    fds = f"/proc/{run.pid}/fd"
-    before = len(os.listdir(fds))
+    fds = Path(f"/proc/{run.pid}/fd")
+    before = len(names(fds))
     for _ in range(100):
         Attached(run.bundle / "attach").close()
-    wait_until(lambda: len(os.listdir(fds)) <= before, "descriptors to be closed")
+    wait_until(lambda: len(names(fds)) <= before, "descriptors to be closed")
 
 
 def test_terminal_ends_lines_with_crlf(lab: Lab) -> None:

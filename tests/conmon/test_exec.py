@@ -8,7 +8,7 @@ import pytest
 
 from crid.wire.conmon import ProcessExited, Stream
 from crid.wire.conmon_log import join_output
-from tests.conmon.harness import RUNC, Attached, Lab, Run, alive, wait_until
+from tests.conmon.harness import RUNC, Attached, Lab, Run, alive, names, wait_until
 
 pytestmark = pytest.mark.root
 
@@ -132,7 +132,7 @@ def test_without_files(lab: Lab, target: Run) -> None:
     assert run.wait_parent() == 0, run.stderr()
     joined = join_output(os.pread(log, 1 << 20, 0))
     assert (joined.stdout, joined.stderr) == (b"out\nx", b"err\n")
-    assert os.listdir(folder) == ["pidfile"]
+    assert names(folder) == ["pidfile"]
     os.close(log)
     os.close(spec)
 
@@ -154,16 +154,14 @@ def test_exec_with_attach(lab: Lab, target: Run) -> None:
         argv, folder, target.cid, start=False, pass_fds=[attach_write], environment={"_OCI_ATTACHPIPE": str(attach_write)}
     )
     os.close(attach_write)
-    start_fd: int = run.start_fd  # type: ignore[attr-defined]
-    os.write(start_fd, b"\0")
+    os.write(run.start_fd, b"\0")
     assert run.wait_parent() == 0
     assert json.loads(os.read(attach_read, 4096)) == {"data": 0}
     time.sleep(0.2)
     assert not run.pidfile.exists()
     client = Attached(folder / "attach")
     lab.clients.append(client)
-    os.write(start_fd, b"\0")
-    os.close(start_fd)
+    run.give_start()
     client.send(b"hello\n")
     client.receive_until(b"hello\n", Stream.STDOUT)
     client.end_input()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from crid.wire.conmon import parse_exit_file
-from tests.conmon.harness import Lab, alive, wait_until
+from tests.conmon.harness import Lab, alive, names, wait_until
 
 pytestmark = pytest.mark.root
 
@@ -33,8 +33,8 @@ def test_exit_file_appears_complete_and_alone(lab: Lab) -> None:
     run = lab.run("exit 42")
     assert run.wait_exit() == 42  # read the moment it is there
     run.wait_gone()
-    assert os.listdir(lab.exits) == [run.cid]
-    assert os.listdir(lab.persist) == ["exit"]
+    assert names(lab.exits) == [run.cid]
+    assert names(lab.persist) == ["exit"]
 
 
 def test_output_is_in_the_log_when_the_exit_file_is_there(lab: Lab) -> None:
@@ -105,7 +105,7 @@ def test_full_disk_delays_the_exit_file_but_does_not_lose_it(lab: Lab) -> None:
         assert (folder / "exit").read_text() == "21"
         assert run.wait_exit() == 21
         run.wait_gone()
-        assert os.listdir(folder) == ["exit"]
+        assert names(folder) == ["exit"]
     finally:
         subprocess.run(["umount", "-l", folder], check=True)
 

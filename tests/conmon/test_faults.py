@@ -135,9 +135,7 @@ def test_hanging_runtime_dies_with_conmon(lab: Lab) -> None:
 
 
 def test_signal_while_the_runtime_hangs_ends_both(lab: Lab) -> None:
-    run = run_with(
-        lab, f": >{lab.root}/up; exec sleep 1000\n", "--sync", "-P", "/dev/null" if lab.build.stock else str(lab.root / "p")
-    )
+    run = run_with(lab, f": >{lab.root}/up; exec sleep 1000\n", "--sync")
     wait_until((lab.root / "up").exists, "the runtime to start")
     run.process.terminate()
     assert run.wait_parent() != 0
@@ -148,9 +146,7 @@ def test_caller_that_has_gone_is_no_reason_to_stop(lab: Lab) -> None:
     run = lab.spawn_create(lab.bundle("exit 4"), start=False)
     os.close(run.sync_fd)
     run.sync_fd = os.open("/dev/null", os.O_RDONLY)
-    start_fd: int = run.start_fd  # type: ignore[attr-defined]
-    os.write(start_fd, b"\0")
-    os.close(start_fd)
+    run.give_start()
     run.wait_parent()
     wait_until(lambda: b"created" in lab.runc("state", run.cid, check=False).stdout, "the container")
     run.start()

@@ -74,13 +74,11 @@ def test_bad_command_line_is_told_on_the_sync_pipe(lab: Lab) -> None:
 
 def test_nothing_happens_before_the_start_byte(lab: Lab) -> None:
     run = lab.spawn_create(lab.bundle("true"), start=False)
-    start_fd: int = run.start_fd  # type: ignore[attr-defined]
     with pytest.raises(subprocess.TimeoutExpired):
         run.process.wait(0.3)
     assert not (run.bundle / "conmon-pidfile").exists()
     assert not (run.bundle / "attach").exists()
-    os.write(start_fd, b"\0")
-    os.close(start_fd)
+    run.give_start()
     assert run.wait_parent() == 0
     assert isinstance(run.next_event(), ProcessStarted)
 
@@ -94,7 +92,7 @@ def test_daemonised_with_pid_files(lab: Lab) -> None:
     parent = Path(f"/proc/{run.container_pid}/stat").read_text().rpartition(")")[2].split()[1]
     assert int(parent) == run.pid, "the container's process is a child of conmon"
     for fd in (0, 1, 2):
-        assert os.readlink(f"/proc/{run.pid}/fd/{fd}") == "/dev/null"
+        assert Path(f"/proc/{run.pid}/fd/{fd}").readlink() == Path("/dev/null")
 
 
 def test_pid_on_the_sync_pipe_is_that_of_the_pid_file(lab: Lab) -> None:
