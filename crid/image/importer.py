@@ -1,0 +1,100 @@
+"""Images from files: an OCI image layout (a directory or a tar of one) or a docker archive, compressed or not.
+
+A tar is first unpacked to a scratch directory, by the same code and under the same rules as a layer. After that the
+order is a pull's: configuration, layers from below, manifest, record. An imported image has the names the archive gives
+it, or the one that the caller gives; it has no repo digest, since no registry vouched for it.
+"""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+from crid.errors import InvalidArgumentError, NotFoundError
+from crid.image.archive import ArchivedImage, opened, read_archive
+from crid.image.ingest import LayerPlan, keep_blob, unpack_layer
+from crid.image.manifest import CONFIG_LIMIT, Platform, parse_config
+from crid.image.pull import Stores, layer_plans
+from crid.image.references import Reference, parse
+from crid.image.unpack import unpack
+from crid.model.image import Image
+from crid.store.content import digest_of
+from crid.store.images import ImageContent
+
+
+async def import_path(stores: Stores, path: Path, platform: Platform, name: str | None = None) -> list[Image]:
+    """Import all images for `platform` in `path`; `name` replaces the names of the only one.
+
+    Raises NotFoundError if there is no such file, InvalidArgumentError, DataLossError, ResourceExhaustedError.
+    """
+    given = parse(name) if name else None
+    if given is not None and given.digest:
+        raise InvalidArgumentError(f"image name {name!r}: an import takes a tag, not a digest")
+    if path.is_dir():
+        return await _import_directory(stores, path, platform, given)
+    if not path.is_file():
+        raise NotFoundError(f"import {path}: no such file or directory")
+    scratch = await asyncio.to_thread(stores.content.scratch)
+    try:
+        await asyncio.to_thread(_unpack_archive, path, scratch)
+        return await _import_directory(stores, scratch, platform, given)
+    finally:
+        await asyncio.shield(asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True))
+
+
+def _unpack_archive(path: Path, scratch: Path) -> None:
+    with path.open("rb", buffering=0) as file:
+        unpack(file, scratch)
+
+
+async def _import_directory(stores: Stores, directory: Path, platform: Platform, given: Reference | None) -> list[Image]:
+    images = await asyncio.to_thread(read_archive, directory, platform)
+    if given is not None and len(images) != 1:
+        raise InvalidArgumentError(f"import as {given}: the archive has {len(images)} images, not one")
+    return [await _import_image(stores, directory, image, (given,) if given else image.names) for image in images]
+
+
+async def _import_image(stores: Stores, directory: Path, archived: ArchivedImage, names: tuple[Reference, ...]) -> Image:
+    manifest = archived.manifest
+    with stores.leases.hold([archived.descriptor.digest, *archived.files]):
+        configuration = await asyncio.to_thread(_read_config, directory, archived)
+        config = parse_config(configuration, manifest)
+        with stores.leases.hold(config.chain_ids):
+            await asyncio.to_thread(stores.content.add, manifest.config.media_type, configuration)
+            for plan in layer_plans(manifest, config):
+                await asyncio.to_thread(_import_layer, stores, directory, plan, archived.files[plan.blob.digest])
+            await asyncio.to_thread(stores.content.add, archived.descriptor.media_type, archived.content)
+            image = Image(
+                id=manifest.config.digest,
+                repo_tags=tuple(str(name) for name in names if not name.digest),
+                repo_digests=tuple(str(name) for name in names if name.digest),
+                size=archived.descriptor.size + manifest.config.size + sum(layer.size for layer in manifest.layers),
+                process=config.process,
+                chain_ids=config.chain_ids,
+                manifest_digest=archived.descriptor.digest,
+            )
+            content = ImageContent(archived.descriptor, tuple(layer.digest for layer in manifest.layers))
+            return await asyncio.to_thread(stores.images.put, image, content)
+
+
+def _read_config(directory: Path, archived: ArchivedImage) -> bytes:
+    digest = archived.manifest.config.digest
+    with opened(directory, archived.files[digest]) as file:
+        content = file.read(CONFIG_LIMIT)
+    if digest_of(content) != digest:
+        raise InvalidArgumentError(f"archive: the configuration {digest} has other content")
+    return content
+
+
+def _import_layer(stores: Stores, directory: Path, plan: LayerPlan, name: str) -> None:
+    keep = plan.blob.digest not in stores.content
+    if plan.chain_id in stores.layers:
+        if keep:
+            with opened(directory, name) as file:
+                keep_blob(stores.content, plan.blob, file)
+        return
+    with opened(directory, name) as file:
+        staged = unpack_layer(stores.content, stores.layers, plan, file, keep=keep)
+    try:
+        staged.commit()
+    finally:
+        staged.close()

@@ -1,0 +1,99 @@
+"""One layer into the store: kept compressed as it came, unpacked in the same go, visible only when all of it was verified.
+
+Everything here blocks and runs on a thread. The blob appears before the layer; each is complete by itself, so that
+being stopped in between costs the next pull only the unpacking.
+"""
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from crid.image.tar import ByteSource
+from crid.image.unpack import Unpacked, unpack
+from crid.model.image import Descriptor
+from crid.store.content import ContentStore, Ingest
+from crid.store.layers import LayerStore
+
+_CHUNK = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPlan:
+    """One layer of an image: what the manifest and the configuration promise of it."""
+
+    blob: Descriptor
+    diff_id: str
+    chain_id: str
+    parent: str
+
+
+class _Kept:
+    """Reads from a source and writes what was read to a blob."""
+
+    def __init__(self, source: ByteSource, blob: Ingest) -> None:
+        self._source = source
+        self._blob = blob
+
+    def read(self, size: int) -> bytes:
+        data = self._source.read(size)
+        if data:
+            self._blob.write(data)
+        return data
+
+
+def keep_blob(content: ContentStore, blob: Descriptor, source: ByteSource) -> None:
+    """Store `source` as `blob`. Raises DataLossError if it is not, OSError, and what `source` raises."""
+    with content.ingest(blob) as ingest:
+        kept = _Kept(source, ingest)
+        while kept.read(_CHUNK):
+            pass
+        ingest.commit()
+
+
+def unpack_layer(
+    content: ContentStore, layers: LayerStore, plan: LayerPlan, source: ByteSource, *, keep: bool
+) -> "StagedLayer":
+    """Unpack `source` into a staged layer and, with `keep`, store it as the plan's blob.
+
+    The result is to be committed, or closed. Raises as crid.image.unpack does; nothing remains then.
+    """
+    with contextlib.ExitStack() as stack:
+        staged = stack.enter_context(layers.stage())
+        ingest = stack.enter_context(content.ingest(plan.blob)) if keep else None
+        kept = _Kept(source, ingest) if ingest is not None else source
+        unpacked = unpack(kept, staged / "diff", plan.diff_id)
+        while kept.read(_CHUNK):  # what a stream has after the archive's end belongs to the blob
+            pass
+        if ingest is not None:
+            ingest.commit()
+        return StagedLayer(layers, plan, unpacked, staged, stack.pop_all())
+    raise AssertionError("an exit stack swallows nothing")
+
+
+class StagedLayer:
+    """An unpacked layer that is not visible yet, since the one below it may not be there."""
+
+    def __init__(
+        self, layers: LayerStore, plan: LayerPlan, unpacked: Unpacked, staged: Path, stack: contextlib.ExitStack
+    ) -> None:
+        self._layers = layers
+        self._plan = plan
+        self._unpacked = unpacked
+        self._staged = staged
+        self._stack = stack
+
+    def commit(self) -> None:
+        """Make it visible, on top of its parent, which must be. Raises NotFoundError, OSError."""
+        unpacked = self._unpacked
+        self._layers.commit(
+            self._staged,
+            self._plan.chain_id,
+            self._plan.parent,
+            size=unpacked.size,
+            inodes=unpacked.inodes,
+            implied=unpacked.implied,
+        )
+
+    def close(self) -> None:
+        """Delete what was not committed. Idempotent."""
+        self._stack.close()

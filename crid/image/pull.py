@@ -1,0 +1,298 @@
+"""A pull: from a name to a recorded image, or to nothing.
+
+    reference -> endpoints -> manifest (index: choose) -> configuration -> layers, in parallel -> record
+
+Rules: one flight a reference and credentials, shared by all who ask and not ended by any of them; each blob and each
+layer is made once, whoever else is making it is waited for; the record comes last, so an image that is listed is
+complete. Blobs and layers of an interrupted pull are each complete and verified: the next try uses them, and garbage
+collection removes them if none comes.
+
+Locks: a layer's task holds its chain id's, then its blob's, never the other way, and waits only for the layers below.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from crid.errors import CridError, DataLossError, ResourceExhaustedError, UnavailableError
+from crid.image.auth import NONE, Credentials
+from crid.image.feed import Feed
+from crid.image.ingest import LayerPlan, StagedLayer, keep_blob, unpack_layer
+from crid.image.manifest import CONFIG_LIMIT, ImageConfig, Index, Manifest, Platform, parse_config, parse_manifest
+from crid.image.references import Reference
+from crid.image.registries import Endpoint, Registries
+from crid.image.tar import ByteSource
+from crid.log import fields
+from crid.model.image import Descriptor, Image
+from crid.store.content import ContentStore, digest_of
+from crid.store.gc import Leases
+from crid.store.images import ImageContent, ImageStore
+from crid.store.layers import LayerStore
+from crid.tasks import KeyedLock, Supervisor
+
+if TYPE_CHECKING:
+    from crid.image.registry import RegistryClient, Repository
+
+logger = logging.getLogger(__name__)
+
+_INDEX_DEPTH = 3
+"""An index may lead to an index so often before it is taken for a cycle."""
+
+T = TypeVar("T")
+E = TypeVar("E", bound=BaseException)
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Where a pull or import puts things."""
+
+    content: ContentStore
+    layers: LayerStore
+    images: ImageStore
+    leases: Leases
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A manifest for this machine, and the digest of what the name stands for: itself, or the index it is in."""
+
+    target_digest: str
+    descriptor: Descriptor
+    content: bytes
+    manifest: Manifest
+
+
+def layer_plans(manifest: Manifest, config: ImageConfig) -> list[LayerPlan]:
+    """Return what is to be unpacked for an image, lowest layer first."""
+    chain = config.chain_ids
+    parts = zip(manifest.layers, config.diff_ids, chain, ("", *chain), strict=False)
+    return [LayerPlan(blob, diff_id, chain_id, parent) for blob, diff_id, chain_id, parent in parts]
+
+
+class Puller:
+    """All pulls of a daemon. Used on the event loop; `threads` runs what blocks, one thread a layer."""
+
+    def __init__(
+        self,
+        stores: Stores,
+        supervisor: Supervisor,
+        *,
+        client: "Callable[[], RegistryClient]",
+        registries: Callable[[], Registries],
+        platform: Platform,
+        max_downloads: int,
+    ) -> None:
+        self._stores = stores
+        self._supervisor = supervisor
+        self._client = client
+        self._registries = registries
+        self._platform = platform
+        self._slots = asyncio.Semaphore(max_downloads)
+        self._threads = ThreadPoolExecutor(max_downloads, thread_name_prefix="crid-layer")
+        self._locks = KeyedLock()
+        self._flights: dict[tuple[str, Credentials], asyncio.Task[Image]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Puller flights={[name for name, _ in self._flights]}>"
+
+    def close(self) -> None:
+        """Let go of the idle threads. No pull may be running."""
+        self._threads.shutdown(wait=False)
+
+    async def pull(self, name: str, credentials: Credentials = NONE) -> Image:
+        """Return the image that `name` means in its registry now, fetching what of it is not here.
+
+        Joins a pull of the same name with the same credentials. A cancelled caller does not end it.
+
+        Raises InvalidArgumentError (malformed name, or an image crid cannot run), NotFoundError, PermissionDeniedError,
+        UnavailableError, DataLossError, ResourceExhaustedError (disk full).
+        """
+        key = (name, credentials)
+        flight = self._flights.get(key)
+        if flight is None:
+            flight = self._supervisor.start(self._pull(name, credentials), f"pull {name}")
+            self._flights[key] = flight
+            flight.add_done_callback(lambda done: self._landed(key, done))
+        return await asyncio.shield(flight)
+
+    def _landed(self, key: tuple[str, Credentials], flight: asyncio.Task[Image]) -> None:
+        del self._flights[key]
+        if flight.cancelled():
+            logger.warning("pull cancelled%s", fields(image=key[0]))
+        elif (error := flight.exception()) is not None:
+            logger.warning("pull failed%s", fields(image=key[0], error=error))
+        else:
+            logger.info("pulled%s", fields(image=key[0], id=flight.result().id))
+
+    async def _pull(self, name: str, credentials: Credentials) -> Image:
+        registries = self._registries()
+        failure: CridError | None = None
+        for reference in registries.candidates(name):
+            for endpoint in registries.endpoints(reference):
+                try:
+                    return await self._pull_from(endpoint, reference, credentials)
+                except* CridError as group:
+                    failure = _first(group)
+                except* OSError as group:
+                    failure = ResourceExhaustedError(f"image {reference}: {_first(group)}")
+                    failure.__cause__ = _first(group)
+                logger.info("endpoint failed%s", fields(image=reference, at=endpoint.reference, error=failure))
+        assert failure is not None, "a name has at least one candidate, a candidate at least one endpoint"
+        raise failure
+
+    async def _pull_from(self, endpoint: Endpoint, reference: Reference, credentials: Credentials) -> Image:
+        """Pull from one place, but under the name that was asked for."""
+        shown = credentials if _may_see(endpoint, reference, credentials) else NONE
+        repository = self._client().repository(endpoint, shown)
+        found = await self._find(repository, reference)
+        content = self._stores.content
+        with self._stores.leases.hold([found.descriptor.digest, found.manifest.config.digest]):
+            config = await self._config(repository, found.manifest)
+            plans = layer_plans(found.manifest, config)
+            with self._stores.leases.hold([identifier for plan in plans for identifier in (plan.blob.digest, plan.chain_id)]):
+                await self._layers(repository, plans)
+                await asyncio.to_thread(content.add, found.descriptor.media_type, found.content)
+                return await asyncio.to_thread(self._record, reference, found, config)
+
+    def _record(self, reference: Reference, found: _Found, config: ImageConfig) -> Image:
+        manifest = found.manifest
+        image = Image(
+            id=manifest.config.digest,
+            repo_tags=() if reference.digest else (str(reference),),
+            repo_digests=(str(reference.at_digest(found.target_digest)),),
+            size=found.descriptor.size + manifest.config.size + sum(layer.size for layer in manifest.layers),
+            process=config.process,
+            chain_ids=config.chain_ids,
+            manifest_digest=found.descriptor.digest,
+        )
+        return self._stores.images.put(image, ImageContent(found.descriptor, tuple(layer.digest for layer in manifest.layers)))
+
+    async def _find(self, repository: "Repository", reference: Reference) -> _Found:
+        """Return the manifest that `reference` leads to on this platform. Each step is verified by its digest."""
+        content, media_type = await repository.manifest(reference.version)
+        target = digest_of(content)
+        if reference.digest and target != reference.digest:
+            raise DataLossError(f"image {reference}: the registry sent something with the digest {target}")
+        parsed = parse_manifest(content, media_type)
+        for _ in range(_INDEX_DEPTH):
+            if not isinstance(parsed, Index):
+                return _Found(target, Descriptor(parsed.media_type, digest_of(content), len(content)), content, parsed)
+            chosen = parsed.choose(self._platform)
+            content, media_type = await repository.manifest(chosen.digest)
+            if (digest_of(content), len(content)) != (chosen.digest, chosen.size):
+                raise DataLossError(f"image {reference}: manifest {chosen.digest} is not what the index promises")
+            parsed = parse_manifest(content, media_type)
+        raise DataLossError(f"image {reference}: more than {_INDEX_DEPTH} indexes inside each other")
+
+    async def _config(self, repository: "Repository", manifest: Manifest) -> ImageConfig:
+        descriptor = manifest.config
+        content = self._stores.content
+        if descriptor.digest in content:
+            return parse_config(await asyncio.to_thread(content.read, descriptor.digest, limit=CONFIG_LIMIT), manifest)
+        blob = await repository.small_blob(descriptor, CONFIG_LIMIT)
+        if (digest_of(blob), len(blob)) != (descriptor.digest, descriptor.size):
+            raise DataLossError(f"blob {descriptor.digest}: the registry sent {len(blob)} bytes, {digest_of(blob)}")
+        config = parse_config(blob, manifest)
+        await asyncio.to_thread(content.add, descriptor.media_type, blob)
+        return config
+
+    async def _layers(self, repository: "Repository", plans: Sequence[LayerPlan]) -> None:
+        """Bring all layers, each in a task that waits for the one below only to become visible."""
+        async with asyncio.TaskGroup() as group:
+            below: asyncio.Task[None] | None = None
+            for plan in plans:
+                below = group.create_task(self._layer(repository, plan, below))
+
+    async def _layer(self, repository: "Repository", plan: LayerPlan, below: asyncio.Task[None] | None) -> None:
+        content, layers = self._stores.content, self._stores.layers
+        async with self._locks.hold(plan.chain_id):
+            present = plan.chain_id in layers
+            async with self._locks.hold(plan.blob.digest):
+                if present and plan.blob.digest not in content:
+                    await self._download(repository, plan, lambda source: keep_blob(content, plan.blob, source))
+                if present:
+                    return
+                staged = await self._unpack(repository, plan)
+            try:
+                if below is not None:
+                    await asyncio.wait([below])
+                    if below.cancelled() or below.exception() is not None:
+                        return  # the group is ending with that failure
+                await asyncio.to_thread(staged.commit)
+            finally:
+                await self._settle(asyncio.get_running_loop().run_in_executor(None, staged.close))
+
+    async def _unpack(self, repository: "Repository", plan: LayerPlan) -> StagedLayer:
+        """Unpack the layer from its blob, downloaded if it is not here; the caller closes the result."""
+        content, layers = self._stores.content, self._stores.layers
+        if plan.blob.digest not in content:
+            return await self._download(repository, plan, lambda source: unpack_layer(content, layers, plan, source, keep=True))
+
+        def unpack_stored() -> StagedLayer:
+            with content.path(plan.blob.digest).open("rb", buffering=0) as blob:
+                return unpack_layer(content, layers, plan, blob, keep=False)
+
+        async with self._slots:
+            future = asyncio.get_running_loop().run_in_executor(self._threads, unpack_stored)
+            try:
+                return await asyncio.shield(future)
+            except asyncio.CancelledError:
+                await self._settle(future)
+                raise
+
+    async def _download(self, repository: "Repository", plan: LayerPlan, work: Callable[[ByteSource], T]) -> T:
+        """Run `work` on a thread over the blob as it arrives, and return what it returns."""
+        async with self._slots:
+            feed = Feed()
+            future = asyncio.get_running_loop().run_in_executor(self._threads, _closing, feed, work)
+            try:
+                async with aclosing(repository.blob(plan.blob)) as chunks:
+                    async for chunk in chunks:
+                        await feed.put(chunk)
+                        if feed.closed:
+                            break
+                feed.finish()
+                return await asyncio.shield(future)
+            except BaseException as error:
+                feed.fail(error if isinstance(error, CridError) else UnavailableError(f"blob {plan.blob.digest}: interrupted"))
+                await self._settle(future)
+                raise
+
+    async def _settle(self, future: "asyncio.Future[T]") -> None:
+        """Wait for a thread's end, even when cancelled: it may be about to write. A layer that nobody takes is removed."""
+        cancelled = False
+        while not future.done():
+            try:
+                await asyncio.wait([future])
+            except asyncio.CancelledError:
+                cancelled = True
+        if future.exception() is None and isinstance(result := future.result(), StagedLayer):
+            result.close()
+        if cancelled:
+            raise asyncio.CancelledError
+
+
+def _closing(feed: Feed, work: Callable[[ByteSource], T]) -> T:
+    try:
+        return work(feed)
+    finally:
+        feed.close()
+
+
+def _may_see(endpoint: Endpoint, reference: Reference, credentials: Credentials) -> bool:
+    """Whether an endpoint is shown the credentials: they are for the image's registry, which `location` only renames; a
+    mirror sees them if they name it."""
+    if endpoint.mirror:
+        return bool(credentials.server) and credentials.server == endpoint.reference.domain
+    return credentials.valid_for(reference.domain) or credentials.valid_for(endpoint.reference.domain)
+
+
+def _first(group: BaseExceptionGroup[E]) -> E:
+    first: E | BaseExceptionGroup[E] = group
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return first

@@ -1,0 +1,224 @@
+"""Images as the rest of crid sees them: pull, import, look up, list, remove, and root file systems made of them.
+
+    <root>/images      blobs, records, index.json   (crid.store.content, crid.store.images)
+    <root>/layers      unpacked layers              (crid.store.layers)
+    <root>/snapshots   containers' writable layers  (crid.store.layers)
+
+An image that is removed while a container runs from it is gone from every answer at once; its layers stay until the
+container's snapshot is released. Garbage is collected after a removal, a failed pull, a release, and at start.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Set
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from crid.cri import api_pb2 as cri
+from crid.errors import InvalidArgumentError, NotFoundError, UnavailableError
+from crid.image import importer
+from crid.image.auth import from_cri
+from crid.image.manifest import host_platform
+from crid.image.pull import Puller, Stores
+from crid.image.references import id_digits, parse
+from crid.image.registries import Registries, load
+from crid.model.image import Image
+from crid.model.mount import Mount
+from crid.store import gc
+from crid.store.content import ContentStore
+from crid.store.images import ImageStore
+from crid.store.layers import LayerStore, Snapshot
+from crid.tasks import Supervisor
+
+if TYPE_CHECKING:
+    from crid.image.registry import RegistryClient
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class FilesystemUsage:
+    """What images take: bytes and inodes, from counters kept at unpacking, and the directory they are below."""
+
+    mountpoint: str
+    used_bytes: int
+    inodes_used: int
+
+
+class ImageService:
+    """All images of a daemon. Used on one event loop; `load` first, `close` last."""
+
+    def __init__(
+        self,
+        root: Path,
+        registries_conf: Path,
+        supervisor: Supervisor,
+        *,
+        max_concurrent_downloads: int = 6,
+        in_use: Callable[[], Set[str]] = frozenset,
+    ) -> None:
+        """`in_use` returns chain ids that must stay besides those that images and snapshots need."""
+        self._root = root
+        self._registries_conf = registries_conf
+        content = ContentStore(root)
+        self._stores = Stores(content, LayerStore(root), ImageStore(content), gc.Leases())
+        self._platform = host_platform()
+        self._in_use = in_use
+        self._supervisor = supervisor
+        self._client: RegistryClient | None = None
+        self._pinned: set[str] = set()
+        self._puller = Puller(
+            self._stores,
+            supervisor,
+            client=self._registry_client,
+            registries=self._registries,
+            platform=self._platform,
+            max_downloads=max_concurrent_downloads,
+        )
+
+    def __repr__(self) -> str:
+        return f"<ImageService {self._root} {self._stores.images!r} {self._stores.layers!r}>"
+
+    def load(self) -> None:
+        """Read what is on disk; set aside what is damaged, and remove what nothing needs. Blocks shortly. Raises OSError."""
+        self._stores.content.load()
+        self._stores.layers.load()
+        self._stores.images.load()
+        gc.delete(self._take_garbage())
+
+    async def close(self) -> None:
+        """Close connections and threads. Pulls must have ended: the supervisor is closed first."""
+        self._puller.close()
+        if self._client is not None:
+            await self._client.close()
+
+    def pin(self, reference: str) -> None:
+        """Report the image called `reference` as pinned, whenever it is there. Raises InvalidArgumentError."""
+        self._pinned.add(str(parse(reference)))
+
+    async def pull(self, reference: str, auth: cri.AuthConfig | None = None) -> Image:
+        """Fetch what `reference` names and return it. Idempotent; follows a tag that has moved.
+
+        Goes on when the caller is cancelled, and is joined by whoever asks for the same. Raises InvalidArgumentError,
+        NotFoundError, PermissionDeniedError, UnavailableError, DataLossError, ResourceExhaustedError.
+        """
+        credentials = from_cri(auth)
+        return self._shown(await self._cleaning(self._puller.pull(reference, credentials)))
+
+    async def import_path(self, path: Path, name: str | None = None) -> list[Image]:
+        """Import an OCI layout or a docker archive and return its images. Idempotent. See crid.image.importer for what is
+        raised."""
+        work = importer.import_path(self._stores, path, self._platform, name)
+        return [self._shown(image) for image in await self._cleaning(self._supervisor.run(work, f"import {path}"))]
+
+    def list_images(self, name: str = "") -> list[Image]:
+        """Return all images, or the one that `name` (a reference, an id or its beginning) means."""
+        if name:
+            image = self.status(name)
+            return [image] if image is not None else []
+        return [self._shown(image) for image in self._stores.images.all()]
+
+    def status(self, reference: str) -> Image | None:
+        """Return the image that `reference` (a name, an id or its beginning) means, None if there is none.
+
+        An id comes before a name, a name before the beginning of an id. Raises InvalidArgumentError for an empty or
+        malformed reference and for an ambiguous beginning.
+        """
+        images = self._stores.images
+        if not reference:
+            raise InvalidArgumentError("image reference: is empty")
+        digits = id_digits(reference)
+        image = images.get(f"sha256:{digits}") if len(digits) == 64 else None
+        if image is None and not reference.startswith("sha256:") and len(digits) != 64:
+            names = [str(candidate) for candidate in self._registries().candidates(reference)]
+            image = next((found for name in names if (found := images.named(name)) is not None), None)
+        if image is None and digits:
+            image = images.with_prefix(digits)
+        return None if image is None else self._shown(image)
+
+    def resolve(self, reference: str) -> Image:
+        """Like `status`, but raises NotFoundError if there is no such image."""
+        image = self.status(reference)
+        if image is None:
+            raise NotFoundError(f"image {reference}: not found")
+        return image
+
+    async def remove(self, reference: str) -> None:
+        """Remove the image that `reference` means with all its names. Idempotent; pinned ones too. Raises as `status`."""
+        image = self.status(reference)
+        if image is not None:
+            await asyncio.to_thread(self._stores.images.remove, image.id)
+            await self.collect()
+
+    def fs_usage(self) -> FilesystemUsage:
+        """Return what images take on disk, from counters."""
+        blobs = self._stores.content.sizes()
+        layers = self._stores.layers.layers().values()
+        used = sum(blobs.values()) + sum(layer.size for layer in layers)
+        return FilesystemUsage(str(self._root), used, len(blobs) + sum(layer.inodes for layer in layers))
+
+    def prepare_rootfs(self, identifier: str, image: Image) -> Snapshot:
+        """Make the writable root file system `identifier` (a container's id) over `image`; the caller mounts it.
+
+        Raises AlreadyExistsError, NotFoundError if a layer is gone, OSError.
+        """
+        return self._stores.layers.prepare(identifier, image.chain_ids)
+
+    def view(self, image: Image, target: str) -> Mount:
+        """Return the read-only mount of `image` at `target`. Raises NotFoundError if a layer is gone."""
+        return self._stores.layers.view(image.chain_ids, target)
+
+    def upper(self, identifier: str) -> Path:
+        """Return the directory that holds what the container `identifier` has changed of its image."""
+        return self._stores.layers.upper(identifier)
+
+    async def release_rootfs(self, identifier: str) -> None:
+        """Delete a root file system that is no longer mounted. Idempotent. Raises FailedPreconditionError, OSError."""
+        await asyncio.to_thread(self._stores.layers.remove, identifier)
+        await self.collect()
+
+    async def collect(self) -> None:
+        """Remove the blobs and layers that nothing needs."""
+        doomed = self._take_garbage()
+        if doomed:
+            await asyncio.to_thread(gc.delete, doomed)
+
+    async def _cleaning(self, work: Awaitable[T]) -> T:
+        """Await `work`; if it fails for good, remove what it has brought. What a retry can use stays."""
+        try:
+            return await work
+        except UnavailableError:
+            raise
+        except Exception:
+            await self.collect()
+            raise
+
+    def _take_garbage(self) -> list[Path]:
+        """Take out of sight what nothing needs; on the event loop, where no lease can come in between."""
+        stores = self._stores
+        needed_blobs = set(stores.leases.held())
+        needed_layers = set(stores.leases.held()) | set(self._in_use())
+        for image in stores.images.all():
+            needed_layers.update(image.chain_ids)
+        for identifier, content in stores.images.contents().items():
+            needed_blobs.update((identifier, content.manifest.digest, *content.layers))
+        for chain_ids in stores.layers.snapshot_layers().values():
+            needed_layers.update(chain_ids)
+        parents = {chain_id: layer.parent for chain_id, layer in stores.layers.layers().items()}
+        garbage = gc.find_garbage(set(stores.content.sizes()), parents, needed_blobs, needed_layers)
+        return gc.take_away(stores.content, stores.layers, garbage)
+
+    def _shown(self, image: Image) -> Image:
+        return replace(image, pinned=not self._pinned.isdisjoint(image.repo_tags))
+
+    def _registries(self) -> Registries:
+        """Read registries.conf; a change of the file is in force from the next pull on."""
+        return load(self._registries_conf)
+
+    def _registry_client(self) -> "RegistryClient":
+        """Return the client, made (and its HTTP library imported) when a daemon pulls for the first time."""
+        if self._client is None:
+            from crid.image.registry import RegistryClient
+
+            self._client = RegistryClient()
+        return self._client

@@ -1,0 +1,200 @@
+"""Blobs by digest, in the layout that skopeo, podman and umoci read as `oci:DIRECTORY:NAME` (OCI image-spec, image-layout.md).
+
+    <root>/images/oci-layout            says that this is an OCI image layout
+    <root>/images/index.json            one descriptor a name; derived from crid.store.images' records
+    <root>/images/blobs/sha256/<hex>    complete, verified content: manifests, configurations, compressed layers
+    <root>/images/ingest/<random>       a blob that is still arriving; nothing here outlives the daemon
+
+A blob is written below `ingest`, hashed on the way, flushed to the disk, compared with the digest and size that were
+promised, and only then renamed to its name: what stands under a digest has that digest. It is never changed afterwards,
+so readers need no lock.
+
+The store knows nothing of what a blob means, nor who still needs one: that is crid.store.gc's.
+"""
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from crid.errors import DataLossError, InvalidArgumentError, NotFoundError
+from crid.linux.files import sync_directory, write_atomic
+from crid.model.image import Descriptor
+
+NAME_ANNOTATION = "org.opencontainers.image.ref.name"
+_INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+def check_digest(digest: str) -> str:
+    """Return `digest` if it is a sha256 digest in canonical form. Raises InvalidArgumentError."""
+    if not _DIGEST.fullmatch(digest):
+        raise InvalidArgumentError(f"digest {digest[:100]!r}: must be sha256: and 64 lower-case hexadecimal digits")
+    return digest
+
+
+def digest_of(content: bytes) -> str:
+    """Return the digest of `content`."""
+    return "sha256:" + hashlib.sha256(content).hexdigest()
+
+
+class ContentStore:
+    """The blobs below `root`. Methods block for disk access; they may be called from any thread."""
+
+    def __init__(self, root: Path) -> None:
+        self.directory = root / "images"
+        self._blobs = self.directory / "blobs" / "sha256"
+        self._ingest = self.directory / "ingest"
+        self._sizes: dict[str, int] = {}
+
+    def __repr__(self) -> str:
+        return f"<ContentStore {self.directory} blobs={len(self._sizes)}>"
+
+    def load(self) -> None:
+        """Make the layout if it is not there, drop what was still arriving when the last daemon ended, and learn which
+        blobs exist. Raises OSError."""
+        shutil.rmtree(self._ingest, ignore_errors=True)
+        for directory in (self.directory, self._blobs, self._ingest):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        layout = self.directory / "oci-layout"
+        if not layout.exists():
+            write_atomic(layout, b'{"imageLayoutVersion":"1.0.0"}', durable=True)
+        if not (self.directory / "index.json").exists():
+            self.write_index([])
+        with os.scandir(self._blobs) as entries:
+            self._sizes = {f"sha256:{entry.name}": entry.stat().st_size for entry in entries if len(entry.name) == 64}
+
+    def path(self, digest: str) -> Path:
+        """Return where the blob `digest` is, or would be. Raises InvalidArgumentError for a malformed digest."""
+        return self._blobs / check_digest(digest).removeprefix("sha256:")
+
+    def __contains__(self, digest: object) -> bool:
+        return digest in self._sizes
+
+    def sizes(self) -> Mapping[str, int]:
+        """Return the size in bytes of every blob, by digest."""
+        return self._sizes
+
+    def read(self, digest: str, *, limit: int) -> bytes:
+        """Return a small blob, verified again.
+
+        Raises NotFoundError if it is not there, DataLossError if it is longer than `limit` bytes or damaged.
+        """
+        try:
+            with self.path(digest).open("rb") as file:
+                content = file.read(limit + 1)
+        except FileNotFoundError as error:
+            raise NotFoundError(f"blob {digest}: not in {self._blobs}") from error
+        if len(content) > limit:
+            raise DataLossError(f"blob {digest}: longer than {limit} bytes")
+        if digest_of(content) != digest:
+            raise DataLossError(f"blob {digest}: damaged on disk")
+        return content
+
+    def add(self, media_type: str, content: bytes) -> Descriptor:
+        """Store `content` and return its descriptor. Idempotent. Raises OSError."""
+        descriptor = Descriptor(media_type, digest_of(content), len(content))
+        if descriptor.digest not in self:
+            with self.ingest(descriptor) as blob:
+                blob.write(content)
+                blob.commit()
+        return descriptor
+
+    def ingest(self, expected: Descriptor | None = None) -> "Ingest":
+        """Return a new blob to be written in a `with` block; without a commit nothing remains of it.
+
+        `expected` is what the writer was promised; None when the digest is only known at the end.
+        """
+        if expected is not None:
+            check_digest(expected.digest)
+        return Ingest(self, expected, self._ingest / secrets.token_hex(8))
+
+    def scratch(self) -> Path:
+        """Make and return an empty directory that does not outlive the daemon; the caller removes it."""
+        directory = self._ingest / secrets.token_hex(8)
+        directory.mkdir(mode=0o700)
+        return directory
+
+    def publish(self, temporary: Path, digest: str, size: int) -> None:
+        """Give a verified file its name (for Ingest)."""
+        os.rename(temporary, self.path(digest))
+        sync_directory(self._blobs)
+        self._sizes[digest] = size
+
+    def discard(self, digest: str) -> Path | None:
+        """Take the blob out of sight at once and return the file that is then to be deleted, None if there is no such blob.
+
+        Raises OSError.
+        """
+        if self._sizes.pop(digest, None) is None:
+            return None
+        doomed = self._ingest / secrets.token_hex(8)
+        os.rename(self.path(digest), doomed)
+        return doomed
+
+    def write_index(self, names: Iterable[tuple[str, Descriptor]]) -> None:
+        """Replace index.json: one entry a (name, manifest). Raises OSError."""
+        manifests = [
+            {
+                "mediaType": manifest.media_type,
+                "digest": manifest.digest,
+                "size": manifest.size,
+                **({"annotations": {NAME_ANNOTATION: name}} if name else {}),
+            }
+            for name, manifest in names
+        ]
+        index = {"schemaVersion": 2, "mediaType": _INDEX_TYPE, "manifests": manifests}
+        write_atomic(self.directory / "index.json", json.dumps(index, indent=1).encode(), durable=True)
+
+
+class Ingest:
+    """One blob on its way in: write, then commit, within a `with` block. Used by one thread at a time."""
+
+    def __init__(self, store: ContentStore, expected: Descriptor | None, temporary: Path) -> None:
+        self._store = store
+        self._expected = expected
+        self._temporary = temporary
+        self._hash = hashlib.sha256()
+        self._descriptor = -1
+        self.size = 0
+        """Bytes written so far."""
+
+    def __enter__(self) -> Self:
+        self._descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        os.close(descriptor)
+        self._temporary.unlink(missing_ok=True)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append `data`. Raises DataLossError as soon as the blob is longer than promised, OSError."""
+        self.size += len(data)
+        if self._expected is not None and self.size > self._expected.size:
+            raise DataLossError(f"blob {self._expected.digest}: longer than the promised {self._expected.size} bytes")
+        self._hash.update(data)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+
+    def commit(self, media_type: str = "") -> Descriptor:
+        """Verify, flush and publish what was written; return its descriptor.
+
+        Raises DataLossError naming the promised digest if the content has another digest or size, OSError.
+        """
+        digest = "sha256:" + self._hash.hexdigest()
+        expected = self._expected or Descriptor(media_type, digest, self.size)
+        if self.size != expected.size:
+            raise DataLossError(f"blob {expected.digest}: has {self.size} bytes, {expected.size} were promised")
+        if digest != expected.digest:
+            raise DataLossError(f"blob {expected.digest}: its content has the digest {digest}")
+        os.fsync(self._descriptor)
+        self._store.publish(self._temporary, digest, self.size)
+        return expected

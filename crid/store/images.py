@@ -1,0 +1,188 @@
+"""Which images there are and what they are called.
+
+    <root>/images/records/<config hex>.json   one sealed record an image: its Image, its manifest, its names
+
+A record is the truth; index.json beside it is written from the records, so that other tools see the same names. An
+image's id is the digest of its configuration, so the same image under several tags, or from several registries, is one
+record. A name belongs to one image: giving it to another takes it away from the first, which stays, without it.
+
+Everything is answered from memory, filled once at start, and never waits: a change first writes, which may take the
+disk's time and so is made on a thread, and then replaces the whole view at once.
+"""
+
+import logging
+import os
+import secrets
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from crid.errors import DataLossError, InvalidArgumentError
+from crid.linux.files import write_atomic
+from crid.log import fields
+from crid.model.image import Descriptor, Image, ImageProcess
+from crid.store.content import ContentStore
+from crid.store.records import seal, unseal
+
+logger = logging.getLogger(__name__)
+
+_KIND = "image"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageContent:
+    """The blobs of an image besides its configuration: its manifest and the digests of its compressed layers."""
+
+    manifest: Descriptor
+    layers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """All that is known, never changed: a change makes another view."""
+
+    images: Mapping[str, Image] = field(default_factory=dict)
+    contents: Mapping[str, ImageContent] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def put(self, image: Image, content: ImageContent) -> "_View":
+        """Return a view with `image`, whose names are its alone."""
+        view = self.without(image.id)
+        names = dict.fromkeys((*image.repo_tags, *image.repo_digests), image.id)
+        return _View({**view.images, image.id: image}, {**view.contents, image.id: content}, {**view.names, **names})
+
+    def without(self, identifier: str) -> "_View":
+        """Return a view without the image `identifier`."""
+        return _View(
+            {key: image for key, image in self.images.items() if key != identifier},
+            {key: content for key, content in self.contents.items() if key != identifier},
+            {name: owner for name, owner in self.names.items() if owner != identifier},
+        )
+
+
+class ImageStore:
+    """The images below `content`'s directory. Names are fully qualified references, such as
+    `docker.io/library/busybox:1.36` and `docker.io/library/busybox@sha256:...`. Any thread may call."""
+
+    def __init__(self, content: ContentStore) -> None:
+        self._content = content
+        self._directory = content.directory / "records"
+        self._view = _View()
+        self._writing = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<ImageStore images={len(self._view.images)} names={len(self._view.names)}>"
+
+    def load(self) -> None:
+        """Read all records. One that is damaged is set aside with its name in the log. Raises OSError."""
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        view = _View()
+        for path in sorted(self._directory.glob("*.json")):
+            try:
+                view = view.put(*self._read(path))
+            except (DataLossError, KeyError, TypeError, ValueError) as error:
+                aside = path.with_suffix(f".damaged-{secrets.token_hex(4)}")
+                logger.error("damaged image record set aside%s", fields(record=path, aside=aside, error=error))
+                os.rename(path, aside)
+        self._view = view
+        self._write_index(view)
+
+    def all(self) -> list[Image]:
+        """Return all images, in the order of their ids."""
+        return [image for _, image in sorted(self._view.images.items())]
+
+    def get(self, identifier: str) -> Image | None:
+        """Return the image whose id is `identifier` (`sha256:...`)."""
+        return self._view.images.get(identifier)
+
+    def named(self, name: str) -> Image | None:
+        """Return the image that the fully qualified `name` belongs to."""
+        view = self._view
+        return view.images.get(view.names.get(name, ""))
+
+    def with_prefix(self, digits: str) -> Image | None:
+        """Return the image whose id starts with the hexadecimal `digits`. Raises InvalidArgumentError if several do."""
+        found = [image for identifier, image in self._view.images.items() if identifier.startswith(f"sha256:{digits}")]
+        if len(found) > 1:
+            raise InvalidArgumentError(f"image id {digits}: is the beginning of {len(found)} images' ids")
+        return found[0] if found else None
+
+    def contents(self) -> Mapping[str, ImageContent]:
+        """Return the blobs of every image, by image id."""
+        return self._view.contents
+
+    def put(self, image: Image, content: ImageContent) -> Image:
+        """Record `image`, taking over its names from other images and keeping those it had; return it with all of them.
+
+        Durable at return. Raises OSError; what is answered has not changed then.
+        """
+        with self._writing:
+            view = self._view
+            if (known := view.images.get(image.id)) is not None:
+                image = replace(
+                    image,
+                    repo_tags=_union(known.repo_tags, image.repo_tags),
+                    repo_digests=_union(known.repo_digests, image.repo_digests),
+                )
+            names = {*image.repo_tags, *image.repo_digests}
+            self._write(image, content)
+            for identifier in {view.names[name] for name in names if name in view.names} - {image.id}:
+                poorer = _without_names(view.images[identifier], names)
+                self._write(poorer, view.contents[identifier])
+                view = view.put(poorer, view.contents[identifier])
+            self._view = view.put(image, content)
+            self._write_index(self._view)
+        return image
+
+    def remove(self, identifier: str) -> None:
+        """Forget the image `identifier` and its names. Idempotent. Raises OSError."""
+        with self._writing:
+            (self._directory / f"{identifier.removeprefix('sha256:')}.json").unlink(missing_ok=True)
+            self._view = self._view.without(identifier)
+            self._write_index(self._view)
+
+    def _read(self, path: Path) -> tuple[Image, ImageContent]:
+        image, content = _decode(unseal(_KIND, path.read_bytes(), path))
+        if path.stem != image.id.removeprefix("sha256:"):
+            raise DataLossError(f"record {path}: describes {image.id}")
+        if missing := {image.id, content.manifest.digest, *content.layers} - self._content.sizes().keys():
+            raise DataLossError(f"record {path}: blob {min(missing)} is missing")
+        return image, content
+
+    def _write(self, image: Image, content: ImageContent) -> None:
+        path = self._directory / f"{image.id.removeprefix('sha256:')}.json"
+        write_atomic(path, seal(_KIND, {"image": asdict(image), "content": asdict(content)}), durable=True)
+
+    def _write_index(self, view: _View) -> None:
+        self._content.write_index(
+            (name, view.contents[identifier].manifest)
+            for identifier, image in sorted(view.images.items())
+            for name in (*image.repo_tags, *image.repo_digests) or ("",)
+        )
+
+
+def _without_names(image: Image, names: set[str]) -> Image:
+    return replace(
+        image,
+        repo_tags=tuple(name for name in image.repo_tags if name not in names),
+        repo_digests=tuple(name for name in image.repo_digests if name not in names),
+    )
+
+
+def _union(old: Iterable[str], new: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*old, *new)))
+
+
+def _decode(body: dict[str, Any]) -> tuple[Image, ImageContent]:
+    """Return what a record holds. Raises KeyError or TypeError."""
+    values = _tuples(body["image"])
+    values["process"] = ImageProcess(**_tuples(values["process"]))
+    content = body["content"]
+    return Image(**values), ImageContent(Descriptor(**content["manifest"]), tuple(content["layers"]))
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    """Return `values` with the lists, which JSON has for them, as tuples again."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}

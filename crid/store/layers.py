@@ -1,0 +1,310 @@
+"""Unpacked layers and the overlay snapshots over them.
+
+    <root>/layers/<chain hex>/diff/         the layer's own files, in overlayfs' form (kernel, filesystems/overlayfs)
+    <root>/layers/<chain hex>/record.json   its size and inodes, its parent and its link
+    <root>/layers/l/<short>                 a link to ../<chain hex>/diff: a short name for the mount options
+    <root>/layers/staging/<random>/         a layer that is being unpacked; nothing here outlives the daemon
+    <root>/snapshots/<id>/{record.json,upper,work,rootfs}   what a container changes, and where it is mounted
+
+A layer is known by its chain id, the digest over its own content and that of all layers below it (OCI image-spec,
+config.md, "Layer ChainID"). It is unpacked in `staging` and renamed when it is complete, record included: what stands
+under a chain id can be mounted. It is never changed afterwards.
+
+A snapshot lists the layers it stands on, so that garbage collection spares them even when the image is gone. Who mounts
+a snapshot unmounts it before it is removed; this store only says how.
+
+A layer's files are not flushed to the disk one by one: after a power cut `crid.store.gc` cannot tell a torn layer, but
+every layer can be made again from its blob, which is.
+"""
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from crid.errors import AlreadyExistsError, DataLossError, FailedPreconditionError, NotFoundError
+from crid.linux.files import write_atomic
+from crid.linux.mount import is_mount_point
+from crid.linux.openat2 import open_beneath
+from crid.log import fields
+from crid.model.mount import Mount
+
+logger = logging.getLogger(__name__)
+
+_SHORT = 12
+"""Digits of a chain id in a link's name; a clash takes more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One unpacked layer."""
+
+    chain_id: str
+    parent: str
+    """The chain id below, empty for the lowest layer."""
+    link: str
+    size: int
+    """Bytes on disk, counted at unpacking."""
+    inodes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A writable root file system over layers: what to mount, and the directories behind it."""
+
+    id: str
+    chain_ids: tuple[str, ...]
+    upper: Path
+    work: Path
+    mount: Mount
+
+
+class LayerStore:
+    """The layers and snapshots below `root`. Methods block for disk access; they may be called from any thread."""
+
+    def __init__(self, root: Path) -> None:
+        self.directory = root / "layers"
+        self._links = self.directory / "l"
+        self._staging = self.directory / "staging"
+        self._snapshots = root / "snapshots"
+        self._layers: dict[str, Layer] = {}
+        self._in_use: dict[str, tuple[str, ...]] = {}
+
+    def __repr__(self) -> str:
+        return f"<LayerStore {self.directory} layers={len(self._layers)} snapshots={len(self._in_use)}>"
+
+    def load(self) -> None:
+        """Learn which layers and snapshots exist; drop what was being unpacked or removed; a layer or snapshot whose
+        record cannot be read is set aside as `damaged-...` and named in the log. Raises OSError."""
+        shutil.rmtree(self._staging, ignore_errors=True)
+        for directory in (self.directory, self._links, self._staging, self._snapshots):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._layers, self._in_use = {}, {}
+        for directory in _candidates(self.directory, {"l", "staging"}):
+            with _setting_aside(directory):
+                layer = Layer(**json.loads((directory / "record.json").read_bytes()))
+                if layer.chain_id != f"sha256:{directory.name}" or not (directory / "diff").is_dir():
+                    raise ValueError("does not describe its directory")
+                if not (self._links / layer.link).exists():
+                    _replace_link(self._links / layer.link, directory.name)
+                self._layers[layer.chain_id] = layer
+        for directory in _candidates(self._snapshots, set()):
+            with _setting_aside(directory):
+                chain_ids = json.loads((directory / "record.json").read_bytes())["chain_ids"]
+                self._in_use[directory.name] = tuple(str(chain_id) for chain_id in chain_ids)
+
+    def __contains__(self, chain_id: object) -> bool:
+        return chain_id in self._layers
+
+    def layers(self) -> dict[str, Layer]:
+        """Return every layer by chain id, as a copy."""
+        return dict(self._layers)
+
+    def snapshot_layers(self) -> dict[str, tuple[str, ...]]:
+        """Return the chain ids that each snapshot stands on, as a copy."""
+        return dict(self._in_use)
+
+    def diff(self, chain_id: str) -> Path:
+        """Return the directory of the layer's own files."""
+        return self.directory / chain_id.removeprefix("sha256:") / "diff"
+
+    @contextlib.contextmanager
+    def stage(self) -> Iterator[Path]:
+        """Make an empty directory to unpack a layer into; what `commit` has not taken is removed after the block."""
+        directory = self._staging / secrets.token_hex(8)
+        (directory / "diff").mkdir(mode=0o755, parents=True)
+        try:
+            yield directory
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def commit(self, staged: Path, chain_id: str, parent: str, *, size: int, inodes: int, implied: Iterable[str]) -> None:
+        """Make the staged layer visible under `chain_id`. A layer that is there already stays.
+
+        `implied` are directories (relative, the root being ".") that the layer needed but did not describe, parents
+        first: each takes the attributes it has in the layers below, since in an overlay the uppermost directory's
+        attributes are the ones that are seen. Raises NotFoundError if `parent` is not unpacked, OSError.
+        """
+        if parent and parent not in self:
+            raise NotFoundError(f"layer {parent}: not unpacked, so {chain_id} cannot be put on it")
+        below = [self.diff(layer) for layer in self._chain(parent)]
+        for name in implied:
+            _inherit(staged / "diff", name, below)
+        hexadecimal = chain_id.removeprefix("sha256:")
+        layer = Layer(chain_id, parent, self._free_link(hexadecimal), size, inodes)
+        write_atomic(staged / "record.json", json.dumps(asdict(layer)).encode())
+        final = self.directory / hexadecimal
+        try:
+            os.rename(staged, final)
+        except OSError:
+            if chain_id in self:
+                return
+            raise
+        _replace_link(self._links / layer.link, hexadecimal)
+        self._layers[chain_id] = layer
+
+    def discard(self, chain_id: str) -> Path | None:
+        """Take the layer out of sight at once and return what is then to be deleted (it may be large), None if there is
+        no such layer. Raises OSError."""
+        layer = self._layers.pop(chain_id, None)
+        if layer is None:
+            return None
+        (self._links / layer.link).unlink(missing_ok=True)
+        doomed = self._staging / secrets.token_hex(8)
+        os.rename(self.directory / chain_id.removeprefix("sha256:"), doomed)
+        return doomed
+
+    def prepare(self, identifier: str, chain_ids: Sequence[str]) -> Snapshot:
+        """Make the writable snapshot `identifier` (a container's id) over the layers `chain_ids`, lowest first.
+
+        Its mount's target exists. Raises AlreadyExistsError, NotFoundError for a layer that is not unpacked, OSError;
+        nothing remains then.
+        """
+        directory = self._snapshots / identifier
+        lower = self._lower(chain_ids)
+        try:
+            directory.mkdir(mode=0o700)
+        except FileExistsError as error:
+            raise AlreadyExistsError(f"snapshot {identifier}: exists") from error
+        try:
+            for name in ("upper", "work", "rootfs"):
+                (directory / name).mkdir(mode=0o755)
+            # The merged root shows the upper directory's attributes.
+            with _directory(Path(lower[0]).resolve(), ".") as source, _directory(directory, "upper") as target:
+                _copy_attributes(source, target)
+            write_atomic(directory / "record.json", json.dumps({"chain_ids": list(chain_ids)}).encode())
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+        self._in_use[identifier] = tuple(chain_ids)
+        upper, work = directory / "upper", directory / "work"
+        options = (f"lowerdir={_joined(lower)}", f"upperdir={_escape(upper)}", f"workdir={_escape(work)}")
+        mount = Mount(str(directory / "rootfs"), "overlay", "overlay", options)
+        return Snapshot(identifier, tuple(chain_ids), upper, work, mount)
+
+    def view(self, chain_ids: Sequence[str], target: str) -> Mount:
+        """Return the read-only mount of the layers `chain_ids` at `target`. Raises NotFoundError."""
+        lower = self._lower(chain_ids)
+        if len(lower) == 1:  # overlayfs wants two layers when none is writable
+            return Mount(target, lower[0], "bind", ("bind", "ro"))
+        return Mount(target, "overlay", "overlay", ("ro", f"lowerdir={_joined(lower)}"))
+
+    def upper(self, identifier: str) -> Path:
+        """Return the directory that holds what the snapshot's container has changed."""
+        return self._snapshots / identifier / "upper"
+
+    def remove(self, identifier: str) -> None:
+        """Delete the snapshot `identifier`. Idempotent.
+
+        Raises FailedPreconditionError while it is mounted, OSError.
+        """
+        directory = self._snapshots / identifier
+        if is_mount_point(str(directory / "rootfs")):
+            raise FailedPreconditionError(f"snapshot {identifier}: still mounted at {directory / 'rootfs'}")
+        doomed = self._staging / secrets.token_hex(8)
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(directory, doomed)  # at once, so that an interrupted removal is finished at the next start
+            shutil.rmtree(doomed)
+        self._in_use.pop(identifier, None)
+
+    def _lower(self, chain_ids: Sequence[str]) -> list[str]:
+        """Return the lower directories, uppermost first as overlayfs wants them."""
+        if not chain_ids:
+            empty = self.directory / "empty"
+            empty.mkdir(mode=0o755, exist_ok=True)
+            return [str(empty)]
+        try:
+            return [str(self._links / self._layers[chain_id].link) for chain_id in reversed(chain_ids)]
+        except KeyError as error:
+            raise NotFoundError(f"layer {error.args[0]}: not unpacked") from error
+
+    def _chain(self, chain_id: str) -> Iterator[str]:
+        """Yield `chain_id` and the layers below it."""
+        while chain_id:
+            yield chain_id
+            chain_id = self._layers[chain_id].parent
+
+    def _free_link(self, hexadecimal: str) -> str:
+        """Return the shortest link name for a layer that no other layer has."""
+        for length in range(_SHORT, 64):
+            link = self._links / hexadecimal[:length]
+            if not link.is_symlink() or link.readlink() == Path("..", hexadecimal, "diff"):
+                return link.name
+        raise DataLossError(f"layer {hexadecimal}: no free link in {self._links}")
+
+
+def _candidates(directory: Path, others: set[str]) -> list[Path]:
+    with os.scandir(directory) as entries:
+        names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    return [directory / name for name in names if name not in others | {"empty"} and not name.startswith("damaged-")]
+
+
+@contextlib.contextmanager
+def _setting_aside(directory: Path) -> Iterator[None]:
+    """Rename `directory` if the block finds its record damaged."""
+    try:
+        yield
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        aside = directory.with_name(f"damaged-{secrets.token_hex(4)}-{directory.name}")
+        logger.error("damaged record set aside%s", fields(directory=directory, aside=aside, error=error))
+        with contextlib.suppress(OSError):
+            os.rename(directory, aside)
+
+
+def _replace_link(link: Path, hexadecimal: str) -> None:
+    link.unlink(missing_ok=True)
+    link.symlink_to(Path("..", hexadecimal, "diff"))
+
+
+def _inherit(diff: Path, name: str, below: Sequence[Path]) -> None:
+    """Give the directory `name` in `diff` the attributes it has in the uppermost of the directories `below`.
+
+    Links are not followed on either side: in a layer they are its author's.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            target = stack.enter_context(_directory(diff, name))
+            for lower in below:
+                with contextlib.suppress(FileNotFoundError):
+                    _copy_attributes(stack.enter_context(_directory(lower, name)), target)
+                    return
+        except OSError as error:
+            # The layer has put something else there since, or a lower one has a link or a whiteout: nothing to inherit.
+            if error.errno not in (errno.ENOTDIR, errno.ELOOP, errno.ENOENT):
+                raise
+
+
+@contextlib.contextmanager
+def _directory(root: Path, name: str) -> Iterator[int]:
+    descriptor = open_beneath(root, name, os.O_RDONLY | os.O_DIRECTORY, follow_symlinks=False)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _copy_attributes(source: int, target: int) -> None:
+    """Give the directory open as `target` owner, mode, extended attributes and times of that open as `source`."""
+    status = os.fstat(source)
+    os.fchown(target, status.st_uid, status.st_gid)
+    os.fchmod(target, status.st_mode & 0o7777)
+    for attribute in os.listxattr(source):
+        if not attribute.startswith("trusted.overlay."):
+            with contextlib.suppress(OSError):  # one that this file system does not take
+                os.setxattr(target, attribute, os.getxattr(source, attribute))
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _escape(path: Path | str) -> str:
+    """Protect what separates options and layers in overlayfs' mount data."""
+    return str(path).replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
+
+
+def _joined(lower: Sequence[str]) -> str:
+    return ":".join(map(_escape, lower))
