@@ -1,19 +1,21 @@
 """How the providers are built out of the configuration and the machine; `crid.daemon` ties them to the use cases."""
 
 import asyncio
+import contextlib
+import fcntl
 import ipaddress
 import logging
 import os
 import platform
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from crid.cgroup import naming
 from crid.cgroup.detect import detect
 from crid.config import Config, RuntimeHandlerConfig
-from crid.errors import InvalidArgumentError, UnavailableError
+from crid.errors import AlreadyExistsError, InvalidArgumentError, UnavailableError
 from crid.image.service import ImageService
 from crid.lifecycle.cgroups import PodCgroups
 from crid.lifecycle.parts import Parts
@@ -22,11 +24,12 @@ from crid.linux.kernel import Linux
 from crid.linux.process import find_program
 from crid.log import fields
 from crid.model.container import Container
+from crid.model.image import Image
 from crid.model.resources import HostResources
 from crid.model.sandbox import PodSandbox
 from crid.net.bridge import BridgeNetwork
 from crid.oci.exits import Exits as ExitNotices
-from crid.oci.probe import RuntimeFeatures, probe
+from crid.oci.probe import RuntimeFeatures, choose_default, features
 from crid.oci.program import RuntimePaths, RuntimeProgram
 from crid.oci.runtime import Runtime
 from crid.oci.runtime_oci import RuntimeOCI
@@ -37,6 +40,9 @@ from crid.store.state import StateStore
 from crid.tasks import Supervisor
 
 logger = logging.getLogger(__name__)
+
+IMPORT_GRACE = 5.0
+"""Seconds for what an import began, such as removing garbage, to end."""
 
 CRUN_FIRST = ("crun", "runc")
 """The runtimes looked for where the configuration names none; the first that works here is the default."""
@@ -67,8 +73,10 @@ async def providers(config: Config, supervisor: Supervisor) -> Providers:
     hierarchy = detect()
     containers: MemoryStore[Container] = MemoryStore("container")
     sandboxes: MemoryStore[PodSandbox] = MemoryStore("pod sandbox")
-    programs, features = await _programs(config)
-    default = _default(config, features)
+    programs = _programs(config)
+    asking = asyncio.gather(*(features(program) for program in programs.values()))
+    default, found = await asyncio.gather(_default(config, programs), asking)
+    known = dict(zip(programs, found, strict=True))
 
     def runtime_of(program: RuntimeProgram) -> RuntimeOCI:
         return RuntimeOCI(
@@ -87,7 +95,7 @@ async def providers(config: Config, supervisor: Supervisor) -> Providers:
         run_root=run_root,
         kernel=Linux(),
         runtime=Runtime({name: runtime_of(program) for name, program in programs.items()}, default),
-        images=image_service(config, supervisor, lambda: _images_in_use(containers)),
+        images=image_service(config, supervisor),
         network=network,
         cgroups=PodCgroups(hierarchy, config.runtime.cgroup_manager),
         state=StateStore(root),
@@ -95,41 +103,35 @@ async def providers(config: Config, supervisor: Supervisor) -> Providers:
         containers=containers,
         sandbox_names=NameRegistry("pod"),
         container_names=NameRegistry("container"),
-        host=_host(hierarchy.host_resources(), features[default]),
+        hosts={name: _host(hierarchy.host_resources(), able) for name, able in known.items()},
         hostname=socket.gethostname(),
         pause_program=own_program("crid-pause"),
         pids_limit=config.runtime.pids_limit,
     )
-    return Providers(parts, features, exits, network)
+    return Providers(parts, known, exits, network)
 
 
-def image_service(config: Config, supervisor: Supervisor, in_use: Callable[[], Collection[str]]) -> ImageService:
-    """Build the image service alone; the import command needs nothing else. `in_use` returns the ids of images that
-    containers were made of."""
-    return ImageService(
+def image_service(config: Config, supervisor: Supervisor) -> ImageService:
+    """Build and load the image service alone; the import command needs nothing else."""
+    images = ImageService(
         Path(config.root),
-        registries_conf=Path(config.image.registries_conf),
-        max_downloads=config.image.max_concurrent_downloads,
-        pinned=(config.image.pause_image,),
-        supervisor=supervisor,
-        in_use=in_use,
+        Path(config.image.registries_conf),
+        supervisor,
+        max_concurrent_downloads=config.image.max_concurrent_downloads,
     )
+    images.pin(config.image.pause_image)
+    images.load()
+    return images
 
 
-def _images_in_use(containers: MemoryStore[Container]) -> frozenset[str]:
-    return frozenset(container.metadata.image_id for container in containers.list())
-
-
-async def _programs(config: Config) -> tuple[dict[str, RuntimeProgram], dict[str, RuntimeFeatures]]:
-    """Find the configured runtimes, or those that are installed, and ask each what it can do."""
+def _programs(config: Config) -> dict[str, RuntimeProgram]:
+    """Find the configured runtimes, or those that are installed."""
     configured = config.runtime.runtimes or {
         name: RuntimeHandlerConfig() for name in CRUN_FIRST if find_program(name) is not None
     }
     if not configured:
         raise UnavailableError(f"no OCI runtime: none is configured, and none of {', '.join(CRUN_FIRST)} is in PATH")
-    programs = {name: _program(config, name, handler) for name, handler in configured.items()}
-    found = await asyncio.gather(*(probe(program) for program in programs.values()))
-    return programs, dict(zip(programs, found, strict=True))
+    return {name: _program(config, name, handler) for name, handler in configured.items()}
 
 
 def _program(config: Config, name: str, handler: RuntimeHandlerConfig) -> RuntimeProgram:
@@ -152,20 +154,17 @@ def _program(config: Config, name: str, handler: RuntimeHandlerConfig) -> Runtim
     )
 
 
-def _default(config: Config, features: dict[str, RuntimeFeatures]) -> str:
+async def _default(config: Config, programs: Mapping[str, RuntimeProgram]) -> str:
     """Return the default handler: the configured one, else the first that works on this host."""
     if config.runtime.default_runtime:
         return config.runtime.default_runtime
-    order = sorted(features, key=lambda name: CRUN_FIRST.index(name) if name in CRUN_FIRST else len(CRUN_FIRST))
-    for name in order:
-        if features[name].works:
-            logger.info("default runtime%s", fields(name=name, version=features[name].version))
-            return name
-        logger.warning("runtime does not work on this host%s", fields(name=name, reason=features[name].refusal))
-    raise UnavailableError(f"no OCI runtime works on this host: {features[order[0]].refusal}")
+    order = sorted(programs, key=lambda name: CRUN_FIRST.index(name) if name in CRUN_FIRST else len(CRUN_FIRST))
+    choice = await choose_default([programs[name] for name in order])
+    logger.info("default runtime%s", fields(name=choice.program.name, why=choice.reason))
+    return choice.program.name
 
 
-def _host(resources: HostResources, features: RuntimeFeatures) -> Host:
+def _host(resources: HostResources, able: RuntimeFeatures) -> Host:
     """Gather what the spec builder must know of the machine and of the daemon's own rights."""
     own = capabilities.held()
     return Host(
@@ -177,8 +176,8 @@ def _host(resources: HostResources, features: RuntimeFeatures) -> Host:
         oom_score_adj=int(Path("/proc/self/oom_score_adj").read_text()),
         can_lower_oom_score="CAP_SYS_RESOURCE" in own,
         devices=tuple(devices.host_devices()),
-        recursive_read_only=features.recursive_read_only,
-        idmapped_mounts=features.idmapped_mounts,
+        recursive_read_only=able.recursive_read_only,
+        idmapped_mounts=able.idmapped_mounts,
     )
 
 
@@ -196,3 +195,31 @@ def own_program(name: str) -> Path:
         if os.access(candidate, os.X_OK):
             return candidate
     raise UnavailableError(f"crid's own program {name} is not installed; scripts/setup builds it")
+
+
+async def import_images(config: Config, path: Path, name: str | None) -> list[Image]:
+    """Put the images of an archive or a layout into the store. Raises AlreadyExistsError while a daemon uses the store."""
+    supervisor = Supervisor("import")
+    with locked(Path(config.root)):
+        images = image_service(config, supervisor)
+        try:
+            return await images.import_path(path, name)
+        finally:
+            await supervisor.close(IMPORT_GRACE)
+            await images.close()
+
+
+@contextlib.contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Hold the lock on the root directory: two daemons on one store would each believe in half of it (flock(2))."""
+    root.mkdir(mode=0o711, parents=True, exist_ok=True)
+    descriptor = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise AlreadyExistsError(f"another crid uses {root}") from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)

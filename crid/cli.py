@@ -62,7 +62,7 @@ def _serve(settings: config.Config, options: argparse.Namespace) -> int:
 
 
 def _image_import(settings: config.Config, options: argparse.Namespace) -> int:
-    from crid.daemon import import_images
+    from crid.assembly import import_images
 
     for image in asyncio.run(import_images(settings, options.path, options.name)):
         print(image.id, *image.repo_tags)

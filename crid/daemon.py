@@ -7,18 +7,14 @@ alone.
 
 import asyncio
 import contextlib
-import fcntl
 import logging
-import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import crid
 from crid import assembly
 from crid.config import Config
-from crid.errors import AlreadyExistsError
 from crid.lifecycle.container import ContainerLifecycle
 from crid.lifecycle.exec import ExecLifecycle
 from crid.lifecycle.exits import Exits
@@ -26,7 +22,6 @@ from crid.lifecycle.recovery import Recovery
 from crid.lifecycle.sandbox import SandboxLifecycle
 from crid.lifecycle.stats import Stats
 from crid.log import fields
-from crid.model.image import Image
 from crid.oci.exits import read_exit
 from crid.server.images import ImageServicer
 from crid.server.listener import Listener
@@ -46,7 +41,7 @@ async def serve(config: Config) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    with _locked(Path(config.root)):
+    with assembly.locked(Path(config.root)):
         daemon = Daemon(config)
         try:
             await daemon.start()
@@ -90,30 +85,3 @@ class Daemon:
     async def stop(self) -> None:
         """Close the socket, let requests end, release everything. Containers go on."""
         await self._undo.aclose()
-
-
-async def import_images(config: Config, path: Path, name: str | None) -> list[Image]:
-    """Put the images of an archive or a layout into the store. Raises AlreadyExistsError while a daemon uses the store."""
-    supervisor = Supervisor("import")
-    with _locked(Path(config.root)):
-        images = assembly.image_service(config, supervisor, in_use=frozenset)
-        try:
-            return await images.import_path(path, name)
-        finally:
-            await supervisor.close(STOP_GRACE)
-
-
-@contextlib.contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    """Hold the lock on the root directory: two daemons on one store would each believe in half of it (flock(2))."""
-    root.mkdir(mode=0o711, parents=True, exist_ok=True)
-    descriptor = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise AlreadyExistsError(f"another crid uses {root}") from error
-    try:
-        yield
-    finally:
-        os.close(descriptor)

@@ -102,7 +102,7 @@ class KeyedLock:
 
 
 class Rollback(AsyncExitStack):
-    """Undo steps, run in reverse order if the block fails, forgotten by `commit`; each failing undo is logged, none stops the others.
+    """Undo steps: run in reverse order if the block fails, forgotten by `commit`. One that fails is logged and stops no other.
 
     The steps run also when the block was cancelled: the block itself must therefore run in a supervised task.
     """

@@ -160,7 +160,8 @@ class ContainerLifecycle:
             raise FailedPreconditionError(f"container {container.id} is {state.value}: its resources cannot be updated")
         current = container.status.resources or container.metadata.config.linux.resources
         merged = merge_resources(current, resources)
-        await self._parts.runtime.of(container).update(container, linux_resources(merged, self._parts.host.resources))
+        limits = linux_resources(merged, self._parts.hosts[container.metadata.runtime_handler].resources)
+        await self._parts.runtime.of(container).update(container, limits)
         self._parts.state.update_container(container, lambda status: replace(status, resources=merged))
 
     async def reopen_log(self, identifier: str) -> None:

@@ -75,8 +75,8 @@ class ContainerCreation:
     async def _mount_rootfs(self, image: Image) -> None:
         rootfs = self._bundle / "rootfs"
         rootfs.mkdir()
-        overlay = self._parts.images.prepare_rootfs(self._id, image)
-        self._parts.kernel.perform(replace(overlay, target=str(rootfs)))
+        snapshot = self._parts.images.prepare_rootfs(self._id, image)
+        self._parts.kernel.perform(replace(snapshot.mount, target=str(rootfs)))
 
     async def _write_spec(self, image: Image) -> ContainerMetadata:
         """Build the spec, write config.json and return the container's metadata."""
@@ -149,10 +149,6 @@ async def discard(parts: Parts, identifier: str) -> None:
     """Remove a container's mounts, layers, bundle and records. Idempotent; needs no record, so recovery uses it too."""
     bundle = bundle_path(parts, identifier)
     parts.kernel.unmount_all_below(str(bundle))
-    await asyncio.to_thread(_remove_files, parts, identifier, bundle)
-
-
-def _remove_files(parts: Parts, identifier: str, bundle: Path) -> None:
-    parts.images.release_rootfs(identifier)
+    await parts.images.release_rootfs(identifier)
     shutil.rmtree(bundle, ignore_errors=True)
     parts.state.remove_container(identifier)

@@ -1,5 +1,6 @@
 """The providers that every use case works with, put together once by `crid.daemon`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +34,8 @@ class Parts:
     containers: Storer[Container]
     sandbox_names: NameRegistry
     container_names: NameRegistry
-    host: Host
-    """What the machine and the daemon's own rights allow a container to get."""
+    hosts: Mapping[str, Host]
+    """What the machine, the daemon's own rights and the runtime handler of that name allow a container to get."""
     hostname: str
     pause_program: Path
     pids_limit: int

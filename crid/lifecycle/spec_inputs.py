@@ -50,7 +50,7 @@ def gather(
         pid_namespace=_pid_namespace(parts, sandbox, config),
         sources=_mount_sources(config),
         devices=_devices(config),
-        host=parts.host,
+        host=parts.hosts[parts.runtime.resolve(sandbox.runtime_handler)],
         localhost_seccomp=_localhost_seccomp(config),
         pids_limit=parts.pids_limit,
     )

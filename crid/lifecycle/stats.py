@@ -113,7 +113,7 @@ class Stats:
         kept = self._disk.get(container.id)
         if kept is not None and now - kept[0] < DISK_MAX_AGE:
             return kept[1]
-        directory = self._parts.images.writable_layer(container.id)
+        directory = str(self._parts.images.upper(container.id))
         try:
             used = disk.disk_usage(directory)
         except OSError:

@@ -2,8 +2,6 @@
 
 import json
 
-from grpc.aio import ServicerContext
-
 from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError
 from crid.lifecycle.container import ContainerLifecycle
@@ -12,8 +10,7 @@ from crid.lifecycle.parts import Parts
 from crid.model.container import Container
 from crid.server import translate_pods
 from crid.server.filters import has_labels
-
-Context = ServicerContext[object, object]
+from crid.server.typing import Context
 
 
 class ContainerRpcs:

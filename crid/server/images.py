@@ -3,8 +3,6 @@
 import time
 from collections.abc import AsyncIterator
 
-from grpc.aio import ServicerContext
-
 from crid.cri import api_pb2 as cri
 from crid.cri.api_pb2_grpc import ImageServiceServicer
 from crid.errors import InvalidArgumentError
@@ -12,8 +10,7 @@ from crid.image.service import ImageService
 from crid.model.image import Image
 from crid.oci.runtime import Runtime
 from crid.server.refusals import refuse_stream
-
-Context = ServicerContext[object, object]
+from crid.server.typing import Context
 
 
 class ImageServicer(ImageServiceServicer):
@@ -25,7 +22,7 @@ class ImageServicer(ImageServiceServicer):
 
     async def ListImages(self, request: cri.ListImagesRequest, context: Context) -> cri.ListImagesResponse:
         """List images; a filter names one by tag, digest or id."""
-        found = self._images.list(request.filter.image.image)
+        found = self._images.list_images(request.filter.image.image)
         return cri.ListImagesResponse(images=[image_message(image) for image in found])
 
     async def ImageStatus(self, request: cri.ImageStatusRequest, context: Context) -> cri.ImageStatusResponse:
@@ -55,7 +52,7 @@ class ImageServicer(ImageServiceServicer):
             timestamp=time.time_ns(),
             fs_id=cri.FilesystemIdentifier(mountpoint=usage.mountpoint),
             used_bytes=cri.UInt64Value(value=usage.used_bytes),
-            inodes_used=cri.UInt64Value(value=usage.inodes),
+            inodes_used=cri.UInt64Value(value=usage.inodes_used),
         )
         return cri.ImageFsInfoResponse(image_filesystems=[message], container_filesystems=[message])
 

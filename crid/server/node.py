@@ -1,15 +1,12 @@
 """The RPCs about the node itself."""
 
-from grpc.aio import ServicerContext
-
 import crid
 from crid.config import Config
 from crid.cri import api_pb2 as cri
 from crid.lifecycle.parts import Parts
 from crid.oci.probe import RuntimeFeatures
 from crid.server import translate_pods
-
-Context = ServicerContext[object, object]
+from crid.server.typing import Context
 
 RUNTIME_NAME = "crid"
 API_VERSION = "v1"
@@ -61,7 +58,7 @@ class NodeRpcs:
                 name=shown,
                 features=cri.RuntimeHandlerFeatures(
                     recursive_read_only_mounts=self._features[name].recursive_read_only,
-                    user_namespaces=False,
+                    user_namespaces=False,  # the pod option is refused until its issue is done
                 ),
             )
             for shown, name in names

@@ -3,14 +3,15 @@
 from typing import Any, NoReturn
 
 from grpc import StatusCode
-from grpc.aio import ServicerContext
+
+from crid.server.typing import Context
 
 
-async def refuse(method: str, context: ServicerContext[Any, Any]) -> NoReturn:
+async def refuse(method: str, context: Context) -> NoReturn:
     """Answer UNIMPLEMENTED."""
     await context.abort(StatusCode.UNIMPLEMENTED, f"{method} is not implemented by this version of crid (docs/rpcs.md)")
 
 
-async def refuse_stream(method: str, context: ServicerContext[Any, Any]) -> tuple[Any, ...]:
+async def refuse_stream(method: str, context: Context) -> tuple[Any, ...]:
     """Refuse a streaming RPC, whose handler must be an asynchronous generator: it iterates over what never comes."""
     await refuse(method, context)

@@ -5,8 +5,6 @@ The generated base class is abstract in its stubs, so a service that lacks an RP
 
 from collections.abc import AsyncIterator
 
-from grpc.aio import ServicerContext
-
 from crid.config import Config
 from crid.cri import api_pb2 as cri
 from crid.cri.api_pb2_grpc import RuntimeServiceServicer
@@ -21,8 +19,7 @@ from crid.server.node import NodeRpcs
 from crid.server.refusals import refuse, refuse_stream
 from crid.server.sandboxes import SandboxRpcs
 from crid.server.statistics import StatisticsRpcs
-
-Context = ServicerContext[object, object]
+from crid.server.typing import Context
 
 
 class NotServedYet:

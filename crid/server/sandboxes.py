@@ -1,7 +1,5 @@
 """The RPCs of pods."""
 
-from grpc.aio import ServicerContext
-
 from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError
 from crid.lifecycle.parts import Parts
@@ -9,8 +7,7 @@ from crid.lifecycle.sandbox import SandboxLifecycle
 from crid.model.sandbox import PodSandbox
 from crid.server import translate_pods
 from crid.server.filters import has_labels
-
-Context = ServicerContext[object, object]
+from crid.server.typing import Context
 
 
 class SandboxRpcs:

@@ -1,7 +1,5 @@
 """The stats RPCs."""
 
-from grpc.aio import ServicerContext
-
 from crid.cri import api_pb2 as cri
 from crid.lifecycle.parts import Parts
 from crid.lifecycle.stats import Stats
@@ -9,8 +7,7 @@ from crid.model.container import Container
 from crid.model.sandbox import PodSandbox
 from crid.server import translate_stats
 from crid.server.filters import has_labels
-
-Context = ServicerContext[object, object]
+from crid.server.typing import Context
 
 
 class StatisticsRpcs:

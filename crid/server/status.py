@@ -4,6 +4,8 @@ A message of crid's own is meant for the client. What is not foreseen is INTERNA
 goes to the log: the daemon goes on.
 """
 
+from __future__ import annotations
+
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -14,6 +16,7 @@ from grpc import aio
 
 from crid import errors
 from crid.log import fields
+from crid.server.typing import Interceptor
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +69,7 @@ def _milliseconds(began: float) -> int:
     return round((time.monotonic() - began) * 1000)
 
 
-class StatusInterceptor(aio.ServerInterceptor[Any, Any]):
+class StatusInterceptor(Interceptor):
     """Gives every unary RPC its statuses. A client's cancellation passes through untouched."""
 
     async def intercept_service(

@@ -83,8 +83,8 @@ class StateStore:
         """Like `update_container`, but publish also if the record cannot be written; return whether it was written."""
         try:
             self.update_container(container, change)
-        except OSError as error:
-            logger.exception("exit is known but could not be recorded%s", fields(container=container.id, error=error))
+        except OSError:
+            logger.exception("exit is known but could not be recorded%s", fields(container=container.id))
             container.publish(change(container.status))
             return False
         return True
@@ -98,7 +98,7 @@ class StateStore:
         _remove(self._containers / identifier)
 
     def load_sandboxes(self) -> list[PodSandbox]:
-        """Read all pods, oldest first. A pod without a record was never complete and is left out; a damaged one is set aside."""
+        """Read all pods, oldest first. One without a record was never complete and is left out; a damaged one is set aside."""
         found = (self._load(path, self._load_sandbox) for path in self._entries(self._pods))
         return sorted((item for item in found if item is not None), key=lambda item: item.created_at)
 
