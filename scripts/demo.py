@@ -151,7 +151,7 @@ def main() -> None:
             small_image.write_layout(directory / "image")
         with step("crid image import"):
             argv = [str(CRID), "--config", str(config), "image", "import", str(directory / "image"), IMAGE]
-            imported = subprocess.run(argv, check=True, capture_output=True, text=True)
+            imported = subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True)
         show(imported.stdout)
         with running_daemon(directory, config) as channel:
             run_pod(services.RuntimeServiceStub(channel), directory)
