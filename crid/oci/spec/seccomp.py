@@ -101,7 +101,7 @@ def compile_profile(profile: object, capabilities: frozenset[str], machine: str)
     if architectures:
         compiled["architectures"] = architectures
     compiled |= {key: profile[key] for key in _PASSED_ON if key in profile}
-    entries = _list(profile.get("syscalls") or [], "syscalls")
+    entries = _list(profile.get("syscalls", []), "syscalls")
     applying = [
         _entry(item, f"syscalls[{index}]")
         for index, item in enumerate(entries)

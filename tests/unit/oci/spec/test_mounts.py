@@ -1,0 +1,139 @@
+"""Mounts."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from crid.errors import CridError, FailedPreconditionError, InvalidArgumentError, NotFoundError, UnimplementedError
+from crid.model.sandbox import NamespacePaths
+from crid.oci.spec.inputs import BuiltSpec, SpecInputs
+
+Make = Callable[..., BuiltSpec]
+PRIVILEGED = "linux { security_context { privileged: true } }"
+
+
+def mount(built: BuiltSpec, target: str) -> dict[str, object]:
+    [found] = [item for item in built.spec["mounts"] if item["destination"] == target]
+    return dict(found)
+
+
+def targets(built: BuiltSpec) -> list[str]:
+    return [item["destination"] for item in built.spec["mounts"]]
+
+
+def test_the_pods_files_are_mounted(make: Make) -> None:
+    built = make()
+    assert mount(built, "/etc/resolv.conf")["source"] == "/var/lib/crid/sandboxes/5/resolv.conf"
+    assert mount(built, "/etc/hosts")["source"] == "/var/lib/crid/sandboxes/5/hosts"
+    assert mount(built, "/dev/shm")["source"] == "/run/crid/sandboxes/5/shm"
+
+
+def test_host_ipc_shares_the_hosts_shm(make: Make, inputs: SpecInputs) -> None:
+    built = make(sandbox=replace(inputs.sandbox, namespaces=NamespacePaths(net="/n", uts="/u")))
+    assert mount(built, "/dev/shm")["source"] == "/dev/shm"
+
+
+def test_a_clients_mount_replaces_the_default_one(make: Make) -> None:
+    built = make("mounts { container_path: '/etc//hosts/' host_path: '/host' }")
+    assert mount(built, "/etc/hosts")["source"] == "/host"
+
+
+def test_a_client_that_mounts_dev_sees_its_own(make: Make) -> None:
+    built = make("mounts { container_path: '/dev' host_path: '/host' }")
+    assert [target for target in targets(built) if target.startswith("/dev")] == ["/dev"]
+    assert "/sys/fs/cgroup" in targets(built)
+
+
+def test_parents_come_before_children(make: Make) -> None:
+    built = make(
+        "mounts { container_path: '/data/a/b' host_path: '/host' } mounts { container_path: '/data' host_path: '/host' }"
+    )
+    order = targets(built)
+    assert order.index("/data") < order.index("/data/a/b")
+    assert order.index("/etc/hosts") > order.index("/data")
+
+
+def test_links_are_mounted_as_resolved_and_reported_as_asked(make: Make) -> None:
+    built = make("mounts { container_path: '/data' host_path: '/link' readonly: true }")
+    assert mount(built, "/data") == {
+        "destination": "/data",
+        "type": "bind",
+        "source": "/target",
+        "options": ["rbind", "rprivate", "ro"],
+    }
+    assert [item.host_path for item in built.mounts] == ["/link"]
+
+
+@pytest.mark.parametrize(
+    ("modes", "root"),
+    [
+        (["PROPAGATION_PRIVATE"], None),
+        (["PROPAGATION_HOST_TO_CONTAINER"], "rslave"),
+        (["PROPAGATION_BIDIRECTIONAL"], "rshared"),
+        (["PROPAGATION_BIDIRECTIONAL", "PROPAGATION_HOST_TO_CONTAINER"], "rshared"),
+    ],
+)
+def test_propagation(make: Make, modes: list[str], root: str | None) -> None:
+    built = make(
+        " ".join(f"mounts {{ container_path: '/d{n}' host_path: '/host' propagation: {mode} }}" for n, mode in enumerate(modes))
+    )
+    assert built.spec["linux"].get("rootfsPropagation") == root
+
+
+def test_recursive_read_only(make: Make) -> None:
+    built = make("mounts { container_path: '/d' host_path: '/host' readonly: true recursive_read_only: true }")
+    assert mount(built, "/d")["options"] == ["rbind", "rprivate", "rro"]
+
+
+def test_extra_options(make: Make) -> None:
+    built = make("mounts { container_path: '/d' host_path: '/host' mount_options: ['noexec', 'nosuid'] }")
+    assert mount(built, "/d")["options"] == ["rbind", "rprivate", "rw", "noexec", "nosuid"]
+
+
+def test_read_only_root_makes_the_pods_files_read_only(make: Make) -> None:
+    built = make("linux { security_context { readonly_rootfs: true } }")
+    assert built.spec["root"]["readonly"] is True
+    assert str(mount(built, "/etc/hosts")["options"]).endswith("'ro']")
+
+
+def test_privileged_containers_write_to_sys(make: Make) -> None:
+    for built, access in ((make(), "ro"), (make(PRIVILEGED, pod=PRIVILEGED), "rw")):
+        for target in ("/sys", "/sys/fs/cgroup"):
+            options = mount(built, target)["options"]
+            assert isinstance(options, list)
+            assert options[-1] == access
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "message"),
+    [
+        ("container_path: 'd' host_path: '/host'", InvalidArgumentError, r"mounts\[0\]\.container_path"),
+        ("container_path: '' host_path: '/host'", InvalidArgumentError, "container_path"),
+        ("container_path: '/' host_path: '/host'", InvalidArgumentError, "root file system"),
+        ("container_path: '/x/../..' host_path: '/host'", InvalidArgumentError, "root file system"),
+        ("container_path: '/d' host_path: 'host'", InvalidArgumentError, "host_path"),
+        ("container_path: '/d' host_path: '/gone'", NotFoundError, "'/gone' does not exist"),
+        ("container_path: '/d' host_path: '/host' recursive_read_only: true", InvalidArgumentError, "wants readonly"),
+        (
+            "container_path: '/d' host_path: '/host' readonly: true recursive_read_only: true "
+            "propagation: PROPAGATION_BIDIRECTIONAL",
+            InvalidArgumentError,
+            "PROPAGATION_PRIVATE",
+        ),
+        ("container_path: '/d' host_path: '/host' mount_options: 'suid'", InvalidArgumentError, "'suid'"),
+        ("container_path: '/d' host_path: '/host' uidMappings { length: 1 }", FailedPreconditionError, "idmapped"),
+        ("container_path: '/d' image { image: 'x' }", UnimplementedError, "image"),
+    ],
+)
+def test_refusals(make: Make, text: str, kind: type[CridError], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        make(f"mounts {{ {text} }}")
+
+
+def test_a_host_without_recursive_read_only_says_so(make: Make, inputs: SpecInputs) -> None:
+    with pytest.raises(FailedPreconditionError, match="recursive_read_only"):
+        make(
+            "mounts { container_path: '/d' host_path: '/host' readonly: true recursive_read_only: true }",
+            host=replace(inputs.host, recursive_read_only=False),
+        )
