@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "client.h"
 #include "loop.h"
 
 #include <stddef.h>
@@ -12,39 +13,25 @@ enum stdin_state {
     STDIN_OPEN,
 };
 
-/* One attached client. Input it sent that stdin did not take yet is held, and it is not read from meanwhile.
- */
-struct client {
-    struct source source;
-    struct client *next;
-    char *pending;
-    size_t pending_length;
-    size_t pending_offset;
-    bool input_ended;
-    bool output_ended; /* it reads too slowly, or not at all any more */
-};
-
 /*
  * The attach socket, a SEQPACKET listener named `attach` in the bundle. To clients conmon sends packets of a
  * stream byte (2 stdout, 3 stderr) and up to 8 KiB; what they send is stdin, and their half-close is the end
  * of it.
- *
- * The container comes first: conmon never waits for a client. One who lets its socket buffer fill gets no
- * more output and sees the end of it.
  */
 struct attach {
     struct source listener;
     struct source container_stdin;
     enum stdin_state stdin_state;
     struct client *clients;
+    size_t stalled; /* clients that are waited for */
+    struct source patience;
     bool bound; /* the socket file is there, to be removed at the end */
     char *link; /* short link to the bundle, likewise */
 };
 
 int attach_open(struct conmon *conmon, struct error *err);
-void attach_broadcast(struct conmon *conmon, const char *packet, size_t size);
-/* The terminal is there: gives the input to it that has been waiting. Takes the descriptor over. */
-void attach_set_terminal(struct conmon *conmon, int fd);
+/* Stdin is there, a pipe or a terminal: input that has been waiting goes to it. Takes the descriptor over. */
+void attach_set_stdin(struct conmon *conmon, int fd);
 /* Removes the socket and the link: there is nobody to connect to any more. */
 void attach_remove_names(struct conmon *conmon);
 void attach_release(struct conmon *conmon);

@@ -34,7 +34,7 @@ static void initialise(struct conmon *conmon)
     conmon->streams.out = conmon->streams.err = none;
     conmon->streams.child_in = conmon->streams.child_out = conmon->streams.child_err = -1;
     conmon->terminal.listener = conmon->terminal.connection = none;
-    conmon->attach.listener = conmon->attach.container_stdin = none;
+    conmon->attach.listener = conmon->attach.container_stdin = conmon->attach.patience = none;
     conmon->control.ctl.source = conmon->control.winsz.source = none;
     conmon->notify.source = none;
     conmon->notify.host_fd = -1;
@@ -182,8 +182,10 @@ static int conclude(struct conmon *conmon)
     int code = process_exit_code(process);
 
     oom_check(conmon);
-    if (!process->timed_out && !conmon->log.passthrough)
+    if (!process->timed_out && !conmon->log.passthrough) {
+        clients_make_room(conmon);
         streams_drain(conmon);
+    }
     attach_release(conmon);
     /* Podman hands us descriptors that keep ports busy; they must be free when the exit becomes known. */
     const int kept[] = {conmon->pipes.sync_fd, conmon->log.file.fd};

@@ -218,6 +218,8 @@ static int check_combinations(const struct options *options, struct error *err)
         return error_set(err, 0, "no container UUID: --cuuid is needed");
     if (options->cuuid != NULL && (options->cuuid[0] == '\0' || strchr(options->cuuid, '/') != NULL))
         return error_set(err, 0, "--cuuid \"%s\" cannot be a file name", options->cuuid);
+    if (options->exit_dir != NULL && strchr(options->cid, '/') != NULL)
+        return error_set(err, 0, "--cid \"%s\" cannot be a file name in --exit-dir", options->cid);
     if (options->runtime == NULL)
         return error_set(err, 0, "no runtime: --runtime is needed");
     if (access(options->runtime, X_OK) < 0)

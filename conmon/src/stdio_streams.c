@@ -30,9 +30,10 @@ int streams_open(struct conmon *conmon, struct error *err)
 
     if (!options->terminal) {
         if (options->use_stdin) {
-            if (open_pipe(&conmon->attach.container_stdin.fd, &streams->child_in, false, err) < 0)
+            int ours = -1;
+            if (open_pipe(&ours, &streams->child_in, false, err) < 0)
                 return -1;
-            conmon->attach.stdin_state = STDIN_OPEN;
+            attach_set_stdin(conmon, ours);
         }
         if (open_pipe(&streams->out.fd, &streams->child_out, true, err) < 0)
             return -1;
@@ -113,7 +114,7 @@ static void pass_on(struct conmon *conmon, enum stream stream, size_t size)
 
     log_write(conmon, stream, streams->packet + 1, size);
     streams->packet[0] = (char)stream;
-    attach_broadcast(conmon, streams->packet, 1 + size);
+    clients_broadcast(conmon, streams->packet, 1 + size);
 }
 
 /* One read. Positive: that many bytes went on; 0: the end (of the pipe, or of the terminal for now); -1:
@@ -152,8 +153,27 @@ static void on_terminal(struct conmon *conmon, struct source *source, uint32_t e
     if (idle == streams->terminal_idle)
         return;
     streams->terminal_idle = idle;
+    if (clients_stalled(conmon))
+        return; /* paused */
     if (source_watch(conmon, source, idle ? EPOLLIN | EPOLLET : EPOLLIN, &err) < 0)
         report(&conmon->diagnostics, SEVERITY_ERROR, "%s", error_text(&err));
+}
+
+void streams_pause(struct conmon *conmon)
+{
+    source_unwatch(conmon, &conmon->streams.out);
+    source_unwatch(conmon, &conmon->streams.err);
+}
+
+void streams_resume(struct conmon *conmon)
+{
+    struct source *sources[] = {&conmon->streams.out, &conmon->streams.err};
+    _cleanup_error_ struct error err = {0};
+
+    conmon->streams.terminal_idle = false;
+    for (size_t i = 0; i < sizeof(sources) / sizeof(sources[0]); i++)
+        if (sources[i]->fd >= 0 && source_watch(conmon, sources[i], EPOLLIN, &err) < 0)
+            report(&conmon->diagnostics, SEVERITY_ERROR, "%s", error_text(&err));
 }
 
 static void release_kept(struct conmon *conmon)

@@ -38,5 +38,9 @@ const char *streams_kept_text(struct conmon *conmon);
 /* From now on output goes to the logs and to whoever is attached. */
 int streams_start(struct conmon *conmon, struct error *err);
 
+/* Stops reading, so that the container waits when its pipes are full, and goes on. */
+void streams_pause(struct conmon *conmon);
+void streams_resume(struct conmon *conmon);
+
 /* The container has ended: passes on what it left behind in the pipes. Never waits for more. */
 void streams_drain(struct conmon *conmon);

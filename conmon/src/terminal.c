@@ -63,7 +63,7 @@ static int adopt_master(struct conmon *conmon, int master, struct error *err)
     if (input < 0)
         return error_set(err, errno, "duplicate the terminal");
     conmon->streams.out.fd = take_fd(&fd);
-    attach_set_terminal(conmon, input);
+    attach_set_stdin(conmon, input);
     if (terminal->sized)
         terminal_resize(conmon, terminal->rows, terminal->columns);
     return 0;

@@ -207,3 +207,26 @@ def test_terminal_nobody_has_open_costs_no_time(lab: Lab) -> None:
     assert ticks() - before < 10
     client.receive_until(b"back\r\n")
     assert run.wait_exit() == 0
+
+
+@pytest.mark.parametrize("options", [("-i",), ("-t",)])
+def test_client_of_an_interactive_container_gets_everything_however_slowly(lab: Lab, options: tuple[str, ...]) -> None:
+    """As `kubectl run -i -- COMMAND`: its output must not be cut off because the client is slower than the command."""
+    run = lab.create("seq 1 1000000", *options)
+    client = run.attach()
+    run.start()
+    for _ in range(5):
+        client.receive()
+        time.sleep(0.05)
+    client.receive_all()
+    ending = "\r\n" if "-t" in options else "\n"
+    assert client.received[Stream.STDOUT] == "".join(f"{n}{ending}" for n in range(1, 1000001)).encode()
+    assert run.wait_exit() == 0
+
+
+@pytest.mark.ours_only("waits for ever")
+def test_client_of_an_interactive_container_that_stops_reading_is_given_up(lab: Lab) -> None:
+    run = lab.create("seq 1 1000000; exit 3", "-i")
+    run.attach()
+    run.start()
+    assert run.wait_exit() == 3
