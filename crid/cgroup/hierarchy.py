@@ -37,7 +37,11 @@ class Hierarchy(ABC):
 
     @abstractmethod
     def create(self, path: str) -> None:
-        """Make the cgroup and those above it, with all controllers that may limit and count. Idempotent."""
+        """Make the cgroup and those above it, with all controllers that may limit and count. Idempotent.
+
+        Processes may be put into it. On v2 only as long as no cgroup below it has controllers: whoever makes one, this
+        method or the OCI runtime, needs it to be free of processes (kernel, cgroup-v2, "No Internal Process Constraint").
+        """
 
     @abstractmethod
     def stats(self, path: str) -> CgroupStats:
@@ -62,6 +66,11 @@ class Hierarchy(ABC):
     def exists(self, path: str) -> bool:
         """Whether the cgroup exists, with any of its controllers."""
         return any(Path(directory).is_dir() for directory in self.directories(path))
+
+    def add_process(self, path: str, pid: int) -> None:
+        """Move a process, with its threads, into an existing cgroup. Raises OSError; EBUSY where v2 allows none (`create`)."""
+        for directory in self.directories(path):
+            files.write(f"{directory}/cgroup.procs", str(pid))
 
     def processes(self, path: str) -> list[int]:
         """Return the pids of all processes in the cgroup and below; empty if it does not exist."""

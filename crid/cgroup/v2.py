@@ -37,7 +37,6 @@ class V2(Hierarchy):
             self._enable_controllers(directory)
             directory = self._directory(ancestor)
             Path(directory).mkdir(exist_ok=True)
-        self._enable_controllers(directory)
 
     def _enable_controllers(self, directory: str) -> None:
         """Let the cgroups below `directory` have controllers, each by itself: one that cannot be had stops no other."""

@@ -65,7 +65,7 @@ def test_mounts_below_and_all_of_them_away(kernel: Kernel, tmp_path: Path, targe
     other, beside = target / "other", tmp_path / "target-beside"
     other.mkdir()
     beside.mkdir()
-    kernel.perform(Mount(str(target), str(target), "bind", ("rbind",)))
+    kernel.perform(Mount(str(target), str(target), "bind", ("rbind", "rprivate")))
     kernel.perform(tmpfs(other))
     kernel.perform(tmpfs(other))
     kernel.perform(tmpfs(beside))

@@ -38,9 +38,7 @@ def process_in(hierarchy: Hierarchy, path: str, program: str) -> Iterator[subpro
     assert process.stdout is not None
     with process:
         try:
-            for directory in hierarchy.directories(path):
-                with open(f"{directory}/cgroup.procs", "w") as file:
-                    file.write(str(process.pid))
+            hierarchy.add_process(path, process.pid)
             process.stdin.write(b"go\n")
             process.stdin.flush()
             process.stdout.readline()
@@ -122,3 +120,8 @@ def test_a_cgroup_in_use_is_not_removed(hierarchy: Hierarchy) -> None:
 
 def test_host_resources_are_what_this_host_has(hierarchy: Hierarchy) -> None:
     assert hierarchy.host_resources().cgroup_v2 == hierarchy.unified
+
+
+def test_a_process_cannot_be_moved_into_what_is_not_there(hierarchy: Hierarchy) -> None:
+    with pytest.raises(FileNotFoundError, match=f"{ROOM}/missing/cgroup.procs"):
+        hierarchy.add_process(f"{ROOM}/missing", os.getpid())
