@@ -151,20 +151,39 @@ def _check(config: Config) -> None:
             raise InvalidArgumentError(f"crid.{name}: must be an absolute path")
     if not Path(config.api.listen.removeprefix("unix://")).is_absolute():
         raise InvalidArgumentError("crid.api.listen: must be the absolute path of a unix socket")
-    runtime = config.runtime
+    if config.image.max_concurrent_downloads < 1:
+        raise InvalidArgumentError("crid.image.max_concurrent_downloads: must be at least 1")
+    _check_runtime(config.runtime)
+    _check_network(config.network)
+
+
+def _check_runtime(runtime: RuntimeConfig) -> None:
     if runtime.cgroup_manager not in ("cgroupfs", "systemd"):
         raise InvalidArgumentError("crid.runtime.cgroup_manager: must be cgroupfs or systemd")
     if runtime.log_level not in LEVELS:
         raise InvalidArgumentError(f"crid.runtime.log_level: must be one of {', '.join(LEVELS)}")
     if runtime.log_size_max != -1 and runtime.log_size_max < 8192:
         raise InvalidArgumentError("crid.runtime.log_size_max: must be -1 (no limit) or at least 8192 bytes")
+    if runtime.ctr_stop_timeout < 0:
+        raise InvalidArgumentError("crid.runtime.ctr_stop_timeout: must not be negative")
+    if runtime.container_create_timeout < 1:
+        raise InvalidArgumentError("crid.runtime.container_create_timeout: must be at least 1 second")
+    for name in runtime.runtimes:
+        if name in ("", ".", "..") or "/" in name or not name.isprintable():  # it names a directory
+            raise InvalidArgumentError(f"crid.runtime.runtimes: {name!r} is no name for a runtime")
     if runtime.default_runtime and runtime.runtimes and runtime.default_runtime not in runtime.runtimes:
         raise InvalidArgumentError(f"crid.runtime.default_runtime: no table crid.runtime.runtimes.{runtime.default_runtime}")
+
+
+def _check_network(network: NetworkConfig) -> None:
     try:
-        subnet = ipaddress.IPv4Network(config.network.subnet)
+        subnet = ipaddress.IPv4Network(network.subnet)
     except ValueError as error:
         raise InvalidArgumentError(f"crid.network.subnet: {error}") from error
     if subnet.num_addresses < 8:
         raise InvalidArgumentError("crid.network.subnet: must hold at least 8 addresses")
-    if len(config.network.bridge) > 15:
-        raise InvalidArgumentError("crid.network.bridge: an interface name has at most 15 characters")
+    bridge = network.bridge
+    if len(bridge.encode()) > 15 or bridge in (".", "..") or any(letter in "/:" or letter.isspace() for letter in bridge):
+        raise InvalidArgumentError(
+            "crid.network.bridge: an interface name has at most 15 characters, and no slash, colon or space"
+        )

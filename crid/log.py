@@ -35,21 +35,25 @@ def fields(**values: object) -> str:
 
 
 class LineFormatter(logging.Formatter):
-    """`2026-01-02T03:04:05.678Z INFO crid.oci message key=value`; a traceback follows on its own lines."""
+    """`2026-01-02T03:04:05.678Z INFO crid.oci message key=value`; a traceback follows on its own, indented lines."""
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802  (logging's name)
         """Return the record's time in UTC with milliseconds."""
         return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record as a single line whatever its message holds; only a traceback may follow on further lines."""
-        message = record.getMessage()
-        if not message.isprintable():
-            message = message.encode("unicode_escape").decode()
-        line = f"{self.formatTime(record)} {record.levelname} {record.name} {message}"
+        """Return the record as a single line whatever its message holds; only a traceback may follow on further lines.
+
+        Those are indented, since an exception's text may hold lines that look like events.
+        """
+        line = f"{self.formatTime(record)} {record.levelname} {record.name} {_printable(record.getMessage())}"
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            line += "".join("\n    " + _printable(text) for text in self.formatException(record.exc_info).splitlines())
         return line
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
 def configure(level: str) -> None:

@@ -1,0 +1,169 @@
+"""Every key of the configuration: that it is read, and that what cannot be meant is refused by its full name."""
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crid import config
+from crid.config import Config, RuntimeHandlerConfig
+from crid.errors import InvalidArgumentError
+
+OTHER_VALUES: dict[str, Any] = {
+    "root": "/srv/crid",
+    "runroot": "/run/other",
+    "api.listen": "unix:///run/other/crid.sock",
+    "runtime.default_runtime": "runc",
+    "runtime.cgroup_manager": "systemd",
+    "runtime.log_level": "debug",
+    "runtime.log_size_max": 8192,
+    "runtime.pids_limit": 100,
+    "runtime.ctr_stop_timeout": 5,
+    "runtime.container_create_timeout": 10,
+    "runtime.runtimes": {
+        "runc": {"runtime_path": "/usr/sbin/runc", "runtime_root": "/run/r", "monitor_path": "/usr/bin/conmon"}
+    },
+    "image.registries_conf": "/etc/r.conf",
+    "image.pause_image": "localhost/pause:1",
+    "image.max_concurrent_downloads": 1,
+    "network.network_dir": "/etc/n",
+    "network.plugin_dirs": ["/a", "/b"],
+    "network.subnet": "192.168.0.0/29",
+    "network.bridge": "b",
+}
+"""One value that is not the default for each key."""
+
+
+def keys(kind: Any = Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key below [crid], with its default."""
+    for item in fields(kind):
+        value = getattr(kind(), item.name)
+        if is_dataclass(value):
+            yield from keys(type(value), f"{prefix}{item.name}.")
+        else:
+            yield f"{prefix}{item.name}", value
+
+
+def document(key: str, value: object) -> dict[str, Any]:
+    """A parsed file with nothing but `key`."""
+    nested: Any = value
+    for part in reversed(f"crid.{key}".split(".")):
+        nested = {part: nested}
+    return dict(nested)
+
+
+def look_up(parsed: Config, key: str) -> Any:
+    found: Any = parsed
+    for part in key.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def refused(text: str) -> str:
+    """What is said about a file with this content."""
+    with pytest.raises(InvalidArgumentError) as raised:
+        config.parse(tomllib.loads(text))
+    return str(raised.value)
+
+
+def test_the_table_above_knows_every_key() -> None:
+    assert set(OTHER_VALUES) == {key for key, _ in keys()}
+
+
+@pytest.mark.parametrize("key", OTHER_VALUES)
+def test_every_key_is_read_and_changes_itself_only(key: str) -> None:
+    wanted = OTHER_VALUES[key]
+    parsed = config.parse(document(key, wanted))
+    found = look_up(parsed, key)
+    if key == "runtime.runtimes":
+        wanted = {"runc": RuntimeHandlerConfig("/usr/sbin/runc", "/run/r", "/usr/bin/conmon")}
+    assert found == wanted
+    assert found != look_up(Config(), key)
+    for other, default in keys():
+        assert other == key or look_up(parsed, other) == default
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (key, value)
+        for key, right in OTHER_VALUES.items()
+        for value in (True, 1.5, {"a": 1}, [1], "x", 7)
+        if isinstance(right, (dict, list)) or type(value) is not type(right)
+    ],
+)
+def test_a_value_of_another_type_is_refused_by_name(key: str, value: object) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"crid.{key}"):
+        config.parse(document(key, value))
+
+
+def test_nothing_gives_the_defaults() -> None:
+    assert config.parse({}) == config.parse({"crid": {}}) == Config()
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[crio]", "[crio]"),
+        ("x = 1", "[x]"),
+        ("crid = 3", "crid: must be a table"),
+        ("[crid]\nbogus = 1", "crid.bogus"),
+        ("[crid.runtime]\nlog_levle = 'info'", "crid.runtime.log_levle"),
+        ("[crid.runtime]\nruntimes = ['crun']", "crid.runtime.runtimes"),
+        ("[crid.runtime.runtimes]\ncrun = 1", "crid.runtime.runtimes.crun"),
+        ("[crid.runtime.runtimes.crun]\nbogus = 1", "crid.runtime.runtimes.crun.bogus"),
+        ("[crid.runtime.runtimes.crun]\nruntime_path = 1", "crid.runtime.runtimes.crun.runtime_path"),
+        ("[crid.network]\nplugin_dirs = ['/a', 1]", "crid.network.plugin_dirs[1]"),
+        ("[crid]\nroot = 'var/lib/crid'", "crid.root"),
+        ("[crid]\nroot = ''", "crid.root"),
+        ("[crid]\nrunroot = 'run'", "crid.runroot"),
+        ("[crid.api]\nlisten = 'tcp://127.0.0.1:1'", "crid.api.listen"),
+        ("[crid.api]\nlisten = ''", "crid.api.listen"),
+        ("[crid.runtime]\ncgroup_manager = 'cgroups'", "crid.runtime.cgroup_manager"),
+        ("[crid.runtime]\nlog_level = 'loud'", "crid.runtime.log_level"),
+        ("[crid.runtime]\nlog_size_max = 8191", "crid.runtime.log_size_max"),
+        ("[crid.runtime]\nctr_stop_timeout = -1", "crid.runtime.ctr_stop_timeout"),
+        ("[crid.runtime]\ncontainer_create_timeout = 0", "crid.runtime.container_create_timeout"),
+        ("[crid.runtime]\ndefault_runtime = 'kata'\n[crid.runtime.runtimes.runc]", "crid.runtime.runtimes.kata"),
+        ("[crid.runtime.runtimes.'../x']", "crid.runtime.runtimes"),
+        ("[crid.runtime.runtimes.'']", "crid.runtime.runtimes"),
+        ("[crid.image]\nmax_concurrent_downloads = 0", "crid.image.max_concurrent_downloads"),
+        ("[crid.network]\nsubnet = '10.88.0.1/16'", "crid.network.subnet"),
+        ("[crid.network]\nsubnet = 'fd00::/64'", "crid.network.subnet"),
+        ("[crid.network]\nsubnet = '10.88.0.0/30'", "crid.network.subnet"),
+        ("[crid.network]\nbridge = 'a-name-beyond-15'", "crid.network.bridge"),
+        ("[crid.network]\nbridge = 'a/b'", "crid.network.bridge"),
+    ],
+)
+def test_what_can_only_be_wrong_is_refused_by_name(text: str, named: str) -> None:
+    assert named in refused(text)
+
+
+def test_several_runtimes() -> None:
+    parsed = config.parse(
+        tomllib.loads("[crid.runtime]\ndefault_runtime = 'b'\n[crid.runtime.runtimes.a]\n[crid.runtime.runtimes.b]")
+    )
+    assert parsed.runtime.runtimes == {"a": RuntimeHandlerConfig(), "b": RuntimeHandlerConfig()}
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    path = tmp_path / "crid.conf"
+    assert config.load(path, required=False) == Config()
+    with pytest.raises(InvalidArgumentError, match=r"crid\.conf: No such file"):
+        config.load(path)
+
+
+@pytest.mark.parametrize("content", [b"[crid", b"\xff\xfe", b"[crid]\nroot = 1\n"])
+def test_every_refusal_names_the_file(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "crid.conf"
+    path.write_bytes(content)
+    with pytest.raises(InvalidArgumentError, match=r"configuration .*/crid\.conf: "):
+        config.load(path, required=False)
+
+
+def test_a_directory_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match="directory"):
+        config.load(tmp_path, required=False)
