@@ -1,13 +1,15 @@
 import errno
+from pathlib import Path
 
 import pytest
 
 from crid.linux.libc import call, system_call
 
 
-def test_the_call_and_the_path_are_named() -> None:
-    with pytest.raises(FileNotFoundError, match="chdir: No such file or directory: '/no/such'"):
-        call("chdir", "/no/such", path="/no/such")
+def test_the_call_and_the_path_are_named(tmp_path: Path) -> None:
+    path = str(tmp_path / "missing")
+    with pytest.raises(FileNotFoundError, match=f"chdir: No such file or directory: '{path}'"):
+        call("chdir", path, path=path)
 
 
 def test_without_a_path() -> None:

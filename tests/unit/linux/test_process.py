@@ -164,8 +164,8 @@ async def test_new_process_group() -> None:
 
 def test_a_program_that_is_not_there_is_named() -> None:
     before = open_descriptors()
-    with pytest.raises(FileNotFoundError, match=r"posix_spawn.*'/no/such/program'"):
-        process.spawn(["/no/such/program"], descriptors={0: 1, 1: 0})
+    with pytest.raises(FileNotFoundError, match=r"posix_spawn.*'/proc/missing/program'"):
+        process.spawn(["/proc/missing/program"], descriptors={0: 1, 1: 0})
     assert open_descriptors() == before
 
 
