@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/pidfd.h>
@@ -14,6 +15,7 @@
 #include <sys/wait.h>
 
 #define OOM_SCORE_FILE "/proc/self/oom_score_adj"
+#define COLLECT_TIMEOUT_MS 1000
 
 static void write_oom_score(const char *score)
 {
@@ -150,7 +152,7 @@ static int start_timer(struct conmon *conmon, struct error *err)
     if (conmon->options.timeout == 0)
         return 0;
     timer->on_ready = on_timeout;
-    return source_start_timer(conmon, timer, conmon->options.timeout, err);
+    return source_start_timer(conmon, timer, conmon->options.timeout * 1000, err);
 }
 
 /* The runtime has failed: its own words are the best explanation. */
@@ -206,6 +208,19 @@ static int adopt(struct conmon *conmon, pid_t pid, struct error *err)
     return 0;
 }
 
+/*
+ * Collects what was killed before the news of its end goes out: whoever hears it may look for the process at once, and
+ * whoever inherits it from us may leave the zombie for a while. A process stuck in the kernel is not waited for.
+ */
+static void collect(pid_t pid)
+{
+    _cleanup_close_ int fd = pidfd_open(pid, 0);
+    struct pollfd ended = {.fd = fd, .events = POLLIN};
+
+    if (fd >= 0 && poll(&ended, 1, COLLECT_TIMEOUT_MS) > 0)
+        waitpid(pid, NULL, WNOHANG);
+}
+
 int process_create(struct conmon *conmon, struct error *err)
 {
     struct process *process = &conmon->process;
@@ -224,6 +239,7 @@ int process_create(struct conmon *conmon, struct error *err)
     process->stop = false;
     if (process->timed_out) {
         kill(process->runtime_pid, SIGKILL);
+        collect(process->runtime_pid);
         return 0;
     }
     if (!WIFEXITED(process->runtime_status) || WEXITSTATUS(process->runtime_status) != 0)
@@ -255,8 +271,10 @@ int process_wait(struct conmon *conmon, struct error *err)
     reap(process); /* its SIGCHLD may have come while the pid was not known */
     if (loop_run(conmon, &process->stop, err) < 0)
         return -1;
-    if (process->timed_out && !process->ended)
+    if (process->timed_out && !process->ended) {
         kill_process(process);
+        collect(process->pid);
+    }
     return 0;
 }
 
