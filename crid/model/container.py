@@ -58,7 +58,6 @@ class ContainerMetadata:
     user: cri.ContainerUser = field(default_factory=cri.ContainerUser)
     mounts: tuple[cri.Mount, ...] = ()
     """The mounts to report in the status."""
-    annotations: tuple[tuple[str, str], ...] = ()
 
     @property
     def stdin(self) -> bool:

@@ -91,7 +91,7 @@ class MemoryStore(Storer[T]):
 
     def find(self, identifier: str) -> T | None:
         """Like `get`, None if there is none. Raises InvalidArgumentError for an ambiguous beginning or an empty id."""
-        if exact := self._items.get(identifier):
+        if (exact := self._items.get(identifier)) is not None:
             return exact
         if not identifier:
             raise InvalidArgumentError(f"the {self._kind} id is empty")

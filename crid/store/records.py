@@ -2,7 +2,7 @@
 for what does, each inside an envelope that names its version and carries a checksum.
 
 CRI messages are kept as their bytes (base64), so a field that this version of crid does not know survives. Reading is
-strict: anything that does not fit raises DataLossError naming the file, and the caller sets the object aside.
+strict: anything that does not fit raises one of DAMAGE, and the caller sets the object aside.
 """
 
 import base64
@@ -11,6 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.message import DecodeError
+
 from crid.cri import api_pb2 as cri
 from crid.errors import DataLossError
 from crid.model.container import ContainerMetadata, ContainerStatus
@@ -18,6 +20,9 @@ from crid.model.process import ProcessIdentity
 from crid.model.sandbox import NamespacePaths, NetworkAttachment, SandboxMetadata, SandboxStatus
 
 VERSION = 1
+
+DAMAGE = (DataLossError, LookupError, TypeError, ValueError, DecodeError)
+"""What reading may raise: `unseal` the first, the functions that take a body the others."""
 
 
 def seal(kind: str, body: dict[str, Any]) -> bytes:
@@ -39,7 +44,7 @@ def unseal(kind: str, content: bytes, where: Path) -> dict[str, Any]:
             raise DataLossError(f"record {where}: holds a {envelope['kind']!r}, not a {kind!r}")
         if envelope["version"] != VERSION:
             raise DataLossError(f"record {where}: version {envelope['version']} is not known to this crid")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataLossError(f"record {where}: not a record: {error!r}") from error
     return body
 
@@ -75,7 +80,7 @@ def sandbox_metadata_body(metadata: SandboxMetadata) -> dict[str, Any]:
 
 
 def sandbox_metadata(body: dict[str, Any], directory: Path) -> SandboxMetadata:
-    """Return the metadata that `sandbox_metadata_body` wrote below `directory`. May raise KeyError or ValueError."""
+    """Return the metadata that `sandbox_metadata_body` wrote below `directory`. Raises one of DAMAGE."""
     return SandboxMetadata(
         id=body["id"],
         name=body["name"],
@@ -98,7 +103,7 @@ def sandbox_status_body(status: SandboxStatus) -> dict[str, Any]:
 
 
 def sandbox_status(body: dict[str, Any]) -> SandboxStatus:
-    """Return the status that `sandbox_status_body` wrote. May raise KeyError."""
+    """Return the status that `sandbox_status_body` wrote. Raises one of DAMAGE."""
     return SandboxStatus(stopped_at=body["stopped_at"], network_released=body["network_released"])
 
 
@@ -123,7 +128,7 @@ def container_metadata_body(metadata: ContainerMetadata) -> dict[str, Any]:
 
 
 def container_metadata(body: dict[str, Any], directory: Path) -> ContainerMetadata:
-    """Return the metadata that `container_metadata_body` wrote below `directory`. May raise KeyError or ValueError."""
+    """Return the metadata that `container_metadata_body` wrote below `directory`. Raises one of DAMAGE."""
     return ContainerMetadata(
         id=body["id"],
         name=body["name"],
@@ -161,7 +166,7 @@ def container_status_body(status: ContainerStatus) -> dict[str, Any]:
 
 
 def container_status(body: dict[str, Any]) -> ContainerStatus:
-    """Return the status that `container_status_body` wrote. May raise KeyError, TypeError or ValueError."""
+    """Return the status that `container_status_body` wrote. Raises one of DAMAGE."""
     resources = body["resources"]
     return ContainerStatus(
         process=_process(body["process"]),

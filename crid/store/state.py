@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from crid.errors import DataLossError
 from crid.linux.files import write_atomic
 from crid.log import fields
 from crid.model.container import Container, ContainerMetadata, ContainerStatus
@@ -131,7 +130,7 @@ class StateStore:
             return None
         try:
             return read(path)
-        except (DataLossError, OSError, KeyError, TypeError, ValueError) as error:
+        except (OSError, *records.DAMAGE) as error:
             aside = self._damaged / f"{path.parent.name}-{path.name}-{time.time_ns()}"
             logger.error("damaged record set aside%s", fields(record=path, moved_to=aside, error=repr(error)))
             self._damaged.mkdir(mode=0o700, exist_ok=True)

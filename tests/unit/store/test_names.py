@@ -1,0 +1,41 @@
+import pytest
+
+from crid.errors import AlreadyExistsError
+from crid.store.names import NameRegistry
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_name_is_held_until_its_holder_releases_it() -> None:
+    names = NameRegistry("pod")
+    names.reserve("a", "id1")
+    names.reserve("b", "id2")
+    names.release("a", "id2")  # holds another one
+    names.release("c", "id1")  # nobody holds it
+    with pytest.raises(AlreadyExistsError):
+        names.reserve("a", "id1")
+    assert len(names) == 2
+    names.release("a", "id1")
+    names.release("a", "id1")
+    assert names.reserve("a", "id3").holder == "id3"
+
+
+def test_whoever_finds_a_name_taken_learns_by_whom_since_when_and_at_which_step() -> None:
+    clock = Clock()
+    names = NameRegistry("container", clock)
+    reservation = names.reserve("n", "id1")
+    clock.now += 2.5
+    reservation.step = "creating its process"
+    with pytest.raises(AlreadyExistsError) as raised:
+        names.reserve("n", "id2")
+    assert str(raised.value) == ("name n is reserved for container id1, being created for 2.5 s, now: creating its process")
+    reservation.step = ""
+    clock.now += 60
+    with pytest.raises(AlreadyExistsError, match=r"name n is reserved for container id1, held for 62 s$"):
+        names.reserve("n", "id2")

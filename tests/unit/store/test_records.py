@@ -1,0 +1,136 @@
+"""Records say what they were told, or that they are damaged; nothing in between."""
+
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crid.cri import api_pb2 as cri
+from crid.errors import DataLossError
+from crid.model.container import ContainerMetadata, ContainerStatus
+from crid.model.sandbox import NamespacePaths, NetworkAttachment, SandboxMetadata, SandboxStatus
+from crid.store import records
+from tests.unit.store import objects
+
+WHERE = Path("/var/lib/crid/pods/x/record.json")
+DIRECTORY = Path("/var/lib/crid/x")
+
+
+def through_the_file(body: dict[str, Any]) -> dict[str, Any]:
+    return records.unseal("k", records.seal("k", body), WHERE)
+
+
+def differences(left: Any, right: Any) -> list[str]:
+    """The fields in which two dataclasses differ; messages by their bytes, which hold unknown fields too."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(plain(item) for item in value)
+        return value.SerializeToString(deterministic=True) if hasattr(value, "SerializeToString") else value
+
+    return [item.name for item in fields(left) if plain(getattr(left, item.name)) != plain(getattr(right, item.name))]
+
+
+@given(
+    config=objects.sandbox_configs(),
+    names=st.tuples(objects.TEXT, objects.TEXT, objects.TEXT),
+    created_at=objects.TIMES,
+    pinned=st.builds(NamespacePaths, objects.TEXT, objects.TEXT, objects.TEXT),
+    network=st.builds(NetworkAttachment, st.lists(objects.TEXT, max_size=2).map(tuple), objects.TEXT),
+    pause=objects.PROCESSES,
+)
+def test_pod(config: cri.PodSandboxConfig, names: tuple[str, str, str], **others: Any) -> None:
+    others["namespaces"] = others.pop("pinned")
+    name, handler, hostname = names
+    metadata = replace(
+        objects.sandbox_metadata(DIRECTORY), config=config, name=name, runtime_handler=handler, hostname=hostname, **others
+    )
+    again = records.sandbox_metadata(through_the_file(records.sandbox_metadata_body(metadata)), DIRECTORY)
+    assert differences(metadata, again) == []
+
+
+@given(config=objects.container_configs(), log_path=objects.TEXT, created_at=objects.TIMES)
+def test_container(config: cri.ContainerConfig, **others: Any) -> None:
+    metadata = replace(objects.container_metadata(DIRECTORY), config=config, **others)
+    again = records.container_metadata(through_the_file(records.container_metadata_body(metadata)), DIRECTORY)
+    assert differences(metadata, again) == []
+
+
+@given(objects.SANDBOX_STATUSES)
+def test_pod_status(status: SandboxStatus) -> None:
+    assert records.sandbox_status(through_the_file(records.sandbox_status_body(status))) == status
+
+
+@given(objects.CONTAINER_STATUSES)
+def test_container_status(status: ContainerStatus) -> None:
+    assert records.container_status(through_the_file(records.container_status_body(status))) == status
+
+
+@pytest.mark.parametrize("name", [item.name for item in fields(ContainerMetadata)])
+def test_no_field_of_a_container_is_forgotten(name: str) -> None:
+    """A field that is added to the dataclass and not to the record would come back as its default."""
+    metadata = objects.container_metadata(DIRECTORY)
+    default = next(item for item in fields(ContainerMetadata) if item.name == name)
+    again = records.container_metadata(through_the_file(records.container_metadata_body(metadata)), DIRECTORY)
+    assert getattr(again, name) == getattr(metadata, name)
+    assert getattr(metadata, name) != default.default
+
+
+@pytest.mark.parametrize("name", [item.name for item in fields(SandboxMetadata)])
+def test_no_field_of_a_pod_is_forgotten(name: str) -> None:
+    metadata = objects.sandbox_metadata(DIRECTORY)
+    default = next(item for item in fields(SandboxMetadata) if item.name == name)
+    again = records.sandbox_metadata(through_the_file(records.sandbox_metadata_body(metadata)), DIRECTORY)
+    assert getattr(again, name) == getattr(metadata, name)
+    assert getattr(metadata, name) != default.default
+
+
+def test_the_envelope_can_be_read_by_a_person() -> None:
+    content = records.seal("pod", {"id": "x"})
+    assert content.endswith(b"\n")
+    envelope = json.loads(content)
+    assert {key: envelope[key] for key in ("version", "kind", "body")} == {"version": 1, "kind": "pod", "body": {"id": "x"}}
+
+
+CONTENT = records.seal("pod", records.sandbox_metadata_body(objects.sandbox_metadata(DIRECTORY)))
+
+
+@given(st.integers(0, len(CONTENT) - 1), st.integers(0, 7))
+def test_a_flipped_bit_is_noticed_or_does_no_harm(position: int, bit: int) -> None:
+    damaged = bytearray(CONTENT)
+    damaged[position] ^= 1 << bit
+    try:
+        body = records.unseal("pod", bytes(damaged), WHERE)
+    except DataLossError:
+        return
+    assert body == json.loads(CONTENT)["body"]  # one kind of white space for another
+
+
+@given(st.integers(0, len(CONTENT) - 2))
+def test_a_truncated_record_is_noticed(length: int) -> None:
+    with pytest.raises(DataLossError, match="record /var/lib/crid/pods/x"):
+        records.unseal("pod", CONTENT[:length], WHERE)
+
+
+@given(
+    st.binary(max_size=64) | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(lambda x: json.dumps(x).encode())
+)
+def test_what_is_no_record_is_said_to_be_none(content: bytes) -> None:
+    with pytest.raises(DataLossError):
+        records.unseal("pod", content, WHERE)
+
+
+def test_a_record_of_another_kind_or_version_is_refused() -> None:
+    with pytest.raises(DataLossError, match="holds a 'pod', not a 'container'"):
+        records.unseal("container", CONTENT, WHERE)
+    with pytest.raises(DataLossError, match="version 2 is not known"):
+        records.unseal("pod", CONTENT.replace(b'"version":1', b'"version":2'), WHERE)
+
+
+def test_nesting_beyond_all_measure_is_damage_too() -> None:
+    with pytest.raises(DataLossError):
+        records.unseal("pod", b"[" * 200_000, WHERE)
