@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 
 /* How long a client that is waited for may read nothing. */
-#define PATIENCE_SECONDS 10
+#define PATIENCE_MS 10000
 /* The output left when a container ends: two pipes, or a terminal; with the kernel's overhead for small
  * packets. */
 #define FINAL_BUFFER (8 * 1024 * 1024)
@@ -97,7 +97,7 @@ static void begin_stall(struct conmon *conmon, struct client *client, const char
         return;
     streams_pause(conmon);
     attach->patience.on_ready = on_patience_over;
-    if (source_start_timer(conmon, &attach->patience, PATIENCE_SECONDS, &err) < 0)
+    if (source_start_timer(conmon, &attach->patience, PATIENCE_MS, &err) < 0)
         end_output(conmon, client, error_text(&err));
 }
 

@@ -33,9 +33,10 @@ void source_close(struct conmon *conmon, struct source *source)
     close_fd(&source->fd);
 }
 
-int source_start_timer(struct conmon *conmon, struct source *source, int64_t seconds, struct error *err)
+int source_start_timer(struct conmon *conmon, struct source *source, int64_t milliseconds, struct error *err)
 {
-    struct itimerspec when = {.it_value.tv_sec = seconds};
+    struct itimerspec when = {
+        .it_value = {.tv_sec = milliseconds / 1000, .tv_nsec = milliseconds % 1000 * 1000000}};
 
     source->fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     if (source->fd < 0 || timerfd_settime(source->fd, 0, &when, NULL) < 0)

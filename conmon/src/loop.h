@@ -24,8 +24,8 @@ void source_unwatch(struct conmon *conmon, struct source *source);
 /* Unwatches and closes; harmless when there is nothing. */
 void source_close(struct conmon *conmon, struct source *source);
 
-/* A one-shot timer as a source, ready after that many seconds. */
-int source_start_timer(struct conmon *conmon, struct source *source, int64_t seconds, struct error *err);
+/* A one-shot timer as a source, ready after that many milliseconds. */
+int source_start_timer(struct conmon *conmon, struct source *source, int64_t milliseconds, struct error *err);
 
 int loop_open(struct conmon *conmon, struct error *err);
 /* Serves events until `*stop` is set. */

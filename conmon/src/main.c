@@ -38,7 +38,7 @@ static void initialise(struct conmon *conmon)
     conmon->control.ctl.source = conmon->control.winsz.source = none;
     conmon->notify.source = none;
     conmon->notify.host_fd = -1;
-    conmon->oom.source = none;
+    conmon->oom.source = conmon->oom.recheck = none;
     conmon->oom.counter_fd = -1;
     conmon->log.file.fd = conmon->log.journald.fd = -1;
     conmon->diagnostics.level = SEVERITY_WARNING;

@@ -10,6 +10,9 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 
+#define RECHECK_MS 100
+#define RECHECKS 20
+
 /* Whether a comma-separated list has this word. */
 static bool has_word(const char *list, const char *word)
 {
@@ -171,19 +174,47 @@ static void on_v2_change(struct conmon *conmon, struct source *source, uint32_t 
         oom_check(conmon);
 }
 
-/* An event is a lack of memory or the removal of the cgroup; only the counter can tell a kill. */
+static void on_recheck(struct conmon *conmon, struct source *source, uint32_t events);
+
+static void recheck_later(struct conmon *conmon)
+{
+    struct oom_watch *oom = &conmon->oom;
+    _cleanup_error_ struct error err = {0};
+
+    oom->recheck.on_ready = on_recheck;
+    if (oom->recheck.fd < 0 && source_start_timer(conmon, &oom->recheck, RECHECK_MS, &err) < 0)
+        report(&conmon->diagnostics, SEVERITY_WARNING, "%s", error_text(&err));
+}
+
+static void on_recheck(struct conmon *conmon, struct source *source, uint32_t events)
+{
+    long long before = conmon->oom.seen;
+
+    (void)events;
+    source_close(conmon, source);
+    oom_check(conmon);
+    if (conmon->oom.seen == before && --conmon->oom.rechecks_left > 0)
+        recheck_later(conmon);
+}
+
+/*
+ * An event is a lack of memory, or the removal of the cgroup; only the counter can tell a kill. The event
+ * comes before the kill is counted, so the counter is looked at again for a while.
+ */
 static void on_v1_event(struct conmon *conmon, struct source *source, uint32_t events)
 {
+    struct oom_watch *oom = &conmon->oom;
     uint64_t count = 0;
 
     (void)events;
     if (read(source->fd, &count, sizeof(count)) != sizeof(count))
         return;
-    if (conmon->oom.counts)
-        oom_check(conmon);
-    else if (lseek(conmon->oom.counter_fd, 0, SEEK_SET) == 0 &&
-             read(conmon->oom.counter_fd, &(char){0}, 1) == 1)
+    if (oom->counts) {
+        oom->rechecks_left = RECHECKS;
+        recheck_later(conmon);
+    } else if (pread(oom->counter_fd, &(char){0}, 1, 0) == 1) {
         note_kill(conmon);
+    }
 }
 
 static int listen_v1(struct oom_watch *oom, const char *directory)

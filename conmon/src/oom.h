@@ -12,6 +12,8 @@
  */
 struct oom_watch {
     struct source source; /* v2: the counter file itself; v1: the eventfd */
+    struct source recheck;
+    int rechecks_left;
     int counter_fd;
     long long seen;
     bool counts; /* the counter exists (v1 has it since Linux 4.13) */

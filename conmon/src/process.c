@@ -209,8 +209,9 @@ static int adopt(struct conmon *conmon, pid_t pid, struct error *err)
 }
 
 /*
- * Collects what was killed before the news of its end goes out: whoever hears it may look for the process at once, and
- * whoever inherits it from us may leave the zombie for a while. A process stuck in the kernel is not waited for.
+ * Collects what was killed before the news of its end goes out: whoever hears it may look for the process at
+ * once, and whoever inherits it from us may leave the zombie for a while. A process stuck in the kernel is
+ * not waited for.
  */
 static void collect(pid_t pid)
 {

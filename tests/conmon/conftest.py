@@ -69,7 +69,9 @@ def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cgroup_parent() -> Iterator[str]:
     name = f"crid-conmon-tests-{os.getpid()}"
     yield f"/{name}"
-    for parent in {*Path("/sys/fs/cgroup").glob(f"*/{name}"), *Path("/sys/fs/cgroup").glob(f"*/process_api/*/{name}")}:
+    # cgroup v2, each v1 hierarchy, and a v1 hierarchy in which we are not at the root
+    root = Path("/sys/fs/cgroup")
+    for parent in {*root.glob(name), *root.glob(f"*/{name}"), *root.glob(f"*/process_api/*/{name}")}:
         parent.rmdir()
 
 

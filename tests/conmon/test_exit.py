@@ -130,3 +130,9 @@ def test_no_oom_file_without_a_kill(lab: Lab) -> None:
     run.wait_gone()
     assert not (lab.persist / "oom").exists()
     assert not (run.bundle / "oom").exists()
+
+
+def test_oom_kill_of_another_process_is_told_while_the_container_runs(lab: Lab) -> None:
+    run = lab.run("sh -c 'tail /dev/zero'; exec sleep 1000", memory=32 * 1024 * 1024)
+    wait_until((lab.persist / "oom").exists, "the oom file")
+    assert alive(run.container_pid)
