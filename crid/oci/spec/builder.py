@@ -48,12 +48,13 @@ def build(inputs: SpecInputs) -> BuiltSpec:
     stop_signal, signal_warning = signals.stop_signal(config, inputs.image.process.stop_signal)
     process_spec, process_warnings = _process(inputs, user, bounding)
     mount_list = mounts.build(config, inputs.sandbox, inputs.sources, inputs.host)
+    program = seccomp.program_annotation(security, bounding, inputs.host.machine, supported=inputs.host.seccomp)
     spec = {
         "ociVersion": OCI_VERSION,
         "process": process_spec,
         "root": {"path": inputs.rootfs, "readonly": security.readonly_rootfs},
         "mounts": mount_list,
-        "annotations": annotations.build(inputs),
+        "annotations": {**annotations.build(inputs), **program},
         "linux": _linux(inputs, bounding, mounts.root_propagation(mount_list)),
     }
     return BuiltSpec(

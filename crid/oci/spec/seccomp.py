@@ -13,17 +13,22 @@ Which one: the field `seccomp`, else the older `seccomp_profile_path`; neither m
 kubelet says RuntimeDefault expressly). A privileged container has no filter.
 """
 
+import base64
 import errno
 import json
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Any
 
 from crid.cri import api_pb2 as cri
 from crid.errors import FailedPreconditionError, InvalidArgumentError
+from crid.oci.spec import bpf
 
 Profile = dict[str, Any]
+
+PROGRAM_ANNOTATION = "run.oci.seccomp_bpf_data"
+"""crun(1): the filter as a ready program, in base64. Used instead of `linux.seccomp`, which must say the same."""
 
 ACTIONS = frozenset(
     f"SCMP_ACT_{name}" for name in ("KILL", "KILL_PROCESS", "KILL_THREAD", "TRAP", "ERRNO", "TRACE", "ALLOW", "LOG", "NOTIFY")
@@ -84,6 +89,22 @@ def build(
         raise InvalidArgumentError(f"seccomp profile {path}: not JSON: {error}") from error
     except InvalidArgumentError as error:
         raise InvalidArgumentError(f"seccomp profile {path}: {error}") from error
+
+
+def program_annotation(
+    security: cri.LinuxContainerSecurityContext, bounding: frozenset[str], machine: str, *, supported: bool
+) -> dict[str, str]:
+    """Return the annotation that spares crun compiling the default profile (see `bpf`); empty for other profiles."""
+    if not supported or wanted(security)[0] != cri.SecurityProfile.ProfileType.RuntimeDefault:
+        return {}
+    program = _default_program(bounding, machine)
+    return {PROGRAM_ANNOTATION: program} if program else {}
+
+
+@lru_cache(maxsize=64)
+def _default_program(bounding: frozenset[str], machine: str) -> str:
+    """Return the default profile's program in base64, "" if there is none for this machine."""
+    return base64.b64encode(bpf.compile_program(compile_profile(_default_profile(), bounding, machine))).decode()
 
 
 def compile_profile(profile: object, capabilities: frozenset[str], machine: str) -> Profile:
