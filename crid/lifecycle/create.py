@@ -88,7 +88,6 @@ class ContainerCreation:
             self._config,
             image,
             container_id=self._id,
-            container_name=self._name,
             rootfs=self._bundle / "rootfs",
             cgroup_path=cgroup_path,
         )

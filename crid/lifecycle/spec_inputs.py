@@ -29,7 +29,6 @@ def gather(
     image: Image,
     *,
     container_id: str,
-    container_name: str,
     rootfs: Path,
     cgroup_path: str,
 ) -> SpecInputs:
@@ -39,7 +38,6 @@ def gather(
     """
     return SpecInputs(
         container_id=container_id,
-        container_name=container_name,
         config=config,
         sandbox=sandbox,
         image=image,
