@@ -8,11 +8,12 @@ say() {
 
 # in_container_namespace COMMAND...: run COMMAND where Debian's crun works. On a cgroup v1 hybrid host that crun refuses to
 # start while a cgroup2 mount is beside the v1 controllers, so the mount is hidden in a mount namespace of our own; the
-# host's mounts stay as they are.
+# host's mounts stay as they are. What is mounted in its place takes up the files that crun writes there all the same.
 in_container_namespace() {
-    if [ -d /sys/fs/cgroup/unified ] && [ "$(stat -f -c %T /sys/fs/cgroup)" != cgroup2fs ]; then
+    if mountpoint -q /sys/fs/cgroup/unified; then
         unshare -m --propagation private sh -c \
-            'umount /sys/fs/cgroup/unified 2>/dev/null; mount --make-rshared /; exec "$@"' sh "$@"
+            'umount /sys/fs/cgroup/unified && mount -t tmpfs none /sys/fs/cgroup/unified && mount --make-rshared / && exec "$@"' \
+            sh "$@"
     else
         unshare -m --propagation shared "$@"
     fi

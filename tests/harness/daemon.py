@@ -215,7 +215,8 @@ class Daemon:
         mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
         for point in sorted((point for point in mounts if point.startswith(f"{self.directory}/")), reverse=True):
             subprocess.run(["umount", "-l", point], check=False)
-        subprocess.run(["ip", "link", "delete", self.bridge], check=False, stderr=subprocess.DEVNULL)
+        for argv in (["ip", "link", "delete", self.bridge], ["nft", "delete", "table", "inet", f"crid-{self.bridge}"]):
+            subprocess.run(argv, check=False, stderr=subprocess.DEVNULL)
         eventually(lambda: not footprint.processes(None, (self.directory,), self.cgroup), "killed processes are gone")
         footprint.remove_cgroup(self.cgroup)
         shutil.rmtree(self.directory)

@@ -66,11 +66,12 @@ class Faults:
 
     @staticmethod
     def _in_background() -> bool:
+        """Whether this is a callback of the event loop, whose exceptions nobody gets, or a task that does other work."""
         try:
             task = asyncio.current_task()
-        except RuntimeError:  # a thread without an event loop
+        except RuntimeError:  # a thread without an event loop, which works for whoever waits for it
             return False
-        return task is not None and task.get_name() == "exits"
+        return task is None or task.get_name() == "exits"
 
     @contextmanager
     def watching(self, target: str = "") -> Iterator[None]:

@@ -123,22 +123,38 @@ def _files(directories: tuple[Path, ...]) -> list[str]:
 
 def _cgroups(cgroup: str) -> list[str]:
     """Directories below the instance's cgroup in any hierarchy: cgroup v2 has one, v1 one a controller."""
-    bases = [CGROUP_ROOT, *(path for path in CGROUP_ROOT.iterdir() if path.is_dir() and not path.is_symlink())]
     found = []
-    for base in bases:
+    for base in _hierarchies():
         top = base / cgroup.strip("/")
         if top.is_dir():
             found += [str(path) for path in top.rglob("*") if path.is_dir()]
     return found
 
 
-def remove_cgroup(cgroup: str) -> None:
-    """Remove the empty cgroups at and below `cgroup` in every hierarchy, as a kubelet does with the pods it made."""
-    bases = [CGROUP_ROOT, *(path for path in CGROUP_ROOT.iterdir() if path.is_dir() and not path.is_symlink())]
-    for base in bases:
+def _hierarchies() -> list[Path]:
+    """Return the mounted cgroup hierarchies: on v1 each controller has one, and aliases are links."""
+    if (CGROUP_ROOT / "cgroup.procs").exists():
+        return [CGROUP_ROOT]
+    return [path for path in CGROUP_ROOT.iterdir() if not path.is_symlink() and (path / "cgroup.procs").exists()]
+
+
+def remove_children(cgroup: str) -> None:
+    """Remove the cgroups right below `cgroup`, as a kubelet does with those of its pods once crid has removed the pods.
+
+    Raises OSError for one that is not empty: whoever made a cgroup below it has left it behind.
+    """
+    for base in _hierarchies():
         top = base / cgroup.strip("/")
-        if not top.is_dir():
-            continue
-        for path in sorted((path for path in top.rglob("*") if path.is_dir()), key=lambda path: len(path.parts), reverse=True):
+        for path in [path for path in top.iterdir() if path.is_dir()] if top.is_dir() else []:
             path.rmdir()
-        top.rmdir()
+
+
+def remove_cgroup(cgroup: str) -> None:
+    """Remove `cgroup` and everything below it, in every hierarchy. Raises OSError if a process is left in one."""
+    for base in _hierarchies():
+        top = base / cgroup.strip("/")
+        below = [path for path in top.rglob("*") if path.is_dir()] if top.is_dir() else []
+        for path in sorted(below, key=lambda path: len(path.parts), reverse=True):
+            path.rmdir()
+        if top.is_dir():
+            top.rmdir()

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from crid.cri import api_pb2 as api
+from tests.harness import footprint
 from tests.harness.client import Cri, LogLine, parse_log
 from tests.harness.configs import container_config, pod_config, unique
 from tests.harness.daemon import Daemon
@@ -31,6 +32,11 @@ class Node:
         """Run a pod."""
         config = self.pod_config(**options)
         return Pod(self, self.cri.run_pod(config, handler=handler), config)
+
+    def clean(self) -> None:
+        """Remove all pods, and then their cgroups, which are the client's to remove."""
+        self.cri.remove_all_pods()
+        footprint.remove_children(self.daemon.cgroup)
 
     def container_config(self, *command: str, **options: Any) -> api.ContainerConfig:
         """Return a container's config of this node's image; options as `configs.container_config` has them."""

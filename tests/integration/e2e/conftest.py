@@ -17,7 +17,7 @@ HYBRID = Path("/sys/fs/cgroup/unified")
 def require_runtime(name: str) -> None:
     """Skip the test unless the OCI runtime `name` can run here."""
     require_tool(name)
-    if name == "crun" and HYBRID.is_dir() and HYBRID.is_mount():
+    if name == "crun" and (HYBRID / "cgroup.procs").exists():
         pytest.skip(f"crun refuses a hybrid cgroup host while {HYBRID} is mounted; scripts/test hides it")
 
 
@@ -46,7 +46,7 @@ def shared_node(request: pytest.FixtureRequest, registry: LocalRegistry, image: 
         pod = node.pod()
         pod.printed("true")
         node.cri.exec(pod.sleeper(), ["true"])
-        node.cri.remove_all_pods()
+        node.clean()
         yield node
 
 
@@ -55,7 +55,7 @@ def node(shared_node: Node) -> Iterator[Node]:
     """The shared node; when the test is over its pods are removed, and no trace of them may remain."""
     before = shared_node.daemon.footprint()
     yield shared_node
-    shared_node.cri.remove_all_pods()
+    shared_node.clean()
     assert shared_node.daemon.footprint().new_since(before) == {}
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from crid.cri import api_pb2 as cri
-from tests.harness.daemon import Daemon
+from tests.harness.configs import namespaces
+from tests.harness.daemon import Daemon, Settings
 from tests.harness.node import Node
+from tests.harness.registry import LocalRegistry
 
 
 def test_a_pod_from_start_to_end(node: Node) -> None:
@@ -107,16 +109,20 @@ def test_version_and_status(node: Node) -> None:
     node.cri.runtime.UpdateRuntimeConfig(cri.UpdateRuntimeConfigRequest())
 
 
-def test_two_daemons_side_by_side(node: Node, own_node: Node) -> None:
-    """Two instances with the same pod do not see or disturb each other."""
-    config = node.pod_config(name="twin", uid="same")
-    other = own_node.pod_config(name="twin", uid="same")
-    first, second = node.cri.run_pod(config), own_node.cri.run_pod(other)
-    assert node.cri.pods() == [first]
-    assert own_node.cri.pods() == [second]
-    assert node.cri.pod_status(first).network.ip != own_node.cri.pod_status(second).network.ip
-    own_node.cri.remove_pod(second)
-    assert node.cri.pod_status(first).state == cri.SANDBOX_READY
+def test_two_daemons_side_by_side(own_node: Node, registry: LocalRegistry, image: str) -> None:
+    """Two instances with the same pod do not see or disturb each other, nor does the end of one."""
+    with Daemon(Settings(registries_conf=registry.registries_conf())) as daemon:
+        other = Node(daemon, daemon.cri.pull(image))
+        pods = {node: node.pod(name="twin", uid="same") for node in (own_node, other)}
+        for node, pod in pods.items():
+            assert node.cri.pods() == [pod.id]
+        assert len({node.cri.pod_status(pod.id).network.ip for node, pod in pods.items()}) == 2
+        other.clean()
+    context = cri.LinuxContainerSecurityContext(
+        capabilities=cri.Capability(add_capabilities=["NET_RAW"]), namespace_options=namespaces()
+    )
+    script = "ping -c 1 -W 5 $(ip route | awk '/default/ {print $3}') >/dev/null && echo reached"
+    assert pods[own_node].printed("sh", "-c", script, security=context) == "reached"
 
 
 def test_the_daemon_leaves_only_its_files(own_node: Node) -> None:

@@ -138,6 +138,13 @@ def test_a_symbolic_link_as_mount_source_is_followed(node: Node, tmp_path: Path)
     assert node.pod().printed("ls", "/data", mounts=[mount]) == "file"
 
 
+def test_a_mount_source_that_is_missing_is_made(node: Node, tmp_path: Path) -> None:
+    """As a directory: what other runtimes do for a hostPath volume without a type."""
+    mount = cri.Mount(container_path="/data", host_path=str(tmp_path / "not/yet"))
+    assert node.pod().printed("sh", "-c", "touch /data/file; ls /data", mounts=[mount]) == "file"
+    assert (tmp_path / "not/yet/file").exists()
+
+
 def test_root_file_system(node: Node) -> None:
     """Writable for one container without a trace in another; read-only when asked for."""
     pod = node.pod()

@@ -95,13 +95,6 @@ def test_program_that_is_not_in_the_image(node: Node) -> None:
         assert "/no/such/program" in status.message
 
 
-def test_mount_of_a_path_that_is_not_there(node: Node) -> None:
-    """Which path is missing is said."""
-    pod = node.pod()
-    with pytest.raises(grpc.RpcError, match="/no/such/directory"):
-        pod.create("true", mounts=[cri.Mount(container_path="/data", host_path="/no/such/directory")])
-
-
 def test_contradicting_users(node: Node) -> None:
     """A group needs a user; a user is a number or a name."""
     pod = node.pod()

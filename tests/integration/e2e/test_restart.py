@@ -31,7 +31,7 @@ def test_a_running_container_survives(own_node: Node, how: signal.Signals) -> No
     assert node.cri.status(container) == before
     assert node.cri.pod_status(pod.id).state == cri.SANDBOX_READY
     assert node.cri.pod_status(pod.id).network.ip == address
-    assert node.cri.output(container, "touch", "/tmp/stop") == ""
+    node.cri.exec(container, ["touch", "/tmp/stop"])  # the end of process 1 may end this one, too
     ended = node.cri.wait_exited(container)
     assert (ended.exit_code, ended.started_at) == (9, before.started_at)
     texts = [line.text for line in pod.log(container)]
@@ -53,14 +53,14 @@ def test_an_exit_while_the_daemon_was_down_is_known(own_node: Node) -> None:
     status = node.cri.status(container)
     assert (status.state, status.exit_code) == (cri.CONTAINER_EXITED, 23)
     assert status.finished_at >= status.started_at
-    node.cri.remove_all_pods()
+    node.clean()
 
 
 def test_everything_can_be_removed_after_a_kill(own_node: Node) -> None:
     """Created, running and exited containers of a killed daemon leave nothing behind once they are removed."""
     node = own_node
     node.pod().sleeper()
-    node.cri.remove_all_pods()
+    node.clean()
     before = node.daemon.footprint()
     pod = node.pod()
     pod.create("true")
@@ -69,7 +69,7 @@ def test_everything_can_be_removed_after_a_kill(own_node: Node) -> None:
     node.daemon.kill()
     node.daemon.start()
     assert len(node.cri.containers()) == 3
-    node.cri.remove_all_pods()
+    node.clean()
     left = node.daemon.footprint().new_since(before)
     left.pop("descriptors", None)  # another process: its descriptors are compared by the tests that keep theirs
     assert left == {}
@@ -111,7 +111,7 @@ def test_a_stock_conmon_container_survives(registry: LocalRegistry, image: str) 
         container = pod.run("sh", "-c", COUNT)
         assert any(" /usr/bin/conmon " in process for process in daemon.footprint().processes)
         daemon.restart(signal.SIGKILL)
-        node.cri.output(container, "touch", "/tmp/stop")
+        node.cri.exec(container, ["touch", "/tmp/stop"])
         assert node.cri.wait_exited(container).exit_code == 9
         assert [line.text for line in pod.log(container)][-1] == "last"
 
