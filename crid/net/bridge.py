@@ -160,9 +160,17 @@ class BridgeNetwork(NetworkPlugin):
             try:
                 await self._connect(pod, addresses)
             except BaseException:
-                self._addresses.release(pod.sandbox_id)
+                await self._undo(pod.sandbox_id)
                 raise
             return NetworkAttachment(ips=tuple(map(str, addresses)), interface=POD_INTERFACE)
+
+    async def _undo(self, sandbox_id: str) -> None:
+        """Remove what a failed `attach` made. If that fails too, the address stays taken, as a link may still have it."""
+        try:
+            await self._connecting.run(self._links.remove, [sandbox_id])
+            self._addresses.release(sandbox_id)
+        except CridError as error:
+            logger.error("a failed attach is left for detach to undo%s", fields(sandbox=sandbox_id, error=error))
 
     async def _connect(self, pod: PodNetwork, addresses: Sequence[Address]) -> None:
         """Make the pod's links; if somebody deleted the bridge, make that again first."""

@@ -99,7 +99,7 @@ class BridgeLinks:
     ) -> None:
         """Give the pod's namespace `eth0` with `addresses` and default routes, and bring up `lo`.
 
-        Raises UnavailableError, with the link removed, and BridgeGoneError.
+        Raises UnavailableError, which may leave a link for `remove`, and BridgeGoneError, which leaves none.
         """
         name = host_end(sandbox_id)
         try:
@@ -118,11 +118,8 @@ class BridgeLinks:
         try:
             route.send(rtnetlink.set_alias(name, f"crid:{self._bridge}:{sandbox_id}:{','.join(map(str, addresses))}"))
             in_network_namespace(namespace, lambda: self._configure_pod(addresses))
-        except BaseException as error:
-            self.remove(route, [sandbox_id])
-            if isinstance(error, OSError):
-                raise UnavailableError(f"pod {sandbox_id}: {error}") from error
-            raise
+        except OSError as error:
+            raise UnavailableError(f"pod {sandbox_id}: {error}") from error
 
     def remove(self, route: RouteSocket, sandbox_ids: Collection[str]) -> None:
         """Delete the links of these pods, all for the price of one. Idempotent. Raises UnavailableError."""

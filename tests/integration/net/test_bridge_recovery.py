@@ -55,6 +55,26 @@ async def test_refused_attach_leaves_nothing(
     await network.detach(pod)
 
 
+async def test_address_of_a_link_that_cannot_be_removed_stays_taken(
+    network: BridgeNetwork, pods: PodNamespaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = pods.new()
+
+    def refuse(*args: object) -> None:
+        raise UnavailableError("made to fail")
+
+    with monkeypatch.context() as patch:
+        fail_at(patch, 3)
+        patch.setattr(BridgeLinks, "remove", refuse)
+        with pytest.raises(UnavailableError, match="bring interface"):
+            await network.attach(pod)
+    assert pod_links() == {host_end(pod.sandbox_id)}
+    assert network._addresses.holders() == {pod.sandbox_id}
+    await network.detach(pod)
+    assert pod_links() == set()
+    assert len(network._addresses) == 0
+
+
 async def test_attach_asks_the_kernel_for_no_more_than_is_failed_above(
     make_network: MakeNetwork, pods: PodNamespaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
