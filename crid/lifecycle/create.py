@@ -119,6 +119,9 @@ class ContainerCreation:
         reservation.step = "creating its process"
         planned = Container(metadata, ContainerStatus())
         runtime = parts.runtime.of(planned)
+        log = Path(metadata.log_path)
+        if metadata.log_path and not log.exists():
+            rollback.undo("remove its log", lambda: log.unlink(missing_ok=True))
         created = await runtime.create(planned)
         reservation.step = "writing its record"
         status = ContainerStatus(process=created.process, monitor=created.monitor, created_at=metadata.created_at)

@@ -123,7 +123,7 @@ class SandboxLifecycle:
         self._write_files(metadata)
         if metadata.namespaces.ipc:
             shm = str(metadata.shm_path)
-            rollback.undo("unmount shm", lambda: self._parts.kernel.unmount(shm))
+            rollback.undo("unmount shm", lambda: self._parts.kernel.unmount_all_below(shm))
             self._mount_shm(metadata)
         if metadata.config.linux.security_context.namespace_options.pid == cri.POD:
             reservation.step = "starting its pause process"
