@@ -40,7 +40,7 @@ class Supervisor:
     def start_logged(self, work: Coroutine[Any, Any, object], name: str) -> asyncio.Task[object]:
         """Like `start`, for work that nobody will await: its failure is logged with its name."""
         task = self.start(work, name)
-        task.add_done_callback(_log_failure)
+        task.add_done_callback(log_failure)
         return task
 
     async def run(self, work: Coroutine[Any, Any, T], name: str) -> T:
@@ -54,7 +54,7 @@ class Supervisor:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             if not task.done():
-                task.add_done_callback(_log_failure)
+                task.add_done_callback(log_failure)
             raise
 
     async def close(self, grace: float) -> None:
@@ -72,7 +72,8 @@ class Supervisor:
             await asyncio.wait(late)
 
 
-def _log_failure(task: asyncio.Task[Any]) -> None:
+def log_failure(task: asyncio.Task[Any]) -> None:
+    """Log the failure of an ended task that nobody awaits."""
     if not task.cancelled() and (error := task.exception()) is not None:
         logger.error("task failed%s", fields(task=task.get_name(), error=error), exc_info=error)
 

@@ -5,7 +5,8 @@ the second request must neither start it anew nor fail because the name is taken
 (the object's name) and its bytes are equal.
 
 A result that nobody received, since every caller had gone, is kept for the next same request. It is dropped when
-`forget` is told that its object is gone, which the object's removal does.
+`forget` is told that its object is gone, which the object's removal does. A failure is never kept: whoever waits is
+told, and the log if nobody does.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from crid.errors import AlreadyExistsError
-from crid.tasks import Supervisor
+from crid.tasks import Supervisor, log_failure
 
 T = TypeVar("T")
 
@@ -23,6 +24,8 @@ T = TypeVar("T")
 class _Flight(Generic[T]):
     request: bytes
     task: asyncio.Task[T]
+    waiting: int = 0
+    """Callers that will see the result."""
 
 
 class Inflight(Generic[T]):
@@ -43,12 +46,15 @@ class Inflight(Generic[T]):
             del self._flights[key]
             flight = None
         if flight is None:
-            flight = _Flight(request, self._supervisor.start(work(), f"{self._kind} {key}"))
-            flight.task.add_done_callback(lambda task: self._drop_failed(key, task))
-            self._flights[key] = flight
+            flight = self._flights[key] = _Flight(request, self._supervisor.start(work(), f"{self._kind} {key}"))
+            flight.task.add_done_callback(lambda _: self._drop_failed(key, flight))
         elif flight.request != request:
             raise AlreadyExistsError(f"{self._kind} {key}: another request with this name is being served")
-        result = await asyncio.shield(flight.task)
+        flight.waiting += 1
+        try:
+            result = await asyncio.shield(flight.task)
+        finally:
+            flight.waiting -= 1
         if self._flights.get(key) is flight:
             del self._flights[key]
         return result
@@ -62,7 +68,10 @@ class Inflight(Generic[T]):
     def __len__(self) -> int:
         return len(self._flights)
 
-    def _drop_failed(self, key: str, task: asyncio.Task[T]) -> None:
-        flight = self._flights.get(key)
-        if flight is not None and flight.task is task and (task.cancelled() or task.exception() is not None):
+    def _drop_failed(self, key: str, flight: _Flight[T]) -> None:
+        if not flight.task.cancelled() and flight.task.exception() is None:
+            return
+        if self._flights.get(key) is flight:
             del self._flights[key]
+        if not flight.waiting:
+            log_failure(flight.task)

@@ -1,0 +1,275 @@
+"""The use cases over fakes: a kernel, a network, a runtime, images and cgroups that live in memory, and real records."""
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from crid.cgroup.hierarchy import Hierarchy
+from crid.cri import api_pb2 as cri
+from crid.errors import NotFoundError
+from crid.image.service import ImageService
+from crid.lifecycle.cgroups import PodCgroups
+from crid.lifecycle.container import ContainerLifecycle
+from crid.lifecycle.exec import ExecLifecycle
+from crid.lifecycle.exits import Exits
+from crid.lifecycle.parts import Parts
+from crid.lifecycle.sandbox import SandboxLifecycle
+from crid.linux.fake import FakeKernel
+from crid.model.container import Container
+from crid.model.image import Image, ImageProcess
+from crid.model.mount import Mount
+from crid.model.process import ProcessIdentity
+from crid.model.resources import HostResources
+from crid.model.sandbox import PodSandbox
+from crid.model.stats import CgroupStats, CpuStats
+from crid.net.fake import FakeNetwork
+from crid.oci.fake import FakeRuntime
+from crid.oci.runtime import Created, ExecResult, Runtime
+from crid.oci.spec.inputs import DEFAULT_CAPABILITIES, Host
+from crid.store.layers import Snapshot
+from crid.store.memory import MemoryStore
+from crid.store.names import NameRegistry
+from crid.store.state import StateStore
+from crid.tasks import Supervisor
+
+IMAGE = "localhost/busybox:latest"
+
+
+class Verbs:
+    """A part's verbs under a test's control: `failures` raises for a verb, `gates` makes it wait, `calls` notes it."""
+
+    def __init__(self) -> None:
+        self.failures: dict[str, Exception] = {}
+        self.gates: dict[str, asyncio.Event] = {}
+        self.entered: dict[str, asyncio.Event] = {}
+        self.calls: list[str] = []
+
+    def close_gate(self, verb: str) -> asyncio.Event:
+        """Make `verb` wait until the returned event is set; `entered[verb]` is set when somebody waits there."""
+        self.entered[verb] = asyncio.Event()
+        return self.gates.setdefault(verb, asyncio.Event())
+
+    async def pass_through(self, verb: str) -> None:
+        self.calls.append(verb)
+        if (gate := self.gates.get(verb)) is not None:
+            self.entered[verb].set()
+            await gate.wait()
+        if (failure := self.failures.get(verb)) is not None:
+            raise failure
+
+
+class ScriptedRuntime(FakeRuntime):
+    """FakeRuntime, whose verbs a test can hold up and make fail before they do anything."""
+
+    def __init__(self, tasks: Supervisor) -> None:
+        super().__init__(tasks)
+        self.verbs = Verbs()
+
+    async def create(self, container: Container) -> Created:
+        await self.verbs.pass_through("create")
+        return await super().create(container)
+
+    async def start(self, container: Container) -> None:
+        await self.verbs.pass_through("start")
+        await super().start(container)
+
+    async def stop(self, container: Container, signal: int, timeout: float) -> None:
+        await self.verbs.pass_through("stop")
+        await super().stop(container, signal, timeout)
+
+    async def delete(self, container: Container) -> None:
+        await self.verbs.pass_through("delete")
+        await super().delete(container)
+
+    async def update(self, container: Container, resources: Mapping[str, Any]) -> None:
+        await self.verbs.pass_through("update")
+        await super().update(container, resources)
+
+    async def exec_sync(self, container: Container, command: Sequence[str], timeout: float) -> ExecResult:
+        await self.verbs.pass_through("exec_sync")
+        return await super().exec_sync(container, command, timeout)
+
+    def known(self) -> int:
+        """How many containers the runtime has."""
+        return len(self._containers)
+
+
+class FakeImages:
+    """The few methods of ImageService that lifecycle and server use, over one image."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.images = {IMAGE: image()}
+        self.snapshots: set[str] = set()
+
+    def resolve(self, reference: str) -> Image:
+        if (found := self.images.get(reference)) is None:
+            raise NotFoundError(f"image {reference}: not found")
+        return found
+
+    def prepare_rootfs(self, identifier: str, image_: Image) -> Snapshot:
+        upper, work = self._root / identifier / "upper", self._root / identifier / "work"
+        for directory in (upper, work):
+            directory.mkdir(parents=True)
+        self.snapshots.add(identifier)
+        return Snapshot(identifier, image_.chain_ids, upper, work, Mount("", "overlay", "overlay", ("lowerdir=/x",)))
+
+    def upper(self, identifier: str) -> Path:
+        return self._root / identifier / "upper"
+
+    async def release_rootfs(self, identifier: str) -> None:
+        self.snapshots.discard(identifier)
+
+
+class FakeHierarchy(Hierarchy):
+    """Cgroups that are a set of paths."""
+
+    unified = True
+
+    def __init__(self) -> None:
+        self.removed: list[str] = []
+        self.refuses = False
+
+    def directories(self, path: str) -> list[str]:
+        return []
+
+    def create(self, path: str) -> None:
+        """Nothing to do."""
+
+    def stats(self, path: str) -> CgroupStats:
+        return CgroupStats(1, cpu=CpuStats(1))
+
+    def oom_kills(self, path: str) -> int | None:
+        return None
+
+    def path_of(self, pid: int) -> str | None:
+        return None
+
+    def host_resources(self) -> HostResources:
+        return HostResources()
+
+    def process_directory(self, path: str) -> str:
+        return f"/nowhere/{path}"
+
+    async def remove_async(self, path: str) -> None:
+        if self.refuses:
+            raise OSError(16, os.strerror(16), path)
+        self.removed.append(path)
+
+
+@dataclass(slots=True)
+class World:
+    """A node."""
+
+    parts: Parts
+    exits: Exits
+    containers: ContainerLifecycle
+    sandboxes: SandboxLifecycle
+    execs: ExecLifecycle
+    kernel: FakeKernel
+    network: FakeNetwork
+    runtime: ScriptedRuntime
+    images: FakeImages
+    hierarchy: FakeHierarchy
+    pauses: list[ProcessIdentity] = field(default_factory=list)
+
+    async def pod(self, name: str = "web", **more: Any) -> PodSandbox:
+        """Run a pod."""
+        return await self.sandboxes.run(pod_config(name, **more), "")
+
+    async def running(self, sandbox: PodSandbox, *command: str, name: str = "app") -> Container:
+        """Create and start a container."""
+        container = await self.containers.create(sandbox.id, container_config(*command, name=name))
+        await self.containers.start(container.id)
+        return container
+
+    def leftovers(self) -> dict[str, object]:
+        """Whatever there still is of any pod or container, by the part that has it."""
+        state = self.parts.state.sandbox_directory("x").parents[1]
+        directories = [self.parts.run_root / "pods", self.parts.run_root / "containers", state / "pods", state / "containers"]
+        found = {
+            "directories": [str(path) for directory in directories if directory.is_dir() for path in directory.iterdir()],
+            "mounts": [mount.target for mount in self.kernel.mounts],
+            "network": list(self.network.attached),
+            "runtime": self.runtime.known(),
+            "snapshots": list(self.images.snapshots),
+            "pod names": len(self.parts.sandbox_names),
+            "container names": len(self.parts.container_names),
+            "pods": self.parts.sandboxes.list(),
+            "containers": self.parts.containers.list(),
+            "pauses": self.pauses,
+        }
+        return {part: what for part, what in found.items() if what}
+
+
+def image() -> Image:
+    digest = "sha256:" + "c" * 64
+    return Image(
+        digest, (IMAGE,), (f"localhost/busybox@{digest}",), 100, ImageProcess(cmd=("sleep", "3600")), (digest,), digest
+    )
+
+
+def pod_config(name: str = "web", pid: cri.NamespaceMode.ValueType = cri.CONTAINER, **more: Any) -> cri.PodSandboxConfig:
+    """A pod as the kubelet sends it: its PID namespace is not shared unless `pid` is POD, which is the message's default."""
+    options = cri.NamespaceOption(pid=pid)
+    linux = cri.LinuxPodSandboxConfig(security_context=cri.LinuxSandboxSecurityContext(namespace_options=options))
+    return cri.PodSandboxConfig(
+        metadata=cri.PodSandboxMetadata(name=name, namespace="default", uid=f"uid-{name}"),
+        **{"hostname": name, "linux": linux, **more},
+    )
+
+
+def container_config(
+    *command: str, name: str = "app", pid: cri.NamespaceMode.ValueType = cri.CONTAINER, **more: Any
+) -> cri.ContainerConfig:
+    options = cri.NamespaceOption(pid=pid)
+    linux = cri.LinuxContainerConfig(security_context=cri.LinuxContainerSecurityContext(namespace_options=options))
+    return cri.ContainerConfig(
+        metadata=cri.ContainerMetadata(name=name),
+        image=cri.ImageSpec(image=IMAGE),
+        command=command or ("obedient",),
+        linux=linux,
+        **more,
+    )
+
+
+def build(tmp_path: Path, supervisor: Supervisor) -> World:
+    """Put the use cases together as `crid.assembly` and `crid.daemon` do."""
+    run_root = tmp_path / "run"
+    kernel, network, hierarchy = FakeKernel(), FakeNetwork(), FakeHierarchy()
+    runtime, images = ScriptedRuntime(supervisor), FakeImages(tmp_path / "layers")
+    parts = Parts(
+        supervisor=supervisor,
+        run_root=run_root,
+        kernel=kernel,
+        runtime=Runtime({"fake": runtime, "other": runtime}, "fake"),
+        images=cast(ImageService, images),
+        network=network,
+        cgroups=PodCgroups(hierarchy, "cgroupfs"),
+        state=StateStore(tmp_path / "lib"),
+        sandboxes=MemoryStore("pod sandbox"),
+        containers=MemoryStore("container"),
+        sandbox_names=NameRegistry("pod"),
+        container_names=NameRegistry("container"),
+        hosts={name: Host(frozenset(DEFAULT_CAPABILITIES), HostResources()) for name in ("fake", "other")},
+        hostname="node",
+        pause_program=Path("/nowhere/crid-pause"),
+        pids_limit=-1,
+    )
+    exits = Exits(parts.containers, parts.state)
+    containers = ContainerLifecycle(parts, exits)
+    return World(
+        parts,
+        exits,
+        containers,
+        SandboxLifecycle(parts, containers),
+        ExecLifecycle(parts),
+        kernel,
+        network,
+        runtime,
+        images,
+        hierarchy,
+    )
