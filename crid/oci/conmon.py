@@ -9,6 +9,7 @@ pids it returns.
 """
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -96,7 +97,8 @@ async def launch(
         started = False
         try:
             place(child.pid)
-            os.write(start_write, b"\0")
+            with contextlib.suppress(BrokenPipeError):  # it has ended already; what it said is read below
+                os.write(start_write, b"\0")
             started = True
             await child.wait()
             return _created(await first_event(sync_read), files, words(stderr))

@@ -12,9 +12,8 @@ runtime is killed, and the runtime ends with it.
 import asyncio
 import contextlib
 import os
-import signal
 import tty as terminals
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 
 from crid.errors import UnavailableError
 from crid.linux import process
@@ -23,14 +22,16 @@ from crid.model.container import Container
 from crid.model.ids import short
 from crid.oci import descendants, descriptors
 from crid.oci.executions import Executions
+from crid.oci.inner_terminal import resize_below
 from crid.oci.process_spec import ProcessSpecs
 from crid.oci.program import RuntimeCommand
 from crid.oci.runtime import Streams
 
 END_TIMEOUT = 2.0
 """Seconds in which a runtime must end after what runs below it was killed; then it is killed itself."""
-
-Sink = Callable[[bytes], Awaitable[None]]
+POLL = 0.01
+POLLS = 200
+"""Seconds between looks for a command that the runtime is about to start, and how often we look."""
 
 
 class ExecStream:
@@ -103,12 +104,13 @@ class _Pipes:
 
 
 class _Terminal:
-    """Stdio through a pty. The runtime learns a new size by SIGWINCH, as if the pty were its controlling terminal."""
+    """Stdio through a pty."""
 
     def __init__(self, ours: descriptors.Descriptors, streams: Streams) -> None:
         master, slave = os.openpty()
         self._master = ours.add(master)
         ours.add(slave)
+        self._outer = os.fstat(slave)
         terminals.setraw(slave)
         os.set_blocking(master, False)
         self.theirs = {0: slave, 1: slave, 2: slave}
@@ -134,8 +136,12 @@ class _Terminal:
 
     async def _resize(self, sizes: AsyncIterator[tuple[int, int]], child: process.Child) -> None:
         async for width, height in sizes:
-            set_window_size(self._master, rows=height, columns=width)
-            os.kill(child.pid, signal.SIGWINCH)  # unreaped while this runs
+            if width > 0 and height > 0:
+                set_window_size(self._master, rows=height, columns=width)  # a runtime that starts now takes it from here
+                for _ in range(POLLS):
+                    if resize_below(child.pid, self._outer, width, height):
+                        break
+                    await asyncio.sleep(POLL)
 
 
 async def _discard(data: bytes) -> None:

@@ -25,10 +25,6 @@ from crid.oci.stop import Stopping
 from crid.tasks import Supervisor
 
 
-async def _no_cgroup_to_remove(path: str) -> None:
-    """The default: the runtime removes the cgroup itself."""
-
-
 class RuntimeOCI(RuntimeImpl):
     """See RuntimeImpl. Not thread-safe: use it from the event loop's thread."""
 
@@ -39,8 +35,8 @@ class RuntimeOCI(RuntimeImpl):
         tasks: Supervisor,
         *,
         read_stats: Callable[[str], CgroupStats],
+        remove_cgroup: Callable[[str], Awaitable[None]],
         place_monitor: Callable[[Container, int], None] = lambda container, pid: None,
-        remove_cgroup: Callable[[str], Awaitable[None]] = _no_cgroup_to_remove,
     ) -> None:
         """`read_stats` reads the accounting of a cgroup as linux.cgroupsPath names it; `place_monitor` moves the monitor's
         pid into its cgroup before it does anything; `remove_cgroup` removes one that the runtime left behind."""

@@ -110,6 +110,13 @@ def no_stats(path: str) -> CgroupStats:
     return CgroupStats(timestamp=1, pids=1)
 
 
+async def remove_cgroup(path: str) -> None:
+    """Remove an emptied cgroup from every hierarchy, as crid.cgroup does."""
+    for found in [*Path("/sys/fs/cgroup").glob(f"*{path}"), Path(f"/sys/fs/cgroup{path}")]:
+        if found.is_dir() and found.parents[1].name != "unified":
+            found.rmdir()
+
+
 class Lab:
     """One runtime with its directories below a temporary one, and the containers made with it."""
 
@@ -136,7 +143,7 @@ class Lab:
             monitor=OURS if monitor == "crid" else STOCK,
             **program_fields,
         )
-        self.runtime = RuntimeOCI(self.program, self.paths, self.tasks, read_stats=no_stats)
+        self.runtime = RuntimeOCI(self.program, self.paths, self.tasks, read_stats=no_stats, remove_cgroup=remove_cgroup)
 
     def new(
         self,

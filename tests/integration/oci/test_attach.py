@@ -1,0 +1,134 @@
+"""Attach and port-forward with real monitors and sockets."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import AsyncIterator
+
+import pytest
+
+from crid.errors import UnavailableError
+from tests.integration.oci.lab import Client, Lab, feed
+
+pytestmark = pytest.mark.root
+
+
+async def test_input_of_one_client_ends_with_it(lab: Lab) -> None:
+    container = await lab.run("cat", stdin=True, stdin_once=True)
+    client = Client(feed(b"hello\n"))
+    async with asyncio.timeout(20):
+        await lab.runtime.attach(container, client.streams)
+    assert client.stdout == bytearray(b"hello\n")
+    assert (await lab.wait_exit(container)).exit_code == 0
+
+
+async def test_input_stays_open_for_the_next_client(lab: Lab) -> None:
+    container = await lab.run("cat", stdin=True)
+    watcher = Client()
+    watching = asyncio.create_task(lab.runtime.attach(container, watcher.streams))
+    await asyncio.sleep(0.1)
+    async with asyncio.timeout(20):
+        await lab.runtime.attach(container, Client(feed(b"first\n")).streams)
+        await watcher.saw(b"first\n")
+        await lab.runtime.attach(container, Client(feed(b"second\n")).streams)
+        await watcher.saw(b"second\n")
+        assert lab.runtime.is_alive(container)
+        await lab.runtime.stop(container, 15, 0)
+        await watching
+
+
+async def test_streams_are_told_apart(lab: Lab) -> None:
+    container = await lab.create("sh", "-c", "sleep 0.2; echo out; echo err >&2")
+    client = Client()
+    await lab.runtime.start(container)
+    async with asyncio.timeout(20):
+        await lab.runtime.attach(container, client.streams)
+    assert (bytes(client.stdout), bytes(client.stderr)) == (b"out\n", b"err\n")
+
+
+async def test_large_input_passes(lab: Lab) -> None:
+    container = await lab.run("wc", "-c", stdin=True, stdin_once=True)
+    client = Client(feed(*[b"x" * 100_000] * 10))
+    async with asyncio.timeout(30):
+        await lab.runtime.attach(container, client.streams)
+    assert client.stdout.strip() == b"1000000"
+
+
+async def test_client_that_goes_away_leaves_the_container(lab: Lab) -> None:
+    container = await lab.run("sh", "-c", "while echo y; do sleep 0.05; done")
+
+    async def gone(data: bytes) -> None:
+        raise ConnectionResetError("client")
+
+    client = Client()
+    client.streams = type(client.streams)(stdout=gone)
+    async with asyncio.timeout(20):
+        await lab.runtime.attach(container, client.streams)
+    assert lab.runtime.is_alive(container)
+
+
+async def test_terminal_takes_input_and_sizes(lab: Lab) -> None:
+    container = await lab.run(
+        "sh", "-c", "trap 'stty size' WINCH; while :; do read line && echo got $line; done", tty=True, stdin=True
+    )
+
+    async def sizes() -> AsyncIterator[tuple[int, int]]:
+        yield (0, 0)
+        yield (77, 33)
+        await asyncio.Event().wait()
+
+    done = asyncio.Event()
+
+    async def typed() -> AsyncIterator[bytes]:
+        await asyncio.sleep(0.3)
+        yield b"one\n"
+        await done.wait()
+
+    client = Client(typed(), sizes())
+    work = asyncio.create_task(lab.runtime.attach(container, client.streams))
+    await client.saw(b"33 77")
+    await client.saw(b"got one")
+    work.cancel()
+    await asyncio.wait((work,))
+    assert lab.runtime.is_alive(container)
+
+
+def serve_once(listener: socket.socket) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        received = b""
+        while chunk := connection.recv(65536):
+            received += chunk
+        connection.sendall(b"got " + received)
+
+
+async def test_port_forward_in_the_host_s_namespace(lab: Lab) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=serve_once, args=(listener,))
+        server.start()
+        client = Client(feed(b"ping"))
+        async with asyncio.timeout(20):
+            await lab.runtime.port_forward("", listener.getsockname()[1], client.streams)
+        server.join()
+    assert client.stdout == bytearray(b"got ping")
+
+
+async def test_port_forward_in_a_container_s_namespace(lab: Lab) -> None:
+    def change(config: dict) -> None:  # type: ignore[type-arg]
+        config["linux"]["namespaces"].append({"type": "network"})
+
+    container = await lab.run("stubborn", change=change)
+    assert container.status.process is not None
+    with pytest.raises(UnavailableError, match="port 4242"):
+        await lab.runtime.port_forward(f"/proc/{container.status.process.pid}/ns/net", 4242, Client().streams)
+
+
+async def test_port_forward_falls_back_to_ipv6(lab: Lab) -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
+        server = threading.Thread(target=serve_once, args=(listener,))
+        server.start()
+        client = Client(feed(b"six"))
+        async with asyncio.timeout(20):
+            await lab.runtime.port_forward("", listener.getsockname()[1], client.streams)
+        server.join()
+    assert client.stdout == bytearray(b"got six")

@@ -1,0 +1,175 @@
+"""Creating, stopping and recovering real containers: faults halfway, leftovers, the records of an end."""
+
+import asyncio
+import contextlib
+import os
+from pathlib import Path
+
+import pytest
+
+from crid.errors import CridError, DeadlineExceededError, UnavailableError
+from crid.linux import process
+from crid.oci import descendants
+from crid.oci.exits import read_exit
+from tests.integration.oci.lab import CGROUP, Lab
+
+pytestmark = pytest.mark.root
+
+
+def whose(text: str) -> list[int]:
+    """Return the pids whose command line holds `text`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and text.encode() in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+    return found
+
+
+def script(lab: Lab, name: str, text: str) -> Path:
+    path = lab.directory / name
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+async def gone(lab: Lab, identifier: str) -> None:
+    """Assert that nothing of the container is left: processes, cgroups, runtime state, links."""
+    for _ in range(50):
+        if not whose(identifier):
+            break
+        await asyncio.sleep(0.05)
+    assert not whose(identifier)
+    assert not list(Path("/sys/fs/cgroup").glob(f"memory/{CGROUP}/{identifier}"))
+    assert not list(lab.paths.attach_sockets.iterdir())
+    assert not (lab.directory / "runtime" / identifier).exists()
+
+
+async def test_cancelled_create_leaves_nothing(lab: Lab) -> None:
+    for delay in (0.0, 0.002, 0.005, 0.01, 0.02, 0.03):
+        container = lab.new("stubborn")
+        work = asyncio.create_task(lab.runtime.create(container))
+        await asyncio.sleep(delay)
+        work.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+            await lab.runtime.delete(container)
+        await gone(lab, container.id)
+
+
+async def test_create_that_hangs_is_ended(lab: Lab) -> None:
+    assert lab.program is not None
+    slow = script(lab, "slow-runtime", f'#!/bin/sh\ncase "$*" in *create*) sleep 4242;; esac\nexec {lab.program.path} "$@"\n')
+    other = Lab(lab.kind, create_timeout=0.5)
+    try:
+        assert other.program is not None
+        other.runtime._command.program = other.program.__class__(  # type: ignore[attr-defined]
+            name="slow", path=slow, root=other.program.root, monitor=other.program.monitor, create_timeout=0.5
+        )
+        container = other.new("stubborn")
+        with pytest.raises(DeadlineExceededError, match=r"0\.5 s"):
+            await other.runtime.create(container)
+        await gone(other, container.id)
+    finally:
+        await other.close()
+
+
+async def test_a_monitor_that_cannot_be_run(lab: Lab) -> None:
+    assert lab.program is not None
+    for text in ("#!/nonexistent\n", "#!/bin/sh\necho out of order >&2; exit 1\n"):
+        monitor = script(lab, "broken-monitor", text)
+        lab.runtime._command.program = lab.program.__class__(  # type: ignore[attr-defined]
+            name="broken", path=lab.program.path, root=lab.program.root, monitor=monitor
+        )
+        container = lab.new("stubborn")
+        with pytest.raises(UnavailableError, match="monitor"):
+            await lab.runtime.create(container)
+        await gone(lab, container.id)
+
+
+async def test_a_monitor_that_cannot_be_placed(lab: Lab) -> None:
+    def refuse(container: object, pid: int) -> None:
+        raise CridError("no such cgroup")
+
+    lab.runtime._creation._place_monitor = refuse  # type: ignore[attr-defined]
+    container = lab.new("stubborn")
+    with pytest.raises(CridError, match="no such cgroup"):
+        await lab.runtime.create(container)
+    await gone(lab, container.id)
+    assert not descendants.children(os.getpid())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"args": ["/etc"]}, "permi|directory"),
+        ({"args": ["no-such-program"]}, "no-such-program"),
+        ({"args": ["/bin/true"], "user": {"uid": 0, "gid": 0}, "cwd": "/bin/true"}, "true|directory"),
+    ],
+)
+async def test_a_process_that_cannot_be_made(lab: Lab, change: dict[str, object], words: str) -> None:
+    container = lab.new("true", change=lambda config: config["process"].update(change))
+    with pytest.raises(CridError, match=f"(?i){words}"):
+        await lab.runtime.create(container)
+    await gone(lab, container.id)
+
+
+async def test_children_without_a_pid_namespace_are_ended_too(lab: Lab) -> None:
+    def host_pids(config: dict) -> None:  # type: ignore[type-arg]
+        config["linux"]["namespaces"] = [space for space in config["linux"]["namespaces"] if space["type"] != "pid"]
+
+    container = await lab.run("sh", "-c", "setsid sleep 424242 & exec sleep 424243", change=host_pids)
+    await asyncio.sleep(0.2)
+    left = whose("424242")
+    assert left
+    await lab.runtime.stop(container, 15, 2)
+    async with asyncio.timeout(5):
+        while whose("424242"):
+            await asyncio.sleep(0.02)
+    assert not process.is_alive(container.status.process)
+
+
+async def test_the_end_is_recorded_twice(lab: Lab) -> None:
+    container = await lab.run("sh", "-c", "exit 42")
+    noticed = await lab.wait_exit(container)
+    kept = read_exit(container)
+    assert kept is not None
+    assert (noticed.exit_code, kept.exit_code) == (42, 42)
+    assert abs(noticed.finished_at - kept.finished_at) < 10**9
+
+
+async def test_log_is_written_and_reopened(lab: Lab) -> None:
+    container = await lab.run("sh", "-c", "i=0; while :; do i=$((i+1)); echo line $i; sleep 0.02; done")
+    log = Path(container.metadata.log_path)
+    await asyncio.sleep(0.2)
+    old = log.rename(f"{log}.1")
+    await lab.runtime.reopen_log(container)
+    await asyncio.sleep(0.2)
+    await lab.runtime.stop(container, 15, 0)
+    await lab.wait_exit(container)
+    numbers = [int(line.split()[-1]) for path in (old, log) for line in path.read_text().splitlines()]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert log.read_text()
+
+
+async def test_reopening_by_a_dead_monitor(lab: Lab) -> None:
+    container = await lab.run("stubborn")
+    monitor = container.status.monitor
+    assert monitor is not None
+    process.send_signal(monitor, 9)
+    await process.wait_gone(monitor)
+    with pytest.raises(UnavailableError, match="monitor"):
+        await lab.runtime.reopen_log(container)
+    await lab.runtime.stop(container, 15, 0)
+    assert not lab.runtime.is_alive(container)
+
+
+async def test_update_changes_the_cgroup(lab: Lab) -> None:
+    container = await lab.run("stubborn")
+    await lab.runtime.update(container, {"memory": {"limit": 96 << 20}})
+    assert container.status.process is not None
+    files = [*Path("/sys/fs/cgroup").glob(f"memory/{CGROUP}/{container.id}/memory.limit_in_bytes")]
+    files += [*Path("/sys/fs/cgroup").glob(f"{CGROUP}/{container.id}/memory.max")]
+    assert [int(path.read_text()) for path in files] == [96 << 20]
+    with pytest.raises(CridError, match="memory"):
+        await lab.runtime.update(container, {"memory": {"limit": 1}})
