@@ -1,0 +1,155 @@
+"""Exit notices: none is lost, none is removed before it was dealt with, and garbage does no harm."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from crid.cri import api_pb2 as cri
+from crid.model.container import EXIT_CODE_UNKNOWN, Container, ContainerMetadata, ContainerStatus
+from crid.oci.exits import Exit, Exits, read_exit
+
+
+def identifier(digit: str) -> str:
+    return digit * 64
+
+
+def a_container(directory: Path, name: str) -> Container:
+    persistent = directory / f"persistent-{name[:4]}"
+    persistent.mkdir()
+    metadata = ContainerMetadata(
+        id=name,
+        name="n",
+        sandbox_id="",
+        config=cri.ContainerConfig(),
+        runtime_handler="crun",
+        image_id="",
+        image_ref="",
+        created_at=1,
+        bundle=directory / f"bundle-{name[:4]}",
+        persist_directory=persistent,
+        log_path="",
+        cgroup_path="/c",
+    )
+    return Container(metadata, ContainerStatus())
+
+
+@pytest.fixture
+def notices(tmp_path: Path) -> Path:
+    (tmp_path / "exits").mkdir()
+    return tmp_path / "exits"
+
+
+@pytest.fixture
+def known(tmp_path: Path) -> dict[str, Container]:
+    return {identifier(digit): a_container(tmp_path, identifier(digit)) for digit in "ab"}
+
+
+@pytest.fixture
+async def exits(notices: Path, known: dict[str, Container]) -> AsyncIterator[Exits]:
+    exits = Exits(notices, known.get)
+    yield exits
+    exits.close()
+
+
+def notify(directory: Path, name: str, content: bytes = b"0") -> None:
+    temporary = directory / f"{name}.XYZ"
+    temporary.write_bytes(content)
+    temporary.rename(directory / name)
+
+
+async def take(exits: Exits, count: int) -> list[Exit]:
+    found: list[Exit] = []
+    async with asyncio.timeout(5):
+        async for item in exits:
+            found.append(item)
+            if len(found) == count:
+                break
+    return found
+
+
+async def test_what_is_there_already_comes_first_and_oldest_first(notices: Path, exits: Exits) -> None:
+    notify(notices, identifier("b"), b"2")
+    notify(notices, identifier("a"), b"1")
+    os.utime(notices / identifier("b"), ns=(5, 5))
+    assert [(item.exit_code, item.container_id[0]) for item in await take(exits, 2)] == [(2, "b"), (1, "a")]
+
+
+async def test_a_notice_that_comes_later(notices: Path, exits: Exits) -> None:
+    work = asyncio.create_task(take(exits, 1))
+    await asyncio.sleep(0.05)
+    notify(notices, identifier("a"), b"137")
+    [found] = await work
+    assert found.exit_code == 137
+    assert found.finished_at == (notices / identifier("a")).stat().st_mtime_ns
+
+
+async def test_a_notice_goes_when_the_reader_comes_back(notices: Path, exits: Exits) -> None:
+    notify(notices, identifier("a"))
+    notify(notices, identifier("b"))
+    iterator = aiter(exits)
+    first = await anext(iterator)
+    assert (notices / first.container_id).exists()
+    second = await anext(iterator)
+    assert not (notices / first.container_id).exists()
+    await iterator.aclose()  # type: ignore[attr-defined]
+    assert (notices / second.container_id).exists()
+
+
+async def test_a_lost_event_is_found_by_the_scan(notices: Path, known: dict[str, Container]) -> None:
+    exits = Exits(notices, known.get, rescan=0.05)
+    work = asyncio.create_task(take(exits, 1))
+    await asyncio.sleep(0.01)
+    hidden = notices.parent / "prepared"
+    hidden.write_bytes(b"9")
+    os.link(hidden, notices / identifier("a"))  # a hard link: an event that is not watched for
+    assert (await work)[0].exit_code == 9
+    exits.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"12\x00", b"9" * 4000])
+async def test_damaged_notice(notices: Path, exits: Exits, content: bytes) -> None:
+    notify(notices, identifier("a"), content)
+    assert [item.exit_code for item in await take(exits, 1)] == [EXIT_CODE_UNKNOWN]
+
+
+async def test_links_fifos_and_directories_do_not_stop_it(notices: Path, exits: Exits) -> None:
+    (notices / identifier("c")).symlink_to("/etc/passwd")
+    os.mkfifo(notices / identifier("d"))
+    (notices / "not-an-id").write_text("3")
+    notify(notices, identifier("a"), b"4")
+    found = {item.container_id[0]: item.exit_code for item in await take(exits, 3)}
+    assert found == {"a": 4, "c": EXIT_CODE_UNKNOWN, "d": EXIT_CODE_UNKNOWN}
+    assert (notices / "not-an-id").exists()
+
+
+async def test_oom_kill_is_told(notices: Path, known: dict[str, Container], exits: Exits) -> None:
+    (known[identifier("a")].metadata.persist_directory / "oom").touch()
+    notify(notices, identifier("a"), b"137")
+    assert (await take(exits, 1))[0].oom_killed
+
+
+async def test_closing_ends_the_iteration(exits: Exits) -> None:
+    work = asyncio.create_task(take(exits, 1))
+    await asyncio.sleep(0.01)
+    exits.close()
+    exits.close()
+    assert await asyncio.wait_for(work, 5) == []
+
+
+def test_read_exit(tmp_path: Path) -> None:
+    container = a_container(tmp_path, identifier("e"))
+    assert read_exit(container) is None
+    path = container.metadata.persist_directory / "exit"
+    path.write_text("3")
+    os.utime(path, ns=(7, 7))
+    assert read_exit(container) == Exit(container.id, 3, 7)
+    container.metadata.bundle.mkdir()
+    (container.metadata.bundle / "oom").touch()
+    assert read_exit(container) == Exit(container.id, 3, 7, oom_killed=True)
+    path.write_text("x")
+    found = read_exit(container)
+    assert found is not None
+    assert found.exit_code == EXIT_CODE_UNKNOWN

@@ -1,0 +1,45 @@
+"""The terminal of a process below a runtime is resized, and nothing else is opened."""
+
+import asyncio
+import os
+from pathlib import Path
+
+from crid.linux import process
+from crid.linux.tty import window_size
+from crid.oci import descendants, descriptors
+from crid.oci.inner_terminal import resize_below
+
+
+async def resized(stdin: int, outer: int) -> bool:
+    """Give the child of a child `stdin`, and try to resize what is below the child."""
+    child = process.spawn(["/bin/sh", "-c", "sleep 4242; true"], descriptors={0: stdin, 1: stdin, 2: stdin})
+    try:
+        for _ in range(100):
+            if resize_below(child.pid, os.fstat(outer), 91, 37):
+                return True
+            await asyncio.sleep(0.005)
+        return False
+    finally:
+        descendants.kill_below(child.pid)
+        child.kill()
+        await child.wait()
+
+
+async def test_the_command_s_terminal() -> None:
+    inner, inner_slave = os.openpty()
+    outer, outer_slave = os.openpty()
+    with descriptors.closing(inner, inner_slave, outer, outer_slave):
+        assert await resized(inner_slave, outer_slave)
+        assert window_size(inner) == (37, 91)
+        assert not await resized(outer_slave, outer_slave)
+        assert window_size(outer) == (0, 0)
+
+
+async def test_other_files_are_left_alone(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    outer, outer_slave = os.openpty()
+    fifo = os.open(tmp_path / "fifo", os.O_RDWR)
+    null = os.open("/dev/null", os.O_RDWR)
+    with descriptors.closing(outer, outer_slave, fifo, null):
+        assert not await resized(fifo, outer_slave)
+        assert not await resized(null, outer_slave)

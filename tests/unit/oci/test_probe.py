@@ -1,0 +1,45 @@
+"""What runtimes say of themselves, read."""
+
+import json
+
+import pytest
+
+from crid.errors import UnavailableError
+from crid.oci.probe import RuntimeFeatures, limited_by_kernel, parse_features, parse_version
+
+CRUN = "crun version 1.8.1\ncommit: f8a0\nrundir: /run/crun\nspec: 1.0.0\n+SYSTEMD\n"
+RUNC = "runc version 1.1.5+ds1\ncommit: 1\nspec: 1.0.2-dev\ngo: go1.19.8\n"
+
+
+def test_versions() -> None:
+    assert parse_version(CRUN) == RuntimeFeatures("crun", "1.8.1", "1.0.0")
+    assert parse_version(RUNC) == RuntimeFeatures("runc", "1.1.5+ds1", "1.0.2-dev")
+    with pytest.raises(UnavailableError):
+        parse_version("bash: no such thing")
+
+
+def test_features() -> None:
+    known = parse_version(RUNC)
+    document = {
+        "mountOptions": ["ro", "rro"],
+        "linux": {"namespaces": ["user", "pid"], "mountExtensions": {"idmap": {"enabled": True}}},
+        "annotations": {"org.opencontainers.runc.checkpoint.enabled": "true"},
+    }
+    found = parse_features(known, json.dumps(document).encode())
+    assert (found.recursive_read_only, found.idmapped_mounts, found.user_namespaces, found.checkpoint) == (True,) * 4
+    assert parse_features(known, b"{}") == known
+
+
+@pytest.mark.parametrize("document", [b"", b"[]", b'{"linux": 3}', b'{"mountOptions": 3}', b"unknown command"])
+def test_features_that_are_none(document: bytes) -> None:
+    with pytest.raises(UnavailableError):
+        parse_features(parse_version(RUNC), document)
+
+
+@pytest.mark.parametrize(
+    ("release", "able"), [("5.11.0-9", False), ("5.12.0", True), ("6.1.0-18-amd64", True), ("4.18.0", False)]
+)
+def test_an_old_kernel_takes_it_away(release: str, able: bool) -> None:
+    everything = RuntimeFeatures("r", "1", "1", recursive_read_only=True, idmapped_mounts=True, user_namespaces=True)
+    found = limited_by_kernel(everything, release)
+    assert (found.recursive_read_only, found.idmapped_mounts, found.user_namespaces) == (able,) * 3
