@@ -92,6 +92,7 @@ class ContainerCreation:
             cgroup_path=cgroup_path,
         )
         built = builder.build(inputs)
+        spec_inputs.make_mount_sources(inputs.sources)
         for warning in built.warnings:
             logger.warning("%s%s", warning, fields(container=ids.short(self._id), name=self._name))
         (self._bundle / "config.json").write_bytes(builder.encode(built.spec))

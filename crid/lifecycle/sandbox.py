@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import partial
 
 from crid.cri import api_pb2 as cri
-from crid.errors import InvalidArgumentError, UnavailableError
+from crid.errors import UnavailableError
 from crid.lifecycle.container import ContainerLifecycle
 from crid.lifecycle.inflight import Inflight
 from crid.lifecycle.parts import Parts
@@ -84,8 +84,7 @@ class SandboxLifecycle:
         options = config.linux.security_context.namespace_options
         host_network = options.network == cri.NODE
         hostname = config.hostname or (self._parts.hostname if host_network else ids.short(identifier))
-        if len(hostname.encode()) > 64:
-            raise InvalidArgumentError(f"pod {name}: hostname {hostname!r} is longer than 64 bytes")
+        dns.check_hostname(hostname)
         run_directory = self._parts.run_root / "pods" / identifier
         pinned = run_directory / "ns"
         return SandboxMetadata(

@@ -5,6 +5,7 @@ the host through a symbolic link, and only their beginning is read.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from crid.cri import api_pb2 as cri
@@ -16,6 +17,7 @@ from crid.model.container import ContainerState
 from crid.model.device import Device
 from crid.model.image import Image
 from crid.model.sandbox import SandboxMetadata
+from crid.oci.spec import seccomp
 from crid.oci.spec.inputs import SpecInputs
 
 ACCOUNT_FILE_LIMIT = 1024 * 1024
@@ -79,21 +81,28 @@ def _pid_namespace(parts: Parts, sandbox: SandboxMetadata, config: cri.Container
 
 
 def _mount_sources(config: cri.ContainerConfig) -> dict[str, str]:
-    """Return each mount's host path with its links resolved; a missing one is made as a directory, as CRI-O does."""
+    """Return each mount's host path with its links resolved. It may be missing: see `make_mount_sources`."""
     sources = {}
     for mount in config.mounts:
         if not mount.host_path:
             continue
         if not mount.host_path.startswith("/"):
             raise InvalidArgumentError(f"mount {mount.container_path}: host_path {mount.host_path!r} is not absolute")
-        resolved = os.path.realpath(mount.host_path)
+        sources[mount.host_path] = os.path.realpath(mount.host_path)
+    return sources
+
+
+def make_mount_sources(sources: Mapping[str, str]) -> None:
+    """Make the host paths that are missing as directories, as CRI-O does, once the rest of the config has been accepted.
+
+    Raises InvalidArgumentError naming a path that cannot be made.
+    """
+    for resolved in sources.values():
         try:
             if not os.path.lexists(resolved):
                 Path(resolved).mkdir(mode=0o755, parents=True, exist_ok=True)
         except OSError as error:
-            raise InvalidArgumentError(f"mount {mount.container_path}: host_path {resolved}: {error.strerror}") from error
-        sources[mount.host_path] = resolved
-    return sources
+            raise InvalidArgumentError(f"mount: host_path {resolved} cannot be made: {error.strerror}") from error
 
 
 def _devices(config: cri.ContainerConfig) -> dict[str, tuple[Device, ...]]:
@@ -107,16 +116,9 @@ def _devices(config: cri.ContainerConfig) -> dict[str, tuple[Device, ...]]:
 
 
 def _localhost_seccomp(config: cri.ContainerConfig) -> str | None:
-    context = config.linux.security_context
-    path = ""
-    if context.HasField("seccomp"):
-        if context.seccomp.profile_type == cri.SecurityProfile.Localhost:
-            path = context.seccomp.localhost_ref
-    elif context.seccomp_profile_path.startswith("localhost/"):
-        path = context.seccomp_profile_path
-    if not path:
+    kind, path = seccomp.wanted(config.linux.security_context)
+    if kind != cri.SecurityProfile.Localhost:
         return None
-    path = path.removeprefix("localhost/")
     try:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
