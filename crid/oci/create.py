@@ -114,7 +114,10 @@ class Creation:
             else:
                 raise self._command.failure(container.id, "delete", done)
         await self._end_monitor(container)
-        await self._remove_cgroup(container.metadata.cgroup_path)
+        try:
+            await self._remove_cgroup(container.metadata.cgroup_path)
+        except OSError as error:
+            raise CridError(f"container {short(container.id)}: its cgroup cannot be removed: {error}") from error
         (self._paths.attach_sockets / container.id).unlink(missing_ok=True)
 
     async def _end_monitor(self, container: Container) -> None:

@@ -4,6 +4,7 @@ A command may outlive the container's process only where the container has no PI
 monitor on the host is ours in any case. Once the killing has begun no command is let in: it would be missed.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,7 +20,7 @@ class Executions:
 
     def __init__(self) -> None:
         self._running: dict[str, set[int]] = {}
-        self._closed: set[str] = set()
+        self._closed: Counter[str] = Counter()
 
     def admit(self, container: Container) -> None:
         """Raise FailedPreconditionError unless `container` runs and is not being killed."""
@@ -40,13 +41,16 @@ class Executions:
             if not children:
                 self._running.pop(container.id, None)
 
-    def close(self, container: str) -> None:
-        """Let no further command in."""
-        self._closed.add(container)
-
-    def reopen(self, container: str) -> None:
-        """Let commands in again."""
-        self._closed.discard(container)
+    @contextmanager
+    def closed(self, container: str) -> Iterator[None]:
+        """Let no further command in for the block."""
+        self._closed[container] += 1
+        try:
+            yield
+        finally:
+            self._closed[container] -= 1
+            if not self._closed[container]:
+                del self._closed[container]
 
     def kill(self, container: str) -> int:
         """Kill the commands still running in `container`; whoever runs them sees them end. Return how many there were.

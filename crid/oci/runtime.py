@@ -104,7 +104,7 @@ class RuntimeImpl(ABC):
     async def exec(self, container: Container, command: Sequence[str], streams: Streams, *, tty: bool) -> int:
         """Run `command` in the container with `streams` and return its exit code (128 + signal if it was signalled).
 
-        If the caller is cancelled or the client is gone, the command is killed.
+        If the caller is cancelled or the client is gone, the command is killed; a stream's ConnectionError is passed on.
         """
 
     @abstractmethod

@@ -57,7 +57,6 @@ class RuntimeOCI(RuntimeImpl):
     async def create(self, container: Container) -> Created:
         """See RuntimeImpl."""
         self._specs.forget(container.id)
-        self._executions.reopen(container.id)
         return await self._creation.create(container)
 
     async def start(self, container: Container) -> None:
@@ -78,13 +77,10 @@ class RuntimeOCI(RuntimeImpl):
 
     async def delete(self, container: Container) -> None:
         """See RuntimeImpl."""
-        self._executions.close(container.id)
-        try:
+        with self._executions.closed(container.id):
             await self._creation.delete(container)
             self._executions.kill(container.id)
-        finally:
-            self._executions.reopen(container.id)
-            self._specs.forget(container.id)
+        self._specs.forget(container.id)
 
     async def update(self, container: Container, resources: Mapping[str, Any]) -> None:
         """See RuntimeImpl."""

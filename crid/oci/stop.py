@@ -96,13 +96,10 @@ class Stopping:
                 await self._resume(container)
             await self._grace(first, signal, stop)
         stop.killing = True
-        self._executions.close(container.id)
-        try:
+        with self._executions.closed(container.id):
             if first is not None:
                 await self._kill(container, first)
             await self._end_leftovers(container)
-        finally:
-            self._executions.reopen(container.id)
 
     async def _grace(self, first: ProcessIdentity, signal: int, stop: _Stop) -> None:
         """Send `signal` and wait for the process at most until the deadline; if that has come, do neither."""
