@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,12 @@ from tests.harness.registry import LocalRegistry
 
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 WARM_UP = 3
+
+SETTLE = 0.15
+"""Seconds of rest before each part. The kernel takes network namespaces and cgroups apart after their removal has returned,
+and the first move into a cgroup after a quiet time waits for an RCU grace period, later ones do not. So each part starts
+alike: after the other's clean-up, and out of a quiet time, as a pod does that a node is asked for."""
+
 LAYER_FILE = 48 * 1024 * 1024
 """Bytes of the large image's additional file; half of them compress well."""
 
@@ -46,6 +53,7 @@ def interleaved(node: Node, floor: Floor, rounds: int) -> Series:
         kept = series if number >= 0 else defaultdict(list)
         parts: list[Callable[[], dict[str, float]]] = [floor.round, lambda: crid_rounds.pod_round(node)]
         for part in parts if number % 2 else reversed(parts):
+            time.sleep(SETTLE)
             collect(kept, part())
     return series
 

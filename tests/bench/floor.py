@@ -1,9 +1,9 @@
 """The floor: the OCI runtime alone, on the bundle that crid made.
 
 Nobody that uses this runtime can be faster than it is, so crid's times are given as ratios to it. The bundle's
-config.json is the one crid wrote for a container of a living pod. It differs in its root file system (a directory of its
-own instead of an overlay mount), its cgroup, and its namespaces: where crid's container joins those that RunPodSandbox
-made for the pod, the floor's gets new ones, since without a pod there are none to join.
+config.json is the one crid wrote for a container of a pod that lives meanwhile: the floor's containers join the namespaces
+of that pod, as crid's join those of theirs. It differs only in its root file system (a directory of its own instead of an
+overlay mount) and its cgroup.
 
 The runtime is spawned by posix_spawn with its standard streams on /dev/null, and waited for: nothing else is measured.
 """
@@ -38,8 +38,6 @@ class Floor:
     def _own(self, spec: dict[str, Any], rootfs: Path) -> dict[str, Any]:
         spec = copy.deepcopy(spec)
         spec["root"]["path"] = str(rootfs)
-        for namespace in spec["linux"]["namespaces"]:
-            namespace.pop("path", None)
         return spec
 
     def round(self) -> dict[str, float]:
