@@ -112,7 +112,7 @@ async def stopped(lab: Lab, container: Container) -> int:
 
 async def test_stop_lets_the_process_end_by_itself(lab: Lab) -> None:
     container = await lab.run("obedient")
-    await asyncio.sleep(0.2)  # the script sets its trap
+    await lab.ready(container)
     await lab.runtime.stop(container, 15, 60)
     assert await stopped(lab, container) == 7
 
@@ -125,7 +125,7 @@ async def test_stop_kills_after_the_grace_period(lab: Lab) -> None:
 
 async def test_stop_without_grace_kills_at_once(lab: Lab) -> None:
     container = await lab.run("obedient")
-    await asyncio.sleep(0.2)
+    await lab.ready(container)
     await lab.runtime.stop(container, 15, 0)
     assert await stopped(lab, container) == 128 + 9
 
@@ -196,7 +196,7 @@ async def test_other_verbs_work_while_a_stop_waits(lab: Lab) -> None:
 
 async def test_signal_reaches_the_first_process(lab: Lab) -> None:
     container = await lab.run("obedient")
-    await asyncio.sleep(0.2)
+    await lab.ready(container)
     await lab.runtime.signal(container, 10)
     assert (await lab.wait_exit(container)).exit_code == 7
 

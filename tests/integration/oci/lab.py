@@ -50,7 +50,7 @@ APPLETS = (
 )
 SCRIPTS = {
     "stubborn": "#!/bin/sh\ntrap '' TERM INT USR1\nwhile :; do sleep 1000; done\n",
-    "obedient": "#!/bin/sh\ntrap 'exit 7' TERM INT USR1\nsleep 1000 &\nwhile :; do wait; done\n",
+    "obedient": "#!/bin/sh\ntrap 'exit 7' TERM INT USR1\necho ready\nsleep 1000 &\nwhile :; do wait; done\n",
 }
 LIBRARIES = ("/lib64/ld-linux-x86-64.so.2", "/lib/x86_64-linux-gnu/libc.so.6", "/lib/x86_64-linux-gnu/libresolv.so.2")
 """What busybox needs where it is not the static one."""
@@ -194,6 +194,15 @@ class Lab:
         await self.runtime.start(container)
         container.publish(replace(container.status, started_at=1))
         return container
+
+    async def ready(self, container: Container) -> None:
+        """Return once "obedient" has set its trap, which it says in its log; the fake's one is ready when it is started."""
+        if self.kind == "fake":
+            await asyncio.sleep(0)
+            return
+        async with asyncio.timeout(10):
+            while "ready" not in Path(container.metadata.log_path).read_text():
+                await asyncio.sleep(0.01)
 
     async def wait_exit(self, container: Container) -> Exit:
         """Return the container's exit, which must come within 10 seconds."""

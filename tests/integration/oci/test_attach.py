@@ -74,15 +74,15 @@ async def test_terminal_takes_input_and_sizes(lab: Lab) -> None:
 
     async def sizes() -> AsyncIterator[tuple[int, int]]:
         yield (0, 0)
-        yield (77, 33)
-        await asyncio.Event().wait()
-
-    done = asyncio.Event()
+        while True:  # again and again: the shell takes a moment to set its trap
+            for columns in (77, 78):
+                yield (columns, 33)
+                await asyncio.sleep(0.05)
 
     async def typed() -> AsyncIterator[bytes]:
-        await asyncio.sleep(0.3)
-        yield b"one\n"
-        await done.wait()
+        while True:
+            yield b"one\n"
+            await asyncio.sleep(0.05)
 
     client = Client(typed(), sizes())
     work = asyncio.create_task(lab.runtime.attach(container, client.streams))

@@ -20,6 +20,13 @@ async def running_in(lab: Lab, container: Container) -> str:
     return "\n".join(line for line in listed.stdout.decode().splitlines() if not line.startswith("Z"))
 
 
+async def runs(lab: Lab, container: Container, text: str) -> None:
+    """Return once a process with `text` in its command line runs in the container."""
+    async with asyncio.timeout(10):
+        while text not in await running_in(lab, container):
+            await asyncio.sleep(0.02)
+
+
 async def test_exec_gets_the_container_s_environment_and_user(lab: Lab) -> None:
     def change(config: dict) -> None:  # type: ignore[type-arg]
         config["process"]["user"] = {"uid": 1000, "gid": 1001, "additionalGids": [7]}
@@ -57,8 +64,7 @@ async def test_exec_sync_timeout_ends_the_command(lab: Lab) -> None:
 async def test_cancelled_exec_sync_ends_the_command(lab: Lab) -> None:
     container = await lab.run("stubborn")
     work = asyncio.create_task(lab.runtime.exec_sync(container, ["sleep", "4242"], 0))
-    await asyncio.sleep(0.3)
-    assert "4242" in await running_in(lab, container)
+    await runs(lab, container, "4242")
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await work
@@ -110,8 +116,7 @@ async def test_exec_stdin_belongs_to_any_user(lab: Lab) -> None:
 async def test_cancelled_exec_ends_the_command(lab: Lab, tty: bool) -> None:
     container = await lab.run("stubborn")
     work = asyncio.create_task(lab.runtime.exec(container, ["sleep", "4242"], Client().streams, tty=tty))
-    await asyncio.sleep(0.3)
-    assert "4242" in await running_in(lab, container)
+    await runs(lab, container, "4242")
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await work
