@@ -33,7 +33,7 @@ class Feed:
     async def put(self, chunk: bytes) -> None:
         """Hand `chunk` over; wait while there is too much already."""
         with self._changed:
-            if self.closed:
+            if self.closed or not chunk:
                 return
             self._chunks.append(chunk)
             self._size += len(chunk)

@@ -24,6 +24,7 @@ import logging
 import os
 import secrets
 import shutil
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -75,6 +76,7 @@ class LayerStore:
         self._snapshots = root / "snapshots"
         self._layers: dict[str, Layer] = {}
         self._in_use: dict[str, tuple[str, ...]] = {}
+        self._naming = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<LayerStore {self.directory} layers={len(self._layers)} snapshots={len(self._in_use)}>"
@@ -137,17 +139,14 @@ class LayerStore:
         for name in implied:
             _inherit(staged / "diff", name, below)
         hexadecimal = chain_id.removeprefix("sha256:")
-        layer = Layer(chain_id, parent, self._free_link(hexadecimal), size, inodes)
-        write_atomic(staged / "record.json", json.dumps(asdict(layer)).encode())
-        final = self.directory / hexadecimal
-        try:
-            os.rename(staged, final)
-        except OSError:
+        with self._naming:
             if chain_id in self:
                 return
-            raise
-        _replace_link(self._links / layer.link, hexadecimal)
-        self._layers[chain_id] = layer
+            layer = Layer(chain_id, parent, self._free_link(hexadecimal), size, inodes)
+            write_atomic(staged / "record.json", json.dumps(asdict(layer)).encode())
+            os.rename(staged, self.directory / hexadecimal)
+            _replace_link(self._links / layer.link, hexadecimal)
+            self._layers[chain_id] = layer
 
     def discard(self, chain_id: str) -> Path | None:
         """Take the layer out of sight at once and return what is then to be deleted (it may be large), None if there is

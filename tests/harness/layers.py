@@ -1,0 +1,150 @@
+"""Layers and images made in memory, honest and hostile ones alike."""
+
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import zstandard
+
+Entry = tuple[tarfile.TarInfo, bytes]
+
+
+def entry(name: str, kind: bytes = tarfile.REGTYPE, content: bytes = b"", *, link: str = "", mode: int = 0o644, uid: int = 0,
+          gid: int = 0, mtime: float = 0, device: tuple[int, int] = (0, 0), pax: dict[str, str] | None = None) -> Entry:  # fmt: skip
+    """Return one member as tarfile writes it; nothing is checked, least of all the name."""
+    info = tarfile.TarInfo(name)
+    info.type, info.size, info.linkname, info.mode = kind, len(content), link, mode
+    info.uid, info.gid, info.mtime = uid, gid, mtime
+    info.devmajor, info.devminor = device
+    info.pax_headers = pax or {}
+    return info, content
+
+
+def file(name: str, content: bytes = b"", *, mode: int = 0o644, uid: int = 0, gid: int = 0) -> Entry:
+    """Return a regular file."""
+    return entry(name, content=content, mode=mode, uid=uid, gid=gid)
+
+
+def directory(name: str, *, mode: int = 0o755) -> Entry:
+    """Return a directory."""
+    return entry(name, tarfile.DIRTYPE, mode=mode)
+
+
+def symlink(name: str, target: str) -> Entry:
+    """Return a symbolic link."""
+    return entry(name, tarfile.SYMTYPE, link=target)
+
+
+def hardlink(name: str, target: str) -> Entry:
+    """Return a hard link."""
+    return entry(name, tarfile.LNKTYPE, link=target)
+
+
+def layer(*entries: Entry, form: int = tarfile.PAX_FORMAT) -> bytes:
+    """Return an uncompressed archive of `entries`."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=form, encoding="utf-8", errors="surrogateescape") as archive:
+        for info, content in entries:
+            archive.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def digest_of(content: bytes) -> str:
+    """Return the sha256 digest."""
+    return "sha256:" + hashlib.sha256(content).hexdigest()
+
+
+def compressed(content: bytes, compression: str) -> bytes:
+    """Return `content` as gzip, zstd or as it is."""
+    if compression == "gzip":
+        return gzip.compress(content, mtime=0)
+    return zstandard.compress(content) if compression == "zstd" else content
+
+
+_SUFFIX = {
+    "oci": {"gzip": "+gzip", "zstd": "+zstd", "": ""},
+    "docker": {"gzip": ".gzip", "zstd": ".zstd", "": ""},
+}
+_TYPES = {
+    "oci": (
+        "application/vnd.oci.image.manifest.v1+json",
+        "application/vnd.oci.image.config.v1+json",
+        "application/vnd.oci.image.layer.v1.tar",
+    ),
+    "docker": (
+        "application/vnd.docker.distribution.manifest.v2+json",
+        "application/vnd.docker.container.image.v1+json",
+        "application/vnd.docker.image.rootfs.diff.tar",
+    ),
+}
+
+
+@dataclass
+class MadeImage:
+    """An image: its manifest and all blobs by digest."""
+
+    media_type: str
+    manifest: bytes
+    blobs: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """The manifest's digest."""
+        return digest_of(self.manifest)
+
+    @property
+    def id(self) -> str:
+        """The configuration's digest."""
+        return str(json.loads(self.manifest)["config"]["digest"])
+
+    @property
+    def layers(self) -> list[str]:
+        """The layers' digests."""
+        return [blob["digest"] for blob in json.loads(self.manifest)["layers"]]
+
+
+def image(layers: Sequence[bytes], *, form: str = "oci", compression: str = "gzip", config: dict[str, object] | None = None,
+          diff_ids: Iterable[str] | None = None) -> MadeImage:  # fmt: skip
+    """Return an image of uncompressed `layers`, in OCI's or Docker's media types; `diff_ids` may lie."""
+    manifest_type, config_type, layer_type = _TYPES[form]
+    stored = [compressed(content, compression) for content in layers]
+    configuration = {
+        "architecture": "amd64",
+        "os": "linux",
+        "config": config or {"Cmd": ["sh"]},
+        "rootfs": {"type": "layers", "diff_ids": list(diff_ids or map(digest_of, layers))},
+    }
+    blob = json.dumps(configuration).encode()
+    document = {
+        "schemaVersion": 2,
+        "mediaType": manifest_type,
+        "config": {"mediaType": config_type, "digest": digest_of(blob), "size": len(blob)},
+        "layers": [
+            {"mediaType": layer_type + _SUFFIX[form][compression], "digest": digest_of(content), "size": len(content)}
+            for content in stored
+        ],
+    }
+    blobs = {digest_of(content): content for content in (blob, *stored)}
+    return MadeImage(manifest_type, json.dumps(document).encode(), blobs)
+
+
+def index(*images: tuple[MadeImage, str, str]) -> MadeImage:
+    """Return an OCI index over (image, architecture, variant)."""
+    document = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [
+            {
+                "mediaType": made.media_type,
+                "digest": made.digest,
+                "size": len(made.manifest),
+                "platform": {"os": "linux", "architecture": architecture, **({"variant": variant} if variant else {})},
+            }
+            for made, architecture, variant in images
+        ],
+    }
+    return MadeImage(str(document["mediaType"]), json.dumps(document).encode())

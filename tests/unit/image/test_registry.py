@@ -1,0 +1,241 @@
+"""The client against a registry that misbehaves in one way at a time."""
+
+import base64
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from aiohttp import web
+
+from crid.errors import CridError, DataLossError, NotFoundError, PermissionDeniedError, UnavailableError
+from crid.image.auth import NONE, Credentials
+from crid.image.references import parse
+from crid.image.registries import Endpoint
+from crid.image.registry import RegistryClient, Repository
+from crid.model.image import Descriptor
+from tests.harness.layers import digest_of, image
+from tests.harness.scripted_registry import ScriptedRegistry
+
+BLOB = bytes(range(256)) * 4096
+DESCRIPTOR = Descriptor("", digest_of(BLOB), len(BLOB))
+PATH = f"/v2/a/blobs/{DESCRIPTOR.digest}"
+
+
+@pytest.fixture
+async def registry() -> AsyncIterator[ScriptedRegistry]:
+    async with ScriptedRegistry() as made:
+        made.add("a", image([b"x"]))
+        made.blobs[DESCRIPTOR.digest] = BLOB
+        yield made
+
+
+@pytest.fixture
+def repository(client: RegistryClient, registry: ScriptedRegistry) -> Callable[..., Repository]:
+    def make(credentials: Credentials = NONE, *, insecure: bool = True) -> Repository:
+        return client.repository(Endpoint(parse(f"{registry.address}/a"), insecure=insecure), credentials)
+
+    return make
+
+
+async def read(repository: Repository, descriptor: Descriptor = DESCRIPTOR) -> bytes:
+    return b"".join([chunk async for chunk in repository.blob(descriptor)])
+
+
+def answers(status: int, **headers: str) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=status, headers=headers)
+
+    return answer
+
+
+async def test_documents_and_blobs(repository: Callable[..., Repository], registry: ScriptedRegistry) -> None:
+    made = image([b"x"])
+    assert await repository().manifest("latest") == (made.manifest, made.media_type)
+    assert await read(repository()) == BLOB
+    assert await repository().small_blob(Descriptor("", made.id, len(made.blobs[made.id])), 1000) == made.blobs[made.id]
+
+
+async def test_plain_http_only_where_it_is_allowed(repository: Callable[..., Repository], registry: ScriptedRegistry) -> None:
+    with pytest.raises(UnavailableError, match="a:latest"):
+        await repository(insecure=False).manifest("latest")
+    assert registry.requests == []
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (404, NotFoundError),
+        (401, PermissionDeniedError),
+        (403, PermissionDeniedError),
+        (500, UnavailableError),
+        (429, UnavailableError),
+    ],
+)
+async def test_refusals(
+    repository: Callable[..., Repository], registry: ScriptedRegistry, status: int, kind: type[CridError]
+) -> None:
+    registry.script["/v2/a/manifests/latest"] = answers(status)
+    with pytest.raises(kind, match=f"image {registry.address}/a:latest"):
+        await repository().manifest("latest")
+    assert len(registry.requests) == (3 if kind is UnavailableError else 1)
+
+
+async def test_a_passing_fault_is_waited_out(repository: Callable[..., Repository], registry: ScriptedRegistry) -> None:
+    statuses = iter([503, 429])
+
+    async def answer(request: web.Request) -> web.Response:
+        status = next(statuses, 200)
+        return web.Response(status=status, headers={"Retry-After": "0"}) if status != 200 else registry.serve(request)
+
+    registry.script["/v2/a/manifests/latest"] = answer
+    content, _ = await repository().manifest("latest")
+    assert content == image([b"x"]).manifest
+
+
+async def test_nobody_listens(client: RegistryClient) -> None:
+    gone = client.repository(Endpoint(parse("127.0.0.1:1/a"), insecure=True))
+    with pytest.raises(UnavailableError, match="127.0.0.1:1/a:latest"):
+        await gone.manifest("latest")
+
+
+async def test_a_manifest_without_end(repository: Callable[..., Repository], registry: ScriptedRegistry) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for _ in range(10_000):
+            await response.write(bytes(1 << 20))
+        return response
+
+    registry.script["/v2/a/manifests/latest"] = answer
+    with pytest.raises(DataLossError, match="longer than 4194304"):
+        await repository().manifest("latest")
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+async def test_a_broken_blob_is_resumed(
+    repository: Callable[..., Repository], registry: ScriptedRegistry, ranges: bool
+) -> None:
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        asked.append(request.headers.get("Range", ""))
+        start = (request.http_range.start or 0) if ranges else 0
+        response = web.StreamResponse(status=206 if start else 200, headers={"Content-Length": str(len(BLOB) - start)})
+        await response.prepare(request)
+        end = len(BLOB) if len(asked) > 3 else min(len(BLOB), 100_000 * len(asked))
+        await response.write(BLOB[start:end])
+        assert request.transport is not None
+        if end < len(BLOB):
+            request.transport.close()
+        return response
+
+    registry.script[PATH] = answer
+    assert await read(repository()) == BLOB
+    assert len(asked) == 4
+    assert asked[0] == ""
+    assert all(header.startswith("bytes=") for header in asked[1:])
+
+
+async def test_a_blob_that_stays_short(repository: Callable[..., Repository], registry: ScriptedRegistry) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(
+            status=206 if request.http_range.start else 200, body=b"" if request.http_range.start else BLOB[:10]
+        )
+
+    registry.script[PATH] = answer
+    with pytest.raises(DataLossError, match=f"has 10 bytes, {len(BLOB)} were promised"):
+        await read(repository())
+
+
+async def test_a_blob_that_is_too_long(repository: Callable[..., Repository], registry: ScriptedRegistry) -> None:
+    with pytest.raises(DataLossError, match="longer than the promised 9"):
+        await read(repository(), Descriptor("", DESCRIPTOR.digest, 9))
+
+
+async def test_a_redirect_loop(repository: Callable[..., Repository], registry: ScriptedRegistry) -> None:
+    registry.script[PATH] = answers(307, Location=PATH)
+    with pytest.raises(UnavailableError, match="redirects"):
+        await read(repository())
+
+
+@pytest.mark.parametrize("place", ["file:///etc/passwd", "ftp://x/", "gopher://x"])
+async def test_redirects_elsewhere(repository: Callable[..., Repository], registry: ScriptedRegistry, place: str) -> None:
+    registry.script[PATH] = answers(302, Location=place)
+    with pytest.raises(PermissionDeniedError, match="redirects"):
+        await read(repository())
+
+
+def basic(request: web.Request) -> bool:
+    return request.headers.get("Authorization") == "Basic " + base64.b64encode(b"joe:pw").decode()
+
+
+async def test_credentials_stay_with_their_host(repository: Callable[..., Repository], registry: ScriptedRegistry) -> None:
+    async with ScriptedRegistry() as storage:
+        storage.blobs[DESCRIPTOR.digest] = BLOB
+
+        async def gate(request: web.Request) -> web.Response:
+            return web.Response(status=200 if basic(request) else 401, headers={"WWW-Authenticate": 'Basic realm="r"'})
+
+        async def redirect(request: web.Request) -> web.Response:
+            if not basic(request):
+                return await gate(request)
+            return web.Response(status=307, headers={"Location": f"http://{storage.address}/v2/b/blobs/{DESCRIPTOR.digest}"})
+
+        registry.gate = gate
+        registry.script[PATH] = redirect
+        assert await read(repository(Credentials("joe", "pw"))) == BLOB
+        assert [authorization for _, authorization in storage.requests] == [""]
+
+
+async def test_basic_and_wrong_credentials(repository: Callable[..., Repository], registry: ScriptedRegistry) -> None:
+    async def gate(request: web.Request) -> web.Response:
+        return web.Response(status=200 if basic(request) else 401, headers={"WWW-Authenticate": 'Basic realm="r"'})
+
+    registry.gate = gate
+    await repository(Credentials("joe", "pw")).manifest("latest")
+    for credentials in (NONE, Credentials("joe", "s3cr3t")):
+        with pytest.raises(PermissionDeniedError) as caught:
+            await repository(credentials).manifest("latest")
+        assert "s3cr3t" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("credentials", "method", "proof"),
+    [
+        (NONE, "GET", ""),
+        (Credentials("joe", "pw"), "GET", "Basic am9lOnB3"),
+        (Credentials(identity_token="refresh"), "POST", "refresh"),
+    ],
+)
+async def test_bearer_tokens(
+    repository: Callable[..., Repository], registry: ScriptedRegistry, credentials: Credentials, method: str, proof: str
+) -> None:
+    asked: list[str] = []
+
+    async def token(request: web.Request) -> web.Response:
+        assert request.method == method
+        values = await request.post() if method == "POST" else request.query
+        assert (values["service"], values["scope"]) == ("svc", "repository:a:pull")
+        seen = values.get("refresh_token") if method == "POST" else request.headers.get("Authorization", "")
+        asked.append(str(seen))
+        return web.json_response({"token": "T0K"})
+
+    async def gate(request: web.Request) -> web.Response:
+        good = request.headers.get("Authorization") == "Bearer T0K"
+        challenge = f'Bearer realm="http://{registry.address}/token",service="svc",scope="repository:a:pull"'
+        return web.Response(status=200 if good else 401, headers={"WWW-Authenticate": challenge})
+
+    registry.script["/token"] = token
+    registry.gate = gate
+    place = repository(credentials)
+    await place.manifest("latest")
+    assert await read(place) == BLOB
+    assert asked == [proof]  # one token serves the whole pull
+
+
+async def test_a_registry_token_is_sent_as_it_is(repository: Callable[..., Repository], registry: ScriptedRegistry) -> None:
+    await repository(Credentials(registry_token="T0K")).manifest("latest")
+    assert registry.requests[-1][1] == "Bearer T0K"
+    registry.script["/v2/a/manifests/latest"] = answers(401)
+    with pytest.raises(PermissionDeniedError, match="refuses the registry token") as caught:
+        await repository(Credentials(registry_token="T0K")).manifest("latest")
+    assert "T0K" not in str(caught.value)

@@ -1,0 +1,120 @@
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from crid.errors import InvalidArgumentError
+from crid.model.image import Image, ImageProcess
+from crid.store.content import ContentStore
+from crid.store.images import ImageContent, ImageStore
+
+A1, A2, ADIGEST = "q.io/a:1", "q.io/a:2", "q.io/a@sha256:" + "0" * 64
+
+
+@pytest.fixture
+def content(tmp_path: Path) -> ContentStore:
+    store = ContentStore(tmp_path)
+    store.load()
+    return store
+
+
+@pytest.fixture
+def images(content: ContentStore) -> ImageStore:
+    store = ImageStore(content)
+    store.load()
+    return store
+
+
+def made(content: ContentStore, word: str, *tags: str, digests: tuple[str, ...] = ()) -> tuple[Image, ImageContent]:
+    config = content.add("config", f"config {word}".encode())
+    manifest = content.add("manifest", f"manifest {word}".encode())
+    layer = content.add("layer", f"layer {word}".encode())
+    process = ImageProcess("u", ("A=1",), ("e",), ("c",), "/w", "TERM", ("/v",), {"k": "v"})
+    image = Image(config.digest, tags, digests, 99, process, ("chain",), manifest.digest)
+    return image, ImageContent(manifest, (layer.digest,))
+
+
+def test_records_survive_a_restart(images: ImageStore, content: ContentStore) -> None:
+    image, blobs = made(content, "a", A1, digests=(ADIGEST,))
+    assert images.put(image, blobs) == image
+    again = ImageStore(content)
+    again.load()
+    assert again.all() == [image]
+    assert again.contents() == {image.id: blobs}
+    for found in (again.get(image.id), again.named(A1), again.named(ADIGEST), again.with_prefix(image.id[7:12])):
+        assert found == image
+    assert again.get("sha256:x") is again.named("x") is again.with_prefix("0" * 63) is None
+
+
+def test_names_add_up(images: ImageStore, content: ContentStore) -> None:
+    image, blobs = made(content, "a", A1)
+    images.put(image, blobs)
+    both = images.put(replace(image, repo_tags=(A2,)), blobs)
+    assert both.repo_tags == (A1, A2)
+    assert images.all() == [both]
+
+
+def test_a_tag_that_moves_leaves_the_old_image_without_it(images: ImageStore, content: ContentStore) -> None:
+    old, old_blobs = made(content, "old", A1, A2, digests=(ADIGEST,))
+    new, new_blobs = made(content, "new", A1)
+    images.put(old, old_blobs)
+    images.put(new, new_blobs)
+    for store in (images, ImageStore(content)):
+        if store is not images:
+            store.load()
+        assert store.named(A1) == new
+        assert store.named(A2) == store.get(old.id) == replace(old, repo_tags=(A2,))
+
+
+def test_removal_takes_all_names(images: ImageStore, content: ContentStore) -> None:
+    image, blobs = made(content, "a", A1, A2)
+    images.put(image, blobs)
+    images.remove(image.id)
+    images.remove(image.id)
+    assert images.all() == []
+    assert images.named(A1) is images.named(A2) is None
+    again = ImageStore(content)
+    again.load()
+    assert again.all() == []
+
+
+def test_an_ambiguous_beginning(images: ImageStore, content: ContentStore) -> None:
+    for word in "abcdefghijklmnopqrs":  # more than there are digits
+        images.put(*made(content, word))
+    with pytest.raises(InvalidArgumentError, match="beginning of"):
+        for digit in "0123456789abcdef":
+            images.with_prefix(digit)
+
+
+def test_the_index_shows_the_same_names(images: ImageStore, content: ContentStore) -> None:
+    image, blobs = made(content, "a", A1, digests=(ADIGEST,))
+    nameless, other = made(content, "b")
+    images.put(image, blobs)
+    images.put(nameless, other)
+    manifests = json.loads((content.directory / "index.json").read_bytes())["manifests"]
+    names = [
+        (entry["digest"], (entry.get("annotations") or {}).get("org.opencontainers.image.ref.name")) for entry in manifests
+    ]
+    assert sorted(names, key=str) == sorted(
+        [(image.manifest_digest, A1), (image.manifest_digest, ADIGEST), (nameless.manifest_digest, None)], key=str
+    )
+
+
+def test_damaged_records_are_set_aside_by_name(
+    images: ImageStore, content: ContentStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    stored = [made(content, word, f"q.io/{word}:1") for word in "abcd"]
+    for image, blobs in stored:
+        images.put(image, blobs)
+    records = [content.directory / "records" / f"{image.id[7:]}.json" for image, _ in stored]
+    records[0].write_bytes(records[0].read_bytes().replace(b"q.io/a", b"q.io/z"))
+    records[1].write_bytes(b"")
+    content.discard(stored[2][1].manifest.digest)
+    again = ImageStore(content)
+    with caplog.at_level(logging.ERROR):
+        again.load()
+    assert again.all() == [stored[3][0]]
+    assert all(str(record) in caplog.text for record in records[:3])
+    assert not any(record.exists() for record in records[:3])

@@ -1,0 +1,187 @@
+import hashlib
+import logging
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from crid.errors import AlreadyExistsError, FailedPreconditionError, NotFoundError
+from crid.linux import mount
+from crid.store.layers import Layer, LayerStore
+
+pytestmark = pytest.mark.root
+
+ONE, TWO = (f"sha256:{digit * 64}" for digit in "12")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LayerStore:
+    layers = LayerStore(tmp_path)
+    layers.load()
+    return layers
+
+
+def add(store: LayerStore, chain_id: str, parent: str = "", *, implied: tuple[str, ...] = (), **files: str) -> None:
+    with store.stage() as staged:
+        for name, content in files.items():
+            (staged / "diff" / name).write_text(content)
+        for name in implied:
+            (staged / "diff" / name).mkdir(exist_ok=True)
+        store.commit(staged, chain_id, parent, size=10, inodes=2, implied=implied)
+
+
+def test_layers_survive_a_restart(store: LayerStore, tmp_path: Path) -> None:
+    add(store, ONE, a="1")
+    add(store, TWO, ONE, b="2")
+    store.prepare("c1", [ONE, TWO])
+    again = LayerStore(tmp_path)
+    again.load()
+    assert again.layers() == store.layers() == {ONE: Layer(ONE, "", "1" * 12, 10, 2), TWO: Layer(TWO, ONE, "2" * 12, 10, 2)}
+    assert again.snapshot_layers() == {"c1": (ONE, TWO)}
+
+
+def test_what_is_not_committed_leaves_nothing(store: LayerStore) -> None:
+    with pytest.raises(ZeroDivisionError), store.stage() as staged:
+        (staged / "diff" / "a").write_text("1")
+        raise ZeroDivisionError
+    assert os.listdir(store.directory / "staging") == []
+    with pytest.raises(NotFoundError, match=ONE):
+        add(store, TWO, ONE)
+    assert os.listdir(store.directory / "staging") == []
+    assert TWO not in store
+
+
+def test_a_layer_that_is_there_stays(store: LayerStore) -> None:
+    add(store, ONE, a="first")
+    add(store, ONE, a="second")
+    assert (store.diff(ONE) / "a").read_text() == "first"
+    assert os.listdir(store.directory / "staging") == []
+
+
+def test_the_overlay_is_what_the_layers_say(store: LayerStore) -> None:
+    add(store, ONE, a="1", b="1")
+    add(store, TWO, ONE, b="2")
+    os.chmod(store.diff(TWO), 0o1711)
+    os.chown(store.diff(TWO), 5, 6)
+    snapshot = store.prepare("c1", [ONE, TWO])
+    mount.perform(snapshot.mount)
+    try:
+        root = Path(snapshot.mount.target)
+        assert ((root / "a").read_text(), (root / "b").read_text()) == ("1", "2")
+        status = root.stat()
+        assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o1711, 5, 6)
+        (root / "a").write_text("changed")
+        assert (store.upper("c1") / "a").read_text() == "changed"
+        with pytest.raises(FailedPreconditionError, match="c1"):
+            store.remove("c1")
+    finally:
+        mount.unmount(snapshot.mount.target)
+    store.remove("c1")
+    store.remove("c1")
+    assert store.snapshot_layers() == {}
+    assert (store.diff(ONE) / "a").read_text() == "1"
+
+
+@pytest.mark.parametrize("chain_ids", [[], [ONE], [ONE, TWO]])
+def test_views_are_read_only(store: LayerStore, tmp_path: Path, chain_ids: list[str]) -> None:
+    add(store, ONE, a="1")
+    add(store, TWO, ONE, b="2")
+    target = tmp_path / "view"
+    target.mkdir()
+    mount.perform(store.view(chain_ids, str(target)))
+    try:
+        assert sorted(os.listdir(target)) == ["a", "b"][: len(chain_ids)]
+        with pytest.raises(OSError, match="Read-only"):
+            (target / "x").touch()
+    finally:
+        mount.unmount(str(target))
+
+
+def test_many_layers_can_be_mounted(store: LayerStore) -> None:
+    chain = ["sha256:" + hashlib.sha256(bytes([number])).hexdigest() for number in range(130)]
+    for parent, chain_id in zip(["", *chain], chain, strict=False):
+        add(store, chain_id, parent, **{f"f{chain_id[-12:]}": "x"})
+    snapshot = store.prepare("c1", chain)
+    mount.perform(snapshot.mount)
+    try:
+        assert len(os.listdir(snapshot.mount.target)) == len(chain)
+    finally:
+        mount.unmount(snapshot.mount.target)
+
+
+def test_implied_directories_look_as_below(store: LayerStore) -> None:
+    add(store, ONE, implied=("d",))
+    os.chmod(store.diff(ONE) / "d", 0o1777)
+    os.chown(store.diff(ONE) / "d", 3, 4)
+    os.setxattr(store.diff(ONE) / "d", "user.colour", b"blue")
+    os.chmod(store.diff(ONE), 0o700)
+    add(store, TWO, ONE, implied=(".", "d"))
+    status = (store.diff(TWO) / "d").stat()
+    assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o1777, 3, 4)
+    assert os.getxattr(store.diff(TWO) / "d", "user.colour") == b"blue"
+    assert stat.S_IMODE(store.diff(TWO).stat().st_mode) == 0o700
+
+
+def test_implied_directories_do_not_follow_links(store: LayerStore, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir(mode=0o777)
+    os.chmod(tmp_path / "outside", 0o777)
+    with store.stage() as staged:
+        (staged / "diff" / "d").symlink_to(tmp_path / "outside")
+        store.commit(staged, ONE, "", size=0, inodes=0, implied=())
+    add(store, TWO, ONE, implied=("d",))
+    assert stat.S_IMODE((store.diff(TWO) / "d").stat().st_mode) == 0o755
+
+
+def test_links_that_would_clash(store: LayerStore) -> None:
+    other = "sha256:" + "1" * 12 + "f" * 52
+    add(store, ONE, a="1")
+    add(store, other, b="2")
+    assert store.layers()[other].link == "1" * 12 + "f"
+    store.discard(ONE)
+    assert [path.name for path in (store.directory / "l").iterdir()] == ["1" * 12 + "f"]
+
+
+def test_discarding(store: LayerStore) -> None:
+    add(store, ONE, a="1")
+    doomed = store.discard(ONE)
+    assert doomed is not None
+    assert (doomed / "diff/a").exists()
+    assert ONE not in store
+    assert store.discard(ONE) is None
+    with pytest.raises(NotFoundError, match=ONE):
+        store.prepare("c1", [ONE])
+    assert store.snapshot_layers() == {}
+
+
+def test_a_snapshot_is_made_once(store: LayerStore) -> None:
+    add(store, ONE)
+    store.prepare("c1", [ONE])
+    with pytest.raises(AlreadyExistsError, match="c1"):
+        store.prepare("c1", [ONE])
+
+
+def test_damaged_records_are_set_aside_by_name(store: LayerStore, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    add(store, ONE)
+    add(store, TWO)
+    store.prepare("c1", [TWO])
+    (store.directory / ONE[7:] / "record.json").write_text("{")
+    (tmp_path / "snapshots/c1/record.json").write_text("[]")
+    again = LayerStore(tmp_path)
+    with caplog.at_level(logging.ERROR):
+        again.load()
+    assert set(again.layers()) == {TWO}
+    assert again.snapshot_layers() == {}
+    assert ONE[7:] in caplog.text
+    assert "snapshots/c1" in caplog.text
+    caplog.clear()
+    again.load()
+    assert caplog.text == ""
+
+
+def test_a_lost_link_is_made_again(store: LayerStore, tmp_path: Path) -> None:
+    add(store, ONE, a="1")
+    (store.directory / "l" / ("1" * 12)).unlink()
+    again = LayerStore(tmp_path)
+    again.load()
+    assert (again.directory / "l" / ("1" * 12) / "a").read_text() == "1"
