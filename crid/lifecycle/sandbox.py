@@ -4,8 +4,9 @@ Run: name -> directories -> pinned namespaces -> network -> files -> /dev/shm ->
 leaves something behind registers its undoing on one Rollback before the next begins; the record comes last, so a pod is
 either complete or, after a crash, a directory without a record, which recovery takes apart by the same functions.
 
-Stop: containers -> network -> namespaces -> shm -> "stopped" recorded. Each step is idempotent and none depends on what
-an earlier stop managed to do, so a stop that failed midway is simply repeated.
+Stop: "stopped" recorded -> containers -> network -> namespaces -> shm -> "released" recorded. The first comes first so
+that a container whose creation ends meanwhile is not left in a pod that has nothing any more. Each step is idempotent and
+none depends on what an earlier stop managed to do, so a stop that failed midway is simply repeated.
 """
 
 import asyncio
@@ -177,10 +178,11 @@ class SandboxLifecycle:
         async with self._locks.hold(sandbox.id):
             if not sandbox.status.ready and sandbox.status.network_released:
                 return
+            now = time.time_ns()
+            self._parts.state.record_stop(sandbox, lambda status: replace(status, stopped_at=status.stopped_at or now))
             await self._containers.stop_all(sandbox.id)
             await release(self._parts, sandbox.metadata)
-            change = SandboxStatus(stopped_at=sandbox.status.stopped_at or time.time_ns(), network_released=True)
-            self._parts.state.update_sandbox(sandbox, lambda _: change)
+            self._parts.state.record_stop(sandbox, lambda status: replace(status, network_released=True))
         logger.info("pod is stopped%s", fields(pod=ids.short(sandbox.id), name=sandbox.metadata.name))
 
     async def remove(self, identifier: str) -> None:

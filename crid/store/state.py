@@ -9,8 +9,8 @@ A record is renamed into place, so the daemon's own death leaves the old version
 the disk: after a power cut nothing runs any more, and a record torn by it is caught by its checksum and set aside. What
 must outlive a power cut, image content, is flushed by its own store.
 
-A status is written before it is published, and a change that cannot be written is not made, with one exception: an
-exit has happened whether or not the disk is full, so `record_exit` publishes it in any case.
+A status is written before it is published, and a change that cannot be written is not made, with one exception: what
+has happened has happened whether or not the disk is full, so `record_exit` and `record_stop` publish in any case.
 """
 
 import logging
@@ -85,6 +85,16 @@ class StateStore:
         except OSError:
             logger.exception("exit is known but could not be recorded%s", fields(container=container.id))
             container.publish(change(container.status))
+            return False
+        return True
+
+    def record_stop(self, sandbox: PodSandbox, change: Callable[[SandboxStatus], SandboxStatus]) -> bool:
+        """Like `update_sandbox`, but publish also if the record cannot be written; return whether it was written."""
+        try:
+            self.update_sandbox(sandbox, change)
+        except OSError:
+            logger.exception("stop is known but could not be recorded%s", fields(pod=sandbox.id))
+            sandbox.publish(change(sandbox.status))
             return False
         return True
 

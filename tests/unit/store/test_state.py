@@ -124,6 +124,19 @@ def test_an_exit_is_known_though_the_disk_is_full(
     assert store.load_containers()[0].status.exit_code == 4
 
 
+def test_a_pods_stop_is_known_though_the_disk_is_full(
+    store: StateStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sandbox = add_sandbox(store)
+    with full_disk(monkeypatch):
+        assert not store.record_stop(sandbox, lambda status: replace(status, stopped_at=9))
+    assert sandbox.status.stopped_at == 9
+    assert sandbox.id in caplog.text
+    assert store.load_sandboxes()[0].status.ready
+    assert store.record_stop(sandbox, lambda status: replace(status, network_released=True))
+    assert store.load_sandboxes()[0].status == sandbox.status
+
+
 def test_a_really_full_disk_leaves_no_temporary_files(store: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
     container = add_container(store)
 
