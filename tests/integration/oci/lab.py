@@ -222,6 +222,14 @@ class Lab:
 
     async def close(self) -> None:
         """End and remove everything, then fail if anything was left: a test's last assertion."""
+        try:
+            left = await self._end()
+        finally:
+            shutil.rmtree(self.directory, ignore_errors=True)
+        assert not left, left
+
+    async def _end(self) -> list[str]:
+        """End everything and return what should not be there any more."""
         left = []
         for container in self.containers:
             try:
@@ -238,9 +246,7 @@ class Lab:
             self._exits.close()
         await self.tasks.close(grace=5)
         left += [str(path) for path in self.paths.attach_sockets.iterdir()]
-        left += [str(path) for path in self._cgroups()]
-        shutil.rmtree(self.directory, ignore_errors=True)
-        assert not left, left
+        return left + [str(path) for path in self._cgroups()]
 
     def _cgroups(self) -> list[Path]:
         """Return this lab's cgroups that still exist, and remove the empty parents."""
