@@ -20,15 +20,12 @@ from crid.lifecycle.parts import Parts
 from crid.lifecycle.validate import require_container
 from crid.log import fields
 from crid.model import ids
-from crid.model.container import Container, ContainerState
+from crid.model.container import Container, ContainerState, ContainerStatus
 from crid.model.resources import linux_resources, merge_resources
 from crid.oci.spec import signals
 from crid.tasks import KeyedLock
 
 logger = logging.getLogger(__name__)
-
-START_ERROR_EXIT_CODE = 128
-"""What a container whose program could not be started reports, as containerd does."""
 
 EXIT_REPORT_TIMEOUT = 10.0
 """Seconds for the monitor to report an exit after the process is gone: it drains the output first."""
@@ -43,6 +40,7 @@ class ContainerLifecycle:
         self._creating: Inflight[Container] = Inflight(parts.supervisor, "CreateContainer")
         self._starting = KeyedLock()
         self._removing = KeyedLock()
+        self._updating = KeyedLock()
 
     async def create(self, sandbox_id: str, config: cri.ContainerConfig) -> Container:
         """Create the container in a ready pod and return it.
@@ -77,12 +75,11 @@ class ContainerLifecycle:
             except CridError as error:
                 await self._start_failed(container, str(error))
                 raise
-            self._parts.state.update_container(container, lambda status: replace(status, started_at=began))
+            self._parts.state.record_container(container, lambda status: _started(status, began))
         logger.info("container is started%s", fields(container=ids.short(container.id), name=container.metadata.name))
 
     async def _start_failed(self, container: Container, message: str) -> None:
-        self._parts.state.update_container(container, lambda status: replace(status, started_at=time.time_ns()))
-        self._exits.record(container, START_ERROR_EXIT_CODE, time.time_ns(), reason="StartError", message=message)
+        self._exits.record_failed_start(container, time.time_ns(), message)
         try:
             await self._parts.runtime.of(container).delete(container)
         except CridError as error:
@@ -127,12 +124,13 @@ class ContainerLifecycle:
             if self._parts.containers.find(container.id) is None:
                 return
             await self._stop(container, 0)
-            await self._parts.runtime.of(container).delete(container)
-            await discard(self._parts, container.id)
-            self._parts.containers.delete(container.id)
-            self._parts.container_names.release(container.metadata.name, container.id)
-            self._creating.forget(container.metadata.name)
-            self._exits.forget(container)
+            async with self._starting.hold(container.id):  # a start that was cut off writes down that it failed
+                await self._parts.runtime.of(container).delete(container)
+                await discard(self._parts, container.id)
+                self._parts.containers.delete(container.id)
+                self._parts.container_names.release(container.metadata.name, container.id)
+                self._creating.forget(container.metadata.name)
+                self._exits.forget(container)
         logger.info("container is removed%s", fields(container=ids.short(container.id), name=container.metadata.name))
 
     async def remove_all(self, sandbox_id: str) -> None:
@@ -155,14 +153,15 @@ class ContainerLifecycle:
         )
 
     async def _update_resources(self, container: Container, resources: cri.LinuxContainerResources) -> None:
-        state = container.status.state
-        if state not in (ContainerState.CREATED, ContainerState.RUNNING, ContainerState.PAUSED):
-            raise FailedPreconditionError(f"container {container.id} is {state.value}: its resources cannot be updated")
-        current = container.status.resources or container.metadata.config.linux.resources
-        merged = merge_resources(current, resources)
-        limits = linux_resources(merged, self._parts.hosts[container.metadata.runtime_handler].resources)
-        await self._parts.runtime.of(container).update(container, limits)
-        self._parts.state.update_container(container, lambda status: replace(status, resources=merged))
+        async with self._updating.hold(container.id):
+            state = container.status.state
+            if state not in (ContainerState.CREATED, ContainerState.RUNNING, ContainerState.PAUSED):
+                raise FailedPreconditionError(f"container {container.id} is {state.value}: its resources cannot be updated")
+            current = container.status.resources or container.metadata.config.linux.resources
+            merged = merge_resources(current, resources)
+            limits = linux_resources(merged, self._parts.hosts[container.metadata.runtime_handler].resources)
+            await self._parts.runtime.of(container).update(container, limits)
+            self._parts.state.record_container(container, lambda status: replace(status, resources=merged))
 
     async def reopen_log(self, identifier: str) -> None:
         """Make the monitor write to a new file at the log path. Raises FailedPreconditionError unless it runs."""
@@ -171,3 +170,8 @@ class ContainerLifecycle:
         if state not in (ContainerState.RUNNING, ContainerState.PAUSED):
             raise FailedPreconditionError(f"container {container.id} is {state.value}: its log cannot be reopened")
         await self._parts.runtime.of(container).reopen_log(container)
+
+
+def _started(status: ContainerStatus, began: int) -> ContainerStatus:
+    """Return `status` with the start in it. A container that ended at once may be known to have ended before."""
+    return replace(status, started_at=began, finished_at=max(status.finished_at, began) if status.finished_at else 0)

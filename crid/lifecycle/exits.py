@@ -1,7 +1,8 @@
 """What became of containers that ended: one place where an exit is written down, and where others wait for it.
 
 An exit reaches `record` from the exits directory while the daemon runs, and from recovery after a restart; both bring the
-same values, since both read what the monitor wrote. Recording is idempotent: the first one wins.
+same values, since both read what the monitor wrote. Recording is idempotent: the first one wins, but for the reason of a
+failed start, which nobody else knows.
 """
 
 import asyncio
@@ -18,6 +19,10 @@ from crid.store.memory import ContainerStorer
 from crid.store.state import StateStore
 
 logger = logging.getLogger(__name__)
+
+
+START_ERROR_EXIT_CODE = 128
+"""What a container whose program could not be started reports, as containerd does."""
 
 
 class ExitFacts(Protocol):
@@ -80,16 +85,40 @@ class Exits:
                 message=message,
             )
 
-        before = container.status.finished_at
-        self._state.record_exit(container, change)
-        if not before:
+        known = bool(container.status.finished_at)
+        self._state.record_container(container, change)
+        if not known:
             logger.info(
                 "container has ended%s",
                 fields(container=ids.short(container.id), exit_code=exit_code, oom=oom_killed or None, reason=reason or None),
             )
+        self._wake(container)
+
+    def _wake(self, container: Container) -> None:
         waiting = self._waiting.pop(container.id, None)
         if waiting is not None:
             waiting.set()
+
+    def record_failed_start(self, container: Container, failed_at: int, message: str) -> None:
+        """Write down that the program of `container` could not be run, and why.
+
+        The monitor may have reported already that the waiting process ended: that was the consequence, this is the cause.
+        """
+
+        def change(status: ContainerStatus) -> ContainerStatus:
+            return replace(
+                status,
+                started_at=failed_at,
+                finished_at=failed_at,
+                exit_code=START_ERROR_EXIT_CODE,
+                paused=False,
+                reason="StartError",
+                message=message,
+            )
+
+        self._state.record_container(container, change)
+        logger.info("container could not be started%s", fields(container=ids.short(container.id), reason=message))
+        self._wake(container)
 
     def record_lost(self, container: Container, finished_at: int, message: str) -> None:
         """Write down that `container` ended and nobody can say how."""

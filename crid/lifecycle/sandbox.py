@@ -179,10 +179,10 @@ class SandboxLifecycle:
             if not sandbox.status.ready and sandbox.status.network_released:
                 return
             now = time.time_ns()
-            self._parts.state.record_stop(sandbox, lambda status: replace(status, stopped_at=status.stopped_at or now))
+            self._parts.state.record_sandbox(sandbox, lambda status: replace(status, stopped_at=status.stopped_at or now))
             await self._containers.stop_all(sandbox.id)
             await release(self._parts, sandbox.metadata)
-            self._parts.state.record_stop(sandbox, lambda status: replace(status, network_released=True))
+            self._parts.state.record_sandbox(sandbox, lambda status: replace(status, network_released=True))
         logger.info("pod is stopped%s", fields(pod=ids.short(sandbox.id), name=sandbox.metadata.name))
 
     async def remove(self, identifier: str) -> None:

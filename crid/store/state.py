@@ -10,7 +10,7 @@ the disk: after a power cut nothing runs any more, and a record torn by it is ca
 must outlive a power cut, image content, is flushed by its own store.
 
 A status is written before it is published, and a change that cannot be written is not made, with one exception: what
-has happened has happened whether or not the disk is full, so `record_exit` and `record_stop` publish in any case.
+has happened (an exit, a stop) is true whether or not the disk is full, so `record_...` publishes it in any case.
 """
 
 import logging
@@ -78,23 +78,23 @@ class StateStore:
             container.publish(status)
         return status
 
-    def record_exit(self, container: Container, change: Callable[[ContainerStatus], ContainerStatus]) -> bool:
-        """Like `update_container`, but publish also if the record cannot be written; return whether it was written."""
-        try:
-            self.update_container(container, change)
-        except OSError:
-            logger.exception("exit is known but could not be recorded%s", fields(container=container.id))
-            container.publish(change(container.status))
-            return False
-        return True
-
-    def record_stop(self, sandbox: PodSandbox, change: Callable[[SandboxStatus], SandboxStatus]) -> bool:
-        """Like `update_sandbox`, but publish also if the record cannot be written; return whether it was written."""
+    def record_sandbox(self, sandbox: PodSandbox, change: Callable[[SandboxStatus], SandboxStatus]) -> bool:
+        """Like `update_sandbox`, for what has happened: published in any case. Returns whether it was written, too."""
         try:
             self.update_sandbox(sandbox, change)
         except OSError:
-            logger.exception("stop is known but could not be recorded%s", fields(pod=sandbox.id))
+            logger.exception("a pod's status is known but could not be recorded%s", fields(pod=sandbox.id))
             sandbox.publish(change(sandbox.status))
+            return False
+        return True
+
+    def record_container(self, container: Container, change: Callable[[ContainerStatus], ContainerStatus]) -> bool:
+        """Like `update_container`, for what has happened: published in any case. Returns whether it was written, too."""
+        try:
+            self.update_container(container, change)
+        except OSError:
+            logger.exception("a container's status is known but could not be recorded%s", fields(container=container.id))
+            container.publish(change(container.status))
             return False
         return True
 

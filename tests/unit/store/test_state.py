@@ -116,11 +116,11 @@ def test_an_exit_is_known_though_the_disk_is_full(
 ) -> None:
     container = add_container(store)
     with full_disk(monkeypatch):
-        assert not store.record_exit(container, lambda status: replace(status, finished_at=9, exit_code=3))
+        assert not store.record_container(container, lambda status: replace(status, finished_at=9, exit_code=3))
     assert (container.status.finished_at, container.status.exit_code) == (9, 3)
     assert container.id in caplog.text
     assert store.load_containers()[0].status.state is ContainerState.CREATED
-    assert store.record_exit(container, lambda status: replace(status, exit_code=4))
+    assert store.record_container(container, lambda status: replace(status, exit_code=4))
     assert store.load_containers()[0].status.exit_code == 4
 
 
@@ -129,11 +129,11 @@ def test_a_pods_stop_is_known_though_the_disk_is_full(
 ) -> None:
     sandbox = add_sandbox(store)
     with full_disk(monkeypatch):
-        assert not store.record_stop(sandbox, lambda status: replace(status, stopped_at=9))
+        assert not store.record_sandbox(sandbox, lambda status: replace(status, stopped_at=9))
     assert sandbox.status.stopped_at == 9
     assert sandbox.id in caplog.text
     assert store.load_sandboxes()[0].status.ready
-    assert store.record_stop(sandbox, lambda status: replace(status, network_released=True))
+    assert store.record_sandbox(sandbox, lambda status: replace(status, network_released=True))
     assert store.load_sandboxes()[0].status == sandbox.status
 
 

@@ -1,0 +1,133 @@
+"""How a container is put together, and that nothing of it is left if that fails."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from crid.cri import api_pb2 as cri
+from crid.errors import CridError, FailedPreconditionError, InvalidArgumentError, NotFoundError
+from crid.lifecycle.create import bundle_path, discard
+from crid.model.container import ContainerState
+from crid.model.sandbox import PodSandbox
+from tests.harness.faults import Faults
+from tests.unit.lifecycle.world import IMAGE, World, container_config, pod_config
+
+
+@pytest.fixture
+async def pod(world: World, tmp_path: Path) -> PodSandbox:
+    return await world.pod(log_directory=str(tmp_path / "logs"))
+
+
+async def test_what_a_container_has(world: World, pod: PodSandbox, tmp_path: Path) -> None:
+    config = container_config("sleep", "60", log_path="app/0.log", stop_signal=cri.SIGNAL_SIGQUIT)
+    container = await world.containers.create(pod.id, config)
+    metadata = container.metadata
+    assert metadata.name == "k8s_app_web_default_uid-web_0"
+    assert metadata.config == config
+    assert metadata.sandbox_id == pod.id
+    assert metadata.runtime_handler == "fake"
+    assert metadata.image_id == "sha256:" + "c" * 64
+    assert metadata.image_ref == "localhost/busybox@sha256:" + "c" * 64
+    assert metadata.cgroup_path == f"/crid/{pod.id}/crid-{container.id}"
+    assert metadata.log_path == str(tmp_path / "logs/app/0.log")
+    assert metadata.stop_signal == "SIGQUIT"
+    assert world.kernel.is_mount_point(str(metadata.bundle / "rootfs"))
+    spec = json.loads((metadata.bundle / "config.json").read_bytes())
+    assert spec["process"]["args"] == ["sleep", "60"]
+    assert container.status.state is ContainerState.CREATED
+    (recorded,) = world.parts.state.load_containers()
+    assert (recorded.metadata, recorded.status) == (metadata, container.status)
+
+
+async def test_the_pods_handler_is_the_containers(world: World) -> None:
+    pod = await world.sandboxes.run(pod_config(), "other")
+    assert (await world.containers.create(pod.id, container_config())).metadata.runtime_handler == "other"
+
+
+async def test_every_step_fails_in_turn_and_nothing_is_left(world: World, pod: PodSandbox, tmp_path: Path) -> None:
+    only_the_pod = world.leftovers()
+    left: dict[str, object] = {}
+    config = container_config(log_path="0.log")
+    log = tmp_path / "logs/0.log"
+
+    async def after(step: str, failed: bool) -> None:
+        if not failed:
+            await world.containers.remove(world.parts.containers.list()[0].id)
+            log.unlink()
+        if (found := world.leftovers()) != only_the_pod or log.exists():
+            left[step] = (found, log.exists())
+
+    ignored = frozenset({"_record", "_spread"})
+    steps = await Faults(ignored).each(lambda: world.containers.create(pod.id, config), after)
+    assert {"lifecycle/spec_inputs.py:_account_file", "store/records.py:seal", "linux/fake.py:FakeKernel.perform"} <= set(steps)
+    assert left == {}
+
+
+async def test_a_runtime_that_fails_leaves_nothing(world: World, pod: PodSandbox) -> None:
+    only_the_pod = world.leftovers()
+    world.runtime.verbs.failures["create"] = CridError("no")
+    with pytest.raises(CridError, match="no"):
+        await world.containers.create(pod.id, container_config())
+    assert world.leftovers() == only_the_pod
+    world.runtime.verbs.failures.clear()
+    await world.containers.create(pod.id, container_config())
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (cri.ContainerConfig(), "metadata is missing"),
+        (container_config(name=""), "name is empty"),
+        (container_config(name="a/b"), "slash"),
+        (cri.ContainerConfig(metadata=cri.ContainerMetadata(name="a")), "image is empty"),
+        (container_config(log_path="/etc/passwd"), "log_path"),
+        (container_config(log_path="a/../../x"), "log_path"),
+        (container_config(mounts=[cri.Mount(container_path="/a", host_path="relative")]), "host_path"),
+        (container_config(devices=[cri.Device(host_path="/dev/nope", container_path="/dev/x", permissions="r")]), "/dev/nope"),
+    ],
+)
+async def test_what_contradicts_itself_is_refused(
+    world: World, pod: PodSandbox, config: cri.ContainerConfig, message: str
+) -> None:
+    only_the_pod = world.leftovers()
+    with pytest.raises(InvalidArgumentError, match=message):
+        await world.containers.create(pod.id, config)
+    assert world.leftovers() == only_the_pod
+
+
+async def test_what_is_not_there(world: World, pod: PodSandbox) -> None:
+    with pytest.raises(NotFoundError, match="pod sandbox"):
+        await world.containers.create("f" * 64, container_config())
+    config = container_config()
+    config.image.image = "localhost/other:latest"
+    with pytest.raises(NotFoundError, match="localhost/other"):
+        await world.containers.create(pod.id, config)
+
+
+async def test_a_stopped_pod_takes_no_more(world: World, pod: PodSandbox) -> None:
+    await world.sandboxes.stop(pod.id)
+    with pytest.raises(FailedPreconditionError, match="is stopped"):
+        await world.containers.create(pod.id, container_config())
+
+
+async def test_a_retry_joins_and_another_pods_container_of_the_name_is_another(world: World, pod: PodSandbox) -> None:
+    gate = world.runtime.verbs.close_gate("create")
+    work = [asyncio.create_task(world.containers.create(pod.id, container_config())) for _ in range(2)]
+    await world.runtime.verbs.entered["create"].wait()
+    gate.set()
+    first, second = await asyncio.gather(*work)
+    assert first is second
+    other = await world.pod("other")
+    assert (await world.containers.create(other.id, container_config())).id != first.id
+
+
+async def test_discard_is_idempotent_and_needs_no_record(world: World) -> None:
+    identifier = "e" * 64
+    bundle = bundle_path(world.parts, identifier)
+    bundle.mkdir(parents=True)
+    world.images.prepare_rootfs(identifier, world.images.resolve(IMAGE))
+    for _ in range(2):
+        await discard(world.parts, identifier)
+    assert world.leftovers() == {}
