@@ -73,7 +73,7 @@ class Daemon:
         if found.sandboxes or found.discarded:
             words = fields(pods=found.sandboxes, containers=found.containers, running=found.running, discarded=found.discarded)
             logger.info("recovered%s", words)
-        following = self._supervisor.start_logged(exits.follow(aiter(providers.exits)), "exits")
+        following = self._supervisor.start_logged(exits.follow(aiter(providers.exits), containers.end_leftovers), "exits")
         self._undo.callback(following.cancel)
         runtime = RuntimeServicer(
             parts, self._config, providers.features, sandboxes, containers, ExecLifecycle(parts), Stats(parts)

@@ -6,6 +6,7 @@ stops. The runtime's own rules settle what the process does, the exit record wha
 
 import asyncio
 import logging
+import signal
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
@@ -108,6 +109,15 @@ class ContainerLifecycle:
             if runtime.is_alive(container):
                 raise
             self._exits.record_lost(container, time.time_ns(), f"the process is gone and no exit was reported: {error}")
+
+    def end_leftovers(self, container: Container) -> None:
+        """Have what a container that has ended left running killed. With a PID namespace of its own the kernel has done that
+        already; in a shared one its other processes would go on."""
+        if container.metadata.config.linux.security_context.namespace_options.pid != cri.CONTAINER:
+            self._parts.supervisor.start_logged(self._end_leftovers(container), f"leftovers of {container.id}")
+
+    async def _end_leftovers(self, container: Container) -> None:
+        await self._parts.runtime.of(container).stop(container, signal.SIGKILL, 0)
 
     async def stop_all(self, sandbox_id: str) -> None:
         """End every container of a pod at once, by force: who stops a pod has stopped its containers before (CRI)."""

@@ -7,7 +7,7 @@ failed start, which nobody else knows.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Protocol
 
@@ -53,12 +53,13 @@ class Exits:
         self._state = state
         self._waiting: dict[str, asyncio.Event] = {}
 
-    async def follow(self, exits: AsyncIterator[ExitFacts]) -> None:
-        """Record every exit that `exits` yields, until it ends."""
+    async def follow(self, exits: AsyncIterator[ExitFacts], ended: Callable[[Container], object]) -> None:
+        """Record every exit that `exits` yields, until it ends; `ended` is told of each, and must not block."""
         async for facts in exits:
             container = self._containers.find(facts.container_id)
             if container is not None:
                 self.record(container, facts.exit_code, facts.finished_at, oom_killed=facts.oom_killed)
+                ended(container)
 
     def record(
         self,

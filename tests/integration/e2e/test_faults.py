@@ -70,7 +70,7 @@ async def inside(instance: Daemon) -> AsyncIterator[Inside]:
     supervisor = Supervisor("test")
     providers = await assembly.providers(config.load(instance.config), supervisor)
     exits = Exits(providers.parts.containers, providers.parts.state)
-    following = supervisor.start(exits.follow(providers.exits), "exits")
+    following = supervisor.start(exits.follow(aiter(providers.exits), lambda container: None), "exits")
     containers = ContainerLifecycle(providers.parts, exits)
     yield Inside(instance, providers.parts, SandboxLifecycle(providers.parts, containers), containers)
     following.cancel()

@@ -33,7 +33,7 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
     monkeypatch.setattr(pid_namespace, "start_pause", start_pause)
     monkeypatch.setattr(pid_namespace, "stop_pause", stop_pause)
-    following = supervisor.start(made.exits.follow(made.runtime.exits()), "exits")
+    following = supervisor.start(made.exits.follow(made.runtime.exits(), lambda container: None), "exits")
     yield made
     following.cancel()
     await asyncio.wait([following])
