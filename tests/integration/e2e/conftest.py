@@ -21,7 +21,7 @@ def require_runtime(name: str) -> None:
         pytest.skip(f"crun refuses a hybrid cgroup host while {HYBRID} is mounted; scripts/test hides it")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRegistry]:
     """A registry that holds `test/busybox:latest`."""
     directory = tmp_path_factory.mktemp("registry")
@@ -31,7 +31,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRegistry
         yield registry
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def image(registry: LocalRegistry) -> str:
     """The reference of the small image in the registry."""
     return f"{registry.address}/test/busybox:latest"
