@@ -16,7 +16,6 @@ from crid.wire.websocket import MessagePiece, WebSocket
 
 MAX_MESSAGE_PAYLOAD = 48 * 1024
 """Longer output is sent as several messages, so that channels and answers take turns. A multiple of 3, for base64."""
-_LINE_ENDS = bytes.maketrans(b"", b""), b"\r\n"
 
 
 class ChannelReader:
@@ -26,6 +25,7 @@ class ChannelReader:
         self._base64 = is_base64
         self._channel: int | None = None
         self._quartet = b""
+        self._padded = False
 
     def feed(self, piece: MessagePiece) -> tuple[int, bytes, bool] | None:
         """The channel, its bytes, and whether the message ends with them; None if nothing can be told yet.
@@ -46,13 +46,17 @@ class ChannelReader:
         return channel, data, piece.last
 
     def _decode(self, text: bytes, *, last: bool) -> bytes:
-        text = self._quartet + text.translate(*_LINE_ENDS)
+        text = self._quartet + text.translate(None, b"\r\n")
         whole = len(text) if last else len(text) // 4 * 4
         text, self._quartet = text[:whole], text[whole:]
         try:
-            return base64.b64decode(text, validate=True)
+            if self._padded and text:
+                raise Base64Error("data follows the padding")
+            data = base64.b64decode(text, validate=True)
         except Base64Error as error:
             raise RemoteProtocolError(f"a message is not base64: {error}", CloseReason.INVALID_FRAME_PAYLOAD_DATA) from error
+        self._padded = text.endswith(b"=") and not last
+        return data
 
 
 def send_on_channel(socket: WebSocket, channel: int, data: bytes, *, is_base64: bool) -> None:

@@ -1,12 +1,9 @@
 """What sessions of one transport share: the life of the connection, from start to farewell.
 
 `SpdySession` and `WebSocketSession` turn transport events into calls that exec, attach and port-forward fill in.
-`WebSocketTunnel` puts any SPDY session into binary WebSocket messages, as kubectl's port-forward does: neither the
-session nor the server sees a difference.
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
 
 from wsproto.frame_protocol import CloseReason
 
@@ -16,8 +13,6 @@ from crid.wire.spdy import GoAwayCode, Half, Limits, Role, SpdyConnection
 from crid.wire.spdy import events as spdy_events
 from crid.wire.websocket import Closed, MessagePiece, WebSocket
 
-MAX_MESSAGE_PAYLOAD = 64 * 1024
-"""Longer output is sent as several WebSocket messages, so that channels and answers take turns."""
 HUNG_UP = "the client closed the connection"
 
 
@@ -138,11 +133,6 @@ class WebSocketSession(Session[Event]):
     @abstractmethod
     def _on_piece(self, piece: MessagePiece, happened: list[Event]) -> None:
         """May raise RemoteProtocolError: its code and text become our close."""
-
-
-def parse_protocols(values: Sequence[str]) -> list[str]:
-    """The protocols a client offers, best first, from the values of its (repeated, comma-separated) header."""
-    return [name for value in values for part in value.split(",") if (name := part.strip())]
 
 
 def unsupported_data(message: str) -> RemoteProtocolError:

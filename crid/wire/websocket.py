@@ -10,8 +10,6 @@ from wsproto.frame_protocol import CloseReason, Frame, FrameProtocol, Opcode, Pa
 
 from crid.wire.protocol import RemoteProtocolError
 
-MAX_CONTROL_PAYLOAD = 125
-
 
 @dataclass(frozen=True, slots=True)
 class MessagePiece:
@@ -40,7 +38,7 @@ class WebSocket:
 
     def __init__(self, *, client: bool = False) -> None:
         self._frames = FrameProtocol(client=client, extensions=[])
-        self._outgoing: list[bytes] = []
+        self._outgoing: list[bytes | bytearray] = []
         self._within_message = False
         self._text = False
         self._close_sent = False
@@ -85,8 +83,6 @@ class WebSocket:
         try:
             for frame in self._frames.received_frames():
                 self._on_frame(frame, happened)
-                if self._closed:
-                    break
         except ParseFailed as error:
             self._closed = True
             fault = RemoteProtocolError(f"the WebSocket client broke the protocol: {error}", error.code)
@@ -98,8 +94,8 @@ class WebSocket:
         payload = frame.payload
         if frame.opcode is Opcode.PING:
             if not self._close_sent:
-                assert isinstance(payload, bytes | bytearray)
-                self._outgoing.append(self._frames.pong(bytes(payload)))
+                assert isinstance(payload, bytes)
+                self._outgoing.append(self._frames.pong(payload))
         elif frame.opcode is Opcode.CLOSE:
             assert isinstance(payload, tuple)
             self._closed = True
