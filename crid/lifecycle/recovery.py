@@ -10,8 +10,9 @@ ordinary operation: there is no second code path that records an exit.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from crid.cri import api_pb2 as cri
 from crid.errors import CridError
@@ -50,7 +51,10 @@ class Recovery:
         self._load_sandboxes()
         discarded = await self._load_containers()
         for container in self._parts.containers.list():
-            await self._settle(container)
+            try:
+                await self._settle(container)
+            except CridError as error:  # its handler is no longer configured
+                logger.error("cannot recover a container%s", fields(container=container.id, error=error))
         discarded += await self._discard_incomplete()
         ready = {item.id for item in self._parts.sandboxes.list() if not item.status.network_released}
         await self._parts.network.retain(ready)
@@ -112,36 +116,48 @@ class Recovery:
         self._parts.state.update_container(container, change)
 
     async def _discard_incomplete(self) -> int:
-        """Take apart what has a directory and no record: its creation was cut off."""
-        paths = self._parts.state.incomplete()
-        for path in paths:
-            logger.warning("half-made object is discarded%s", fields(path=path))
-            if path.parent.name == "pods":
-                await sandbox.discard(self._parts, path.name)
-            else:
-                await self._discard(Container(_stub(path.name, self._parts), ContainerStatus()))
-        return len(paths)
+        """Take apart what has a directory and no record: its creation was cut off, or its record is damaged."""
+        found = {(path.parent.name, path.name) for path in [*self._parts.state.incomplete(), *self._strays()]}
+        for kind, identifier in sorted(found):  # containers before pods
+            logger.warning("object without a record is discarded%s", fields(kind=kind, id=identifier))
+            try:
+                if kind == "pods":
+                    await sandbox.discard(self._parts, identifier)
+                else:
+                    await self._discard(*(_stub(identifier, self._parts, name) for name in self._parts.runtime.names))
+            except (CridError, OSError) as error:
+                logger.error("cannot take apart what has no record%s", fields(kind=kind, id=identifier, error=error))
+        return len(found)
 
-    async def _discard(self, container: Container) -> None:
-        try:
-            await self._parts.runtime.of(container).delete(container)
-        except CridError as error:
-            logger.warning("cannot delete a leftover container%s", fields(container=container.id, error=error))
-        await create.discard(self._parts, container.id)
+    def _strays(self) -> Iterator[Path]:
+        """Yield the run directories of unknown pods and containers."""
+        known = {item.id for store in (self._parts.sandboxes, self._parts.containers) for item in store.list()}
+        for directory in (self._parts.run_root / "pods", self._parts.run_root / "containers"):
+            if directory.is_dir():
+                yield from (path for path in directory.iterdir() if path.is_dir() and path.name not in known)
+
+    async def _discard(self, *candidates: Container) -> None:
+        """Take apart one container; `candidates` are the forms in which the runtimes may know it."""
+        for container in candidates:
+            try:
+                await self._parts.runtime.of(container).delete(container)
+            except CridError as error:
+                logger.warning("cannot delete a leftover container%s", fields(container=container.id, error=error))
+        await create.discard(self._parts, candidates[0].id)
 
 
 def _stopped_by_reboot(status: SandboxStatus) -> SandboxStatus:
     return replace(status, stopped_at=time.time_ns(), network_released=True)
 
 
-def _stub(identifier: str, parts: Parts) -> ContainerMetadata:
-    """Return just enough metadata to delete what may be left of a container that has no record."""
-    return ContainerMetadata(
+def _stub(identifier: str, parts: Parts, handler: str) -> Container:
+    """Return just enough of a container to delete what the runtime `handler` may have of one that has no record."""
+    metadata = ContainerMetadata(
         id=identifier,
         name="",
         sandbox_id="",
         config=cri.ContainerConfig(),
-        runtime_handler=parts.runtime.default,
+        runtime_handler=handler,
         image_id="",
         image_ref="",
         created_at=0,
@@ -150,6 +166,7 @@ def _stub(identifier: str, parts: Parts) -> ContainerMetadata:
         log_path="",
         cgroup_path="",
     )
+    return Container(metadata, ContainerStatus())
 
 
 def _hold(names: NameRegistry, name: str, holder: str) -> None:

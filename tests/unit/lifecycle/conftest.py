@@ -1,4 +1,3 @@
-import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -33,8 +32,7 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
     monkeypatch.setattr(pid_namespace, "start_pause", start_pause)
     monkeypatch.setattr(pid_namespace, "stop_pause", stop_pause)
-    following = supervisor.start(made.exits.follow(made.runtime.exits(), lambda container: None), "exits")
+    made.follow()
     yield made
-    following.cancel()
-    await asyncio.wait([following])
+    await made.unfollow()
     await supervisor.close(0)

@@ -208,6 +208,20 @@ class TestStop:
         assert created.status.state is ContainerState.RUNNING
 
 
+class TestLeftovers:
+    @pytest.mark.parametrize(("pid", "calls"), [(cri.CONTAINER, []), (cri.POD, ["stop"]), (cri.NODE, ["stop"])])
+    async def test_what_a_shared_pid_namespace_keeps_running_is_ended(
+        self, world: World, pid: cri.NamespaceMode.ValueType, calls: list[str]
+    ) -> None:
+        pod = await world.pod("shared", pid=pid)
+        container = await world.containers.create(pod.id, container_config("true", pid=pid))
+        await world.containers.start(container.id)
+        await until(world, container, ContainerState.STOPPED)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert [call for call in world.runtime.verbs.calls if call == "stop"] == calls
+
+
 class TestRemove:
     @pytest.mark.parametrize("command", ["stubborn", "true"])
     async def test_nothing_is_left_but_the_pod(self, world: World, pod: PodSandbox, command: str) -> None:

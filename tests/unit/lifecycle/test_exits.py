@@ -83,5 +83,7 @@ async def test_follow_records_what_it_knows_and_passes_over_the_rest(world: Worl
         yield Exit("f" * 64, 1, 9)
         yield Exit(container.id, 7, 2**62, oom_killed=True)
 
-    await world.exits.follow(reports(), lambda container: None)
+    told: list[Container] = []
+    await world.exits.follow(reports(), told.append)
+    assert told == [container]
     assert (container.status.exit_code, container.status.finished_at, container.status.oom_killed) == (7, 2**62, True)

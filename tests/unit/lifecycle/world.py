@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -175,6 +175,40 @@ class World:
     images: FakeImages
     hierarchy: FakeHierarchy
     pauses: list[ProcessIdentity] = field(default_factory=list)
+    following: "asyncio.Task[None] | None" = None
+
+    def follow(self) -> None:
+        """Record the ends of containers from now on, as the daemon does."""
+        self.following = self.parts.supervisor.start(
+            self.exits.follow(self.runtime.exits(), self.containers.end_leftovers), "exits"
+        )
+
+    async def unfollow(self) -> None:
+        """The daemon is gone."""
+        if self.following is not None:
+            self.following.cancel()
+            await asyncio.wait([self.following])
+
+    async def restarted(self, tmp_path: Path) -> "World":
+        """The world after the daemon's death: the same directories, kernel and runtime, nothing else remembered."""
+        await self.unfollow()
+        new = build(tmp_path, self.parts.supervisor)
+        parts = replace(
+            new.parts, kernel=self.kernel, network=self.network, runtime=self.parts.runtime, images=self.parts.images
+        )
+        exits = Exits(parts.containers, parts.state)
+        containers = ContainerLifecycle(parts, exits)
+        again = replace(
+            self,
+            parts=parts,
+            exits=exits,
+            containers=containers,
+            sandboxes=SandboxLifecycle(parts, containers),
+            execs=ExecLifecycle(parts),
+        )
+        again.follow()
+        self.following = again.following
+        return again
 
     async def pod(self, name: str = "web", **more: Any) -> PodSandbox:
         """Run a pod."""

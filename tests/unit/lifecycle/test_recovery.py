@@ -1,0 +1,223 @@
+"""What a new daemon makes of what an old one left: each combination of facts, and whatever may be damaged."""
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from crid.errors import CridError, UnavailableError
+from crid.lifecycle.recovery import Recovered, Recovery
+from crid.linux.process import identify
+from crid.model.container import Container, ContainerState
+from crid.model.process import ProcessIdentity
+from crid.model.sandbox import PodSandbox
+from crid.oci.exits import Exit
+from crid.oci.runtime import Observed
+from tests.unit.lifecycle.world import World, container_config
+
+DEAD = ProcessIdentity(os.getpid(), 1)
+"""Our pid with another start time: somebody who had it before."""
+ALIVE = identify(os.getpid())
+
+
+async def recover(world: World, report: Callable[[Container], Exit | None] = lambda container: None) -> Recovered:
+    return await Recovery(world.parts, world.exits, report).run()
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is found of one container, and what it must come to."""
+
+    started: bool
+    report: bool
+    process: bool
+    monitor: bool
+    observed: str
+    state: ContainerState
+    exit_code: int = 0
+    reason: str = ""
+
+
+TABLE = {
+    "ended, and the monitor said how": Facts(True, True, False, False, "stopped", ContainerState.STOPPED, 3),
+    "ended, said how, and the monitor is still going": Facts(True, True, False, True, "stopped", ContainerState.STOPPED, 3),
+    "runs": Facts(True, False, True, True, "running", ContainerState.RUNNING),
+    "runs without its monitor": Facts(True, False, True, False, "running", ContainerState.RUNNING),
+    "was started, which was not written down": Facts(False, False, True, True, "running", ContainerState.RUNNING),
+    "was paused, which was not written down": Facts(True, False, True, True, "paused", ContainerState.PAUSED),
+    "is created": Facts(False, False, True, True, "created", ContainerState.CREATED),
+    "a report that is older than the process that lives": Facts(True, True, True, True, "running", ContainerState.RUNNING),
+    "ended, the monitor has yet to report": Facts(True, False, False, True, "stopped", ContainerState.RUNNING),
+    "nothing": Facts(True, False, False, False, "stopped", ContainerState.STOPPED, 255, "Unknown"),
+    "nothing of one that was never started": Facts(
+        False, False, False, False, "stopped", ContainerState.STOPPED, 255, "Unknown"
+    ),
+}
+
+
+@pytest.mark.parametrize("facts", TABLE.values(), ids=TABLE)
+async def test_the_facts_decide(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, facts: Facts) -> None:
+    pod = await world.pod()
+    container = await world.containers.create(pod.id, container_config())
+    world.parts.state.update_container(
+        container,
+        lambda status: replace(status, monitor=ALIVE if facts.monitor else DEAD, started_at=5 if facts.started else 0),
+    )
+
+    async def update_status(container: Container) -> Observed:
+        return Observed(facts.observed, 0)
+
+    monkeypatch.setattr(world.runtime, "is_alive", lambda container: facts.process)
+    monkeypatch.setattr(world.runtime, "update_status", update_status)
+    new = await world.restarted(tmp_path)
+    found = await recover(new, lambda item: Exit(item.id, 3, 99, oom_killed=True) if facts.report else None)
+    status = new.parts.containers.get(container.id).status
+    assert (status.state, status.exit_code, status.reason) == (facts.state, facts.exit_code, facts.reason)
+    if facts.exit_code == 3:
+        assert (status.finished_at, status.oom_killed) == (99, True)
+    assert new.parts.state.load_containers()[0].status == status
+    running = int(facts.state is ContainerState.RUNNING)
+    assert found == Recovered(sandboxes=1, containers=1, running=running, discarded=0)
+
+
+async def test_what_had_ended_before_is_left_as_it_was(world: World, tmp_path: Path) -> None:
+    container = await world.running(await world.pod(), "stubborn")
+    await world.containers.stop(container.id, 0)
+    new = await world.restarted(tmp_path)
+    await recover(new, lambda item: pytest.fail("it was asked for again"))
+    assert new.parts.containers.get(container.id).status == container.status
+
+
+async def test_a_runtime_that_does_not_answer_is_not_fatal(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container = await world.running(await world.pod(), "stubborn")
+
+    async def update_status(container: Container) -> Observed:
+        raise UnavailableError("crun: not found")
+
+    monkeypatch.setattr(world.runtime, "update_status", update_status)
+    new = await world.restarted(tmp_path)
+    await recover(new)
+    assert new.parts.containers.get(container.id).status.state is ContainerState.RUNNING
+
+
+async def test_the_names_are_held_again(world: World, tmp_path: Path) -> None:
+    pod = await world.pod()
+    await world.running(pod, "stubborn")
+    new = await world.restarted(tmp_path)
+    await recover(new)
+    assert (len(new.parts.sandbox_names), len(new.parts.container_names)) == (1, 1)
+    with pytest.raises(CridError, match=pod.id):
+        await new.pod()
+    await new.sandboxes.remove(pod.id)
+    assert new.leftovers() == {}
+
+
+async def test_a_reboot_stops_every_pod(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pod = await world.pod()
+    container = await world.running(pod, "stubborn")
+    monkeypatch.setattr(world.runtime, "is_alive", lambda container: False)
+    world.kernel.mounts.clear()
+    shutil.rmtree(world.parts.run_root)
+    new = await world.restarted(tmp_path)
+    await recover(new)
+    again = new.parts.sandboxes.get(pod.id)
+    assert not again.status.ready
+    assert world.network.attached == {}
+    status = new.parts.containers.get(container.id).status
+    assert (status.state, status.exit_code, status.reason) == (ContainerState.STOPPED, 255, "Unknown")
+    await new.sandboxes.remove(pod.id)
+    assert new.leftovers() == {}
+
+
+async def test_a_stop_that_was_cut_off_is_done_again(world: World, tmp_path: Path) -> None:
+    pod = await world.pod()
+    world.parts.state.update_sandbox(pod, lambda status: replace(status, stopped_at=9))
+    new = await world.restarted(tmp_path)
+    await recover(new)
+    assert list(world.network.attached) == [pod.id]
+    await new.sandboxes.stop(pod.id)
+    assert world.network.attached == {}
+
+
+def half_made(world: World, identifier: str) -> None:
+    """A pod and a container whose creations came to the line before the record."""
+    for kind in ("pods", "containers"):
+        (world.parts.run_root / kind / identifier / "x").mkdir(parents=True)
+    world.parts.state.sandbox_directory(identifier).mkdir()
+    world.parts.state.container_directory(identifier).mkdir()
+    world.images.snapshots.add(identifier)
+    world.network.attached[identifier] = ()
+
+
+async def test_what_was_half_made_is_taken_apart(world: World, tmp_path: Path) -> None:
+    half_made(world, "e" * 64)
+    new = await world.restarted(tmp_path)
+    assert (await recover(new)).discarded == 2
+    assert new.leftovers() == {}
+
+
+async def test_what_cannot_be_taken_apart_does_not_keep_the_daemon_from_starting(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pod = await world.pod()
+    half_made(world, "e" * 64)
+    new = await world.restarted(tmp_path)
+
+    def refuse(identifier: str) -> None:
+        raise OSError(16, os.strerror(16), identifier)
+
+    monkeypatch.setattr(new.parts.state, "remove_container", refuse)
+    monkeypatch.setattr(new.parts.state, "remove_sandbox", refuse)
+    await recover(new)
+    assert [item.id for item in new.parts.sandboxes.list()] == [pod.id]
+    assert caplog.text.count("cannot take apart") == 2
+
+
+async def test_a_container_without_its_pod_is_discarded(world: World, tmp_path: Path) -> None:
+    pod = await world.pod()
+    await world.running(pod, "stubborn")
+    (pod.metadata.directory / "record.json").write_bytes(b"damaged")
+    new = await world.restarted(tmp_path)
+    assert (await recover(new)).containers == 0
+    assert world.runtime.known() == 0
+    assert world.network.attached == {}
+
+
+async def test_what_runs_of_a_damaged_record_is_taken_apart(world: World, tmp_path: Path) -> None:
+    """Nobody could stop it any more: its record is set aside."""
+    pod, other = await world.pod("one"), await world.pod("two")
+    container = await world.running(other, "stubborn")
+    (pod.metadata.directory / "status.json").write_bytes(b"damaged")
+    (container.metadata.persist_directory / "status.json").write_bytes(b"damaged")
+    new = await world.restarted(tmp_path)
+    await recover(new)
+    assert world.runtime.known() == 0
+    assert not container.metadata.bundle.exists()
+    assert not pod.metadata.run_directory.exists()
+    assert world.kernel.mounts_below(str(pod.metadata.run_directory)) == []
+    await new.sandboxes.remove(other.id)
+    assert new.leftovers() == {}
+
+
+async def test_a_handler_that_is_no_longer_configured_is_not_fatal(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod: PodSandbox = await world.pod()
+    lost, kept = await world.running(pod, "stubborn", name="a"), await world.running(pod, "stubborn", name="b")
+    of = world.parts.runtime.of
+
+    def of_others(container: Container) -> object:
+        if container.id == lost.id:
+            raise CridError("runtime handler 'old' is not configured")
+        return of(container)
+
+    monkeypatch.setattr(world.parts.runtime, "of", of_others)
+    new = await world.restarted(tmp_path)
+    found = await recover(new)
+    assert (found.sandboxes, found.containers) == (1, 2)
+    assert new.parts.containers.get(kept.id).status.state is ContainerState.RUNNING
