@@ -6,6 +6,7 @@ misspelt option would surprise somebody later.
 """
 
 import ipaddress
+import re
 import tomllib
 import typing
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -18,26 +19,57 @@ from crid.log import LEVELS
 
 DEFAULT_PATH = Path("/etc/crid/crid.conf")
 
+TLS_VERSIONS = ("VersionTLS12", "VersionTLS13")
+"""The least TLS versions that may be asked for, by their names in CRI-O's configuration."""
+
+UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+"""Seconds of each unit of a duration."""
+
 
 @dataclass(frozen=True, slots=True)
 class ApiConfig:
-    """`[crid.api]`: where clients reach the daemon."""
+    """`[crid.api]`: where clients reach the daemon.
+
+    `stream_*` are the streaming server's. `stream_port` "0" is a free port; an empty `stream_idle_timeout` is four hours,
+    "0" is none. With `stream_tls_ca` clients must show a certificate that it has signed.
+    """
 
     listen: str = "/var/run/crid/crid.sock"
+    stream_address: str = "127.0.0.1"
+    stream_port: str = "0"
+    stream_idle_timeout: str = ""
+    stream_enable_tls: bool = False
+    stream_tls_cert: str = ""
+    stream_tls_key: str = ""
+    stream_tls_ca: str = ""
+    tls_min_version: str = "VersionTLS12"
 
 
 @dataclass(frozen=True, slots=True)
 class RuntimeHandlerConfig:
-    """`[crid.runtime.runtimes.NAME]`: one OCI runtime. Empty paths: the program NAME and crid's own conmon are searched."""
+    """`[crid.runtime.runtimes.NAME]`: one OCI runtime. Empty paths: the program NAME and crid's own conmon are searched.
+
+    `allowed_annotations` are names, or beginnings of names that end in `*`, of pods' and containers' annotations that the
+    runtime gets to see. An empty `seccomp_profile` and a `container_create_timeout` of 0 take those of `[crid.runtime]`.
+    """
 
     runtime_path: str = ""
     runtime_root: str = ""
     monitor_path: str = ""
+    allowed_annotations: list[str] = field(default_factory=list)
+    default_annotations: dict[str, str] = field(default_factory=dict)
+    privileged_without_host_devices: bool = False
+    container_min_memory: str = ""
+    container_create_timeout: int = 0
+    seccomp_profile: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class RuntimeConfig:
-    """`[crid.runtime]`. An empty `default_runtime` takes crun where it works on this host, else runc."""
+    """`[crid.runtime]`. An empty `default_runtime` takes crun where it works on this host, else runc.
+
+    An empty `seccomp_profile` is crid's own; so is the `apparmor_profile` crid-default, and "unconfined" is none.
+    """
 
     default_runtime: str = ""
     cgroup_manager: str = "cgroupfs"
@@ -46,6 +78,28 @@ class RuntimeConfig:
     pids_limit: int = -1
     ctr_stop_timeout: int = 30
     container_create_timeout: int = 240
+    default_capabilities: list[str] = field(
+        default_factory=lambda: [
+            "CHOWN",
+            "DAC_OVERRIDE",
+            "FSETID",
+            "FOWNER",
+            "SETGID",
+            "SETUID",
+            "SETPCAP",
+            "NET_BIND_SERVICE",
+            "KILL",
+        ]
+    )
+    default_env: list[str] = field(default_factory=list)
+    default_ulimits: list[str] = field(default_factory=list)
+    default_sysctls: list[str] = field(default_factory=list)
+    allowed_devices: list[str] = field(default_factory=lambda: ["/dev/fuse", "/dev/net/tun"])
+    additional_devices: list[str] = field(default_factory=list)
+    seccomp_profile: str = ""
+    apparmor_profile: str = "crid-default"
+    selinux: bool = False
+    hostnetwork_disable_selinux: bool = True
     runtimes: dict[str, RuntimeHandlerConfig] = field(default_factory=dict)
 
 
@@ -151,10 +205,37 @@ def _check(config: Config) -> None:
             raise InvalidArgumentError(f"crid.{name}: must be an absolute path")
     if not Path(config.api.listen.removeprefix("unix://")).is_absolute():
         raise InvalidArgumentError("crid.api.listen: must be the absolute path of a unix socket")
+    _check_streams(config.api)
     if config.image.max_concurrent_downloads < 1:
         raise InvalidArgumentError("crid.image.max_concurrent_downloads: must be at least 1")
     _check_runtime(config.runtime)
     _check_network(config.network)
+
+
+def _check_streams(api: ApiConfig) -> None:
+    try:
+        ipaddress.ip_address(api.stream_address)
+    except ValueError as error:
+        raise InvalidArgumentError(f"crid.api.stream_address: {error}") from error
+    if not (api.stream_port.isascii() and api.stream_port.isdigit() and int(api.stream_port) < 65536):
+        raise InvalidArgumentError("crid.api.stream_port: must be a port number, or 0 for a free one")
+    try:
+        seconds(api.stream_idle_timeout)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"crid.api.stream_idle_timeout: {error}") from error
+    if api.tls_min_version not in TLS_VERSIONS:
+        raise InvalidArgumentError(f"crid.api.tls_min_version: must be one of {', '.join(TLS_VERSIONS)}")
+    if api.stream_enable_tls and not (api.stream_tls_cert and api.stream_tls_key):
+        raise InvalidArgumentError("crid.api.stream_enable_tls: needs stream_tls_cert and stream_tls_key")
+
+
+def seconds(duration: str) -> float:
+    """Return a duration such as "4h", "1h30m" or "500ms" in seconds; "" and "0" are 0. Raises InvalidArgumentError."""
+    if duration in ("", "0"):
+        return 0.0
+    if not re.fullmatch(r"(\d+(\.\d+)?(ms|s|m|h))+", duration, re.ASCII):
+        raise InvalidArgumentError(f"{duration!r} is no duration such as 4h, 1h30m or 500ms")
+    return sum(float(number) * UNITS[unit] for number, unit in re.findall(r"([\d.]+)(ms|s|m|h)", duration))
 
 
 def _check_runtime(runtime: RuntimeConfig) -> None:
@@ -168,7 +249,15 @@ def _check_runtime(runtime: RuntimeConfig) -> None:
         raise InvalidArgumentError("crid.runtime.ctr_stop_timeout: must not be negative")
     if runtime.container_create_timeout < 1:
         raise InvalidArgumentError("crid.runtime.container_create_timeout: must be at least 1 second")
-    for name in runtime.runtimes:
+    for key, path in (
+        ("seccomp_profile", runtime.seccomp_profile),
+        *((f"runtimes.{name}.seccomp_profile", handler.seccomp_profile) for name, handler in runtime.runtimes.items()),
+    ):
+        if path and not Path(path).is_absolute():
+            raise InvalidArgumentError(f"crid.runtime.{key}: must be an absolute path")
+    for name, handler in runtime.runtimes.items():
+        if handler.container_create_timeout < 0:
+            raise InvalidArgumentError(f"crid.runtime.runtimes.{name}.container_create_timeout: must not be negative")
         if name in ("", ".", "..") or "/" in name or not name.isprintable():  # it names a directory
             raise InvalidArgumentError(f"crid.runtime.runtimes: {name!r} is no name for a runtime")
     if runtime.default_runtime and runtime.runtimes and runtime.default_runtime not in runtime.runtimes:

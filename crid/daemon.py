@@ -21,11 +21,13 @@ from crid.lifecycle.exits import Exits
 from crid.lifecycle.recovery import Recovery
 from crid.lifecycle.sandbox import SandboxLifecycle
 from crid.lifecycle.stats import Stats
+from crid.lifecycle.streams import StreamsLifecycle
 from crid.log import fields
 from crid.oci.exits import read_exit
 from crid.server.images import ImageServicer
 from crid.server.listener import Listener
 from crid.server.runtime import RuntimeServicer
+from crid.streaming.server import StreamingServer
 from crid.tasks import Supervisor
 
 logger = logging.getLogger(__name__)
@@ -75,8 +77,20 @@ class Daemon:
             logger.info("recovered%s", words)
         following = self._supervisor.start_logged(exits.follow(aiter(providers.exits), containers.end_leftovers), "exits")
         self._undo.callback(following.cancel)
+        streams = StreamsLifecycle(parts)
+        streaming = StreamingServer(self._config.api, streams)
+        self._undo.push_async_callback(streaming.stop)
+        await streaming.start()
         runtime = RuntimeServicer(
-            parts, self._config, providers.features, sandboxes, containers, ExecLifecycle(parts), Stats(parts)
+            parts,
+            self._config,
+            providers.features,
+            sandboxes,
+            containers,
+            ExecLifecycle(parts),
+            Stats(parts),
+            streams,
+            streaming,
         )
         listener = Listener(self._config.api.listen, runtime, ImageServicer(parts.images, parts.runtime))
         await listener.start()

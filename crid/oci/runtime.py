@@ -199,4 +199,8 @@ class Runtime:
 
     def of(self, container: Container) -> RuntimeImpl:
         """Return the implementation that runs `container`."""
-        return self._handlers[self.resolve(container.metadata.runtime_handler)]
+        return self.handler(container.metadata.runtime_handler)
+
+    def handler(self, name: str) -> RuntimeImpl:
+        """Return the implementation that handler `name` means. Raises InvalidArgumentError if it is not configured."""
+        return self._handlers[self.resolve(name)]

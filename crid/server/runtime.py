@@ -13,29 +13,20 @@ from crid.lifecycle.exec import ExecLifecycle
 from crid.lifecycle.parts import Parts
 from crid.lifecycle.sandbox import SandboxLifecycle
 from crid.lifecycle.stats import Stats
+from crid.lifecycle.streams import StreamsLifecycle
 from crid.oci.probe import RuntimeFeatures
 from crid.server.containers import ContainerRpcs
 from crid.server.node import NodeRpcs
 from crid.server.refusals import refuse, refuse_stream
 from crid.server.sandboxes import SandboxRpcs
 from crid.server.statistics import StatisticsRpcs
+from crid.server.streams import StreamRpcs
 from crid.server.typing import Context
+from crid.streaming.server import StreamingServer
 
 
 class NotServedYet:
     """The RPCs of RuntimeService that a client is told are UNIMPLEMENTED; clients fall back or do without."""
-
-    async def Exec(self, request: cri.ExecRequest, context: Context) -> cri.ExecResponse:
-        """Not served yet."""
-        await refuse("Exec", context)
-
-    async def Attach(self, request: cri.AttachRequest, context: Context) -> cri.AttachResponse:
-        """Not served yet."""
-        await refuse("Attach", context)
-
-    async def PortForward(self, request: cri.PortForwardRequest, context: Context) -> cri.PortForwardResponse:
-        """Not served yet."""
-        await refuse("PortForward", context)
 
     async def CheckpointContainer(
         self, request: cri.CheckpointContainerRequest, context: Context
@@ -112,7 +103,7 @@ class NotServedYet:
             yield message
 
 
-class RuntimeServicer(NodeRpcs, SandboxRpcs, ContainerRpcs, StatisticsRpcs, NotServedYet, RuntimeServiceServicer):
+class RuntimeServicer(NodeRpcs, SandboxRpcs, ContainerRpcs, StreamRpcs, StatisticsRpcs, NotServedYet, RuntimeServiceServicer):
     """The whole service. Handlers are coroutines of grpc.aio, which the generated stubs do not know."""
 
     def __init__(
@@ -124,6 +115,8 @@ class RuntimeServicer(NodeRpcs, SandboxRpcs, ContainerRpcs, StatisticsRpcs, NotS
         containers: ContainerLifecycle,
         execs: ExecLifecycle,
         stats: Stats,
+        streams: StreamsLifecycle,
+        streaming: StreamingServer,
     ) -> None:
         self._parts = parts
         self._config = config
@@ -132,3 +125,5 @@ class RuntimeServicer(NodeRpcs, SandboxRpcs, ContainerRpcs, StatisticsRpcs, NotS
         self._containers = containers
         self._execs = execs
         self._stats = stats
+        self._streams = streams
+        self._streaming = streaming
