@@ -20,7 +20,7 @@ from crid.wire.session import (
 )
 from crid.wire.spdy import GoAwayCode, Half, Limits, ResetCode
 from crid.wire.spdy import events as spdy_events
-from crid.wire.spdy.connection import UNBOUNDED
+from crid.wire.spdy.windows import UNBOUNDED
 from crid.wire.transports import SpdySession
 
 MAX_FORWARDS = 256

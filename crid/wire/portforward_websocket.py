@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from crid.wire.channels import ChannelReader, send_on_channel
 from crid.wire.protocol import LocalProtocolError
 from crid.wire.session import ForwardData, ForwardEvent, ForwardOpened, ForwardSession
-from crid.wire.spdy.connection import UNBOUNDED
+from crid.wire.spdy.windows import UNBOUNDED
 from crid.wire.transports import WebSocketSession
 from crid.wire.websocket import MessagePiece
 

@@ -4,7 +4,7 @@ from crid.wire.resize import ResizeReader
 from crid.wire.session import Channel, CommandEvent, CommandSession, Ready, Status, StdinClosed, StdinData, Streams, Writable
 from crid.wire.spdy import Half, Limits, ResetCode
 from crid.wire.spdy import events as spdy_events
-from crid.wire.spdy.connection import UNBOUNDED
+from crid.wire.spdy.windows import UNBOUNDED
 from crid.wire.transports import SpdySession
 
 _CHANNELS = {channel.name.lower(): channel for channel in Channel}

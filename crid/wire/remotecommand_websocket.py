@@ -4,7 +4,7 @@ from crid.wire.channels import ChannelReader, send_on_channel
 from crid.wire.protocol import LocalProtocolError
 from crid.wire.resize import ResizeReader
 from crid.wire.session import Channel, CommandEvent, CommandSession, Ready, Status, StdinClosed, StdinData, Streams
-from crid.wire.spdy.connection import UNBOUNDED
+from crid.wire.spdy.windows import UNBOUNDED
 from crid.wire.transports import WebSocketSession, unsupported_data
 from crid.wire.websocket import MessagePiece
 

@@ -4,17 +4,10 @@ Two rules bind it. Bytes from the peer never raise: a fault of one stream resets
 queues a GOAWAY and is the last event. A call that is illegal in the present state raises LocalProtocolError and changes
 nothing.
 
-Windows. The draft gives every stream, and the connection, a window in each direction. The clients of Kubernetes
-(moby/spdystream) neither heed ours nor ever open theirs; a server that held them to the draft would stall after 64 KiB.
-So the ledgers are kept from the first byte, but they bind only from the moment the peer shows that it knows windows, by
-a SETTINGS with an initial size or by a WINDOW_UPDATE. Until then the bound towards the peer is the socket's, and the
-bound on what it may send us is `read_paused`. Our own WINDOW_UPDATEs are always sent, for a peer that waits for them.
-
-Rules: SPDY protocol draft 3.1; what is not in the draft is said where it is done.
+Rules: SPDY protocol draft 3.1. Where the peers of crid depart from it, see `windows`.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -24,11 +17,10 @@ from crid.wire.spdy.events import Event
 from crid.wire.spdy.frames import GoAwayCode, ResetCode, Setting
 from crid.wire.spdy.headers import HeaderCompressor
 from crid.wire.spdy.stream import INITIAL_WINDOW, MOVES, Half, Move, Stream
+from crid.wire.spdy.windows import Limits, Windows
 
 MAX_DATA_PAYLOAD = 64 * 1024
 """Longer data is sent as several frames, so that streams take turns."""
-MAX_WINDOW = 0x7FFFFFFF
-UNBOUNDED = MAX_WINDOW
 
 
 class Role(Enum):
@@ -36,17 +28,6 @@ class Role(Enum):
 
     CLIENT = 1
     SERVER = 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Bounds on what a peer may use, in bytes or numbers."""
-
-    max_streams: int = 512
-    max_control_payload: int = 64 * 1024
-    max_header_bytes: int = 16 * 1024
-    stream_window: int = 1024 * 1024
-    connection_window: int = 16 * 1024 * 1024
 
 
 class SpdyConnection:
@@ -67,24 +48,20 @@ class SpdyConnection:
         self._next_ping_id: int = role.value
         self._last_peer_stream_id = 0
         self._refused = 0
-        self._peer_heeds_windows = False
-        self._peer_max_streams = MAX_WINDOW
-        self._initial_send_window = INITIAL_WINDOW
-        self._whole = Stream(0, Half.OPEN, Half.OPEN, INITIAL_WINDOW, self._limits.connection_window)
-        self._full: set[int] = set()
+        self._peer_max_streams = frames.MAX_STREAM_ID
+        self._windows = Windows(self._limits, self._queue, flow_control=flow_control)
         self._going_away = False
         self._failed = False
 
     def __repr__(self) -> str:
         state = "failed" if self._failed else "going away" if self._going_away else "open"
-        return f"SpdyConnection({self._role.name.lower()}, {state}, streams={sorted(self._streams)}, held={self._whole.held})"
+        held = self._windows.whole.held
+        return f"SpdyConnection({self._role.name.lower()}, {state}, streams={sorted(self._streams)}, held={held})"
 
     @property
     def read_paused(self) -> bool:
         """Whether a peer that heeds no windows has filled one: read no more until some of it is acknowledged."""
-        if self._peer_heeds_windows:
-            return False
-        return bool(self._full) or self._whole.held >= self._limits.connection_window
+        return self._windows.read_paused
 
     @property
     def failed(self) -> bool:
@@ -143,10 +120,9 @@ class SpdyConnection:
     def send_data(self, stream_id: int, data: bytes) -> int:
         """Sends what the windows let through; returns how many bytes. If not all, StreamWritable tells when to go on."""
         stream = self._move(stream_id, Move.DATA)
-        taken = min(len(data), self._room(stream))
+        taken = min(len(data), self._windows.room(stream))
         stream.blocked = taken < len(data)
-        stream.send_window -= taken
-        self._whole.send_window -= taken
+        self._windows.sent(stream, taken)
         for start in range(0, taken, MAX_DATA_PAYLOAD):
             payload = data[start : min(start + MAX_DATA_PAYLOAD, taken)]
             self._outgoing.append(frames.data_header(stream_id, len(payload), fin=False))
@@ -173,7 +149,7 @@ class SpdyConnection:
         stream = self._streams.get(stream_id)
         if stream is None or stream.sending is not Half.OPEN or self._failed:
             return 0
-        return self._room(stream)
+        return self._windows.room(stream)
 
     def acknowledge(self, stream_id: int, count: int) -> None:
         """`count` received bytes were consumed. On a stream that is gone it does nothing, for they were given back then."""
@@ -182,12 +158,7 @@ class SpdyConnection:
             return
         if not 0 <= count <= stream.held:
             raise LocalProtocolError(f"stream {stream_id} holds {stream.held} bytes, {count} cannot be acknowledged")
-        stream.held -= count
-        if stream.held < self._limits.stream_window:
-            self._full.discard(stream_id)
-        if stream.receiving is Half.OPEN:
-            self._owe(stream, count, self._limits.stream_window)
-        self._give_back(count)
+        self._windows.acknowledged(stream, count)
         self._drop_if_ended(stream)
 
     def ping(self) -> int:
@@ -227,21 +198,18 @@ class SpdyConnection:
 
     def _on_data(self, frame: frames.Data, happened: list[Event]) -> None:
         size = len(frame.data)
-        self._receive_into(self._whole, size)
+        self._windows.arrived(size)
         stream = self._streams.get(frame.stream_id)
         if stream is None or stream.receiving is not Half.OPEN:
-            self._give_back(size)
+            self._windows.dropped(size)
             self._data_out_of_place(frame.stream_id, stream, happened)
             return
-        if self._overruns(stream, size):
-            self._give_back(size)
+        if self._windows.overruns(stream, size):
+            self._windows.dropped(size)
             self._reset_for_fault(stream, ResetCode.FLOW_CONTROL_ERROR, happened)
             return
         if size:
-            stream.receive_window -= size
-            stream.held += size
-            if stream.held >= self._limits.stream_window:
-                self._full.add(frame.stream_id)
+            self._windows.taken_in(stream, size)
             happened.append(events.DataReceived(frame.stream_id, frame.data))
         if frame.fin:
             self._finished_by_peer(stream, happened)
@@ -312,12 +280,7 @@ class SpdyConnection:
         if (streams := frame.values.get(Setting.MAX_CONCURRENT_STREAMS)) is not None:
             self._peer_max_streams = streams
         if (window := frame.values.get(Setting.INITIAL_WINDOW_SIZE)) is not None:
-            if window > MAX_WINDOW:
-                raise _fault(f"SETTINGS asks for a window of {window} bytes")
-            self._peer_heeds_windows = True
-            change, self._initial_send_window = window - self._initial_send_window, window
-            for stream in self._streams.values():
-                stream.send_window += change
+            self._windows.initial_size(window, self._streams.values())
             self._wake(happened)
 
     def _on_ping(self, frame: frames.Ping, happened: list[Event]) -> None:
@@ -330,14 +293,12 @@ class SpdyConnection:
         happened.append(events.GoAwayReceived(frame.last_stream_id, frame.code))
 
     def _on_window_update(self, frame: frames.WindowUpdate, happened: list[Event]) -> None:
-        self._peer_heeds_windows = True
-        stream = self._whole if frame.stream_id == 0 else self._streams.get(frame.stream_id)
+        stream = self._windows.whole if frame.stream_id == 0 else self._streams.get(frame.stream_id)
         if stream is None:
             return
-        stream.send_window += frame.delta
-        if frame.delta and stream.send_window <= MAX_WINDOW:
+        if self._windows.widened(stream, frame.delta):
             self._wake(happened)
-        elif stream is self._whole:
+        elif frame.stream_id == 0:
             raise _fault(f"a WINDOW_UPDATE of {frame.delta} bytes makes the connection's window {stream.send_window}")
         else:
             self._reset_for_fault(stream, ResetCode.FLOW_CONTROL_ERROR, happened)
@@ -362,41 +323,14 @@ class SpdyConnection:
         stream.sending = after
         return stream
 
-    def _room(self, stream: Stream) -> int:
-        if not self._peer_heeds_windows:
-            return UNBOUNDED
-        return max(0, min(stream.send_window, self._whole.send_window))
-
     def _wake(self, happened: list[Event]) -> None:
         for stream in self._streams.values():
-            if stream.blocked and self._room(stream) > 0:
+            if stream.blocked and self._windows.room(stream) > 0:
                 stream.blocked = False
                 happened.append(events.StreamWritable(stream.stream_id))
 
-    def _overruns(self, stream: Stream, size: int) -> bool:
-        return self._flow_control and self._peer_heeds_windows and size > stream.receive_window
-
-    def _receive_into(self, whole: Stream, size: int) -> None:
-        if self._overruns(whole, size):
-            raise _fault(f"{size} bytes exceed the connection's window of {whole.receive_window}")
-        whole.receive_window -= size
-        whole.held += size
-
-    def _give_back(self, size: int) -> None:
-        self._whole.held -= size
-        self._owe(self._whole, size, self._limits.connection_window)
-
-    def _owe(self, stream: Stream, size: int, window: int) -> None:
-        """Opens our window again, in portions of half of it, since each costs the peer a frame."""
-        stream.owed += size
-        if stream.owed * 2 >= window and self._flow_control and not self._failed:
-            self._queue(frames.WindowUpdate(stream.stream_id, stream.owed))
-            stream.receive_window += stream.owed
-            stream.owed = 0
-
     def _add(self, stream_id: int, sending: Half, receiving: Half) -> Stream:
-        stream = Stream(stream_id, sending, receiving, self._initial_send_window, self._limits.stream_window)
-        self._streams[stream_id] = stream
+        stream = self._streams[stream_id] = self._windows.new_stream(stream_id, sending, receiving)
         return stream
 
     def _was_opened(self, stream_id: int) -> bool:
@@ -420,10 +354,9 @@ class SpdyConnection:
 
     def _drop(self, stream: Stream) -> None:
         del self._streams[stream.stream_id]
-        self._full.discard(stream.stream_id)
         if stream.stream_id % 2 == self._role.value % 2:
             self._own_streams -= 1
-        self._give_back(stream.held)
+        self._windows.forget(stream)
 
     def _fail(self, error: RemoteProtocolError, happened: list[Event]) -> None:
         self._failed = True
