@@ -26,6 +26,7 @@ from crid.image.manifest import (
     Manifest,
     Platform,
     parse_manifest,
+    write_manifest,
 )
 from crid.image.references import Reference, parse
 from crid.linux.openat2 import open_beneath
@@ -156,15 +157,8 @@ def _docker_image(
         if name not in hashed:
             hashed[name] = _hash(directory, name)
     layers = [hashed[name] for name in layer_names]
-    document = {
-        "schemaVersion": 2,
-        "mediaType": OCI_MANIFEST,
-        "config": _described(config),
-        "layers": [_described(layer) for layer in layers],
-    }
-    content = json.dumps(document, separators=(",", ":")).encode()
+    descriptor, content = write_manifest(config, layers)
     files = {config.digest: config_name, **{hashed[name].digest: name for name in layer_names}}
-    descriptor = Descriptor(OCI_MANIFEST, digest_of(content), len(content))
     names = tuple(parse(tag) for tag in tags)
     return ArchivedImage(names, descriptor, content, Manifest(OCI_MANIFEST, config, tuple(layers)), files)
 
@@ -176,7 +170,3 @@ def _hash(directory: Path, name: str) -> Descriptor:
         while head:
             head = hashed.read(_CHUNK)
     return Descriptor(OCI_LAYER + ("+gzip" if gzip else ""), hashed.digest, hashed.size)
-
-
-def _described(blob: Descriptor) -> dict[str, object]:
-    return {"mediaType": blob.media_type, "digest": blob.digest, "size": blob.size}

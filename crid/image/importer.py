@@ -13,12 +13,11 @@ from crid.errors import InvalidArgumentError, NotFoundError
 from crid.image.archive import ArchivedImage, opened, read_archive
 from crid.image.ingest import LayerPlan, keep_blob, unpack_layer
 from crid.image.manifest import CONFIG_LIMIT, Platform, parse_config
-from crid.image.pull import Stores, layer_plans
+from crid.image.recording import Stores, layer_plans, leased, record_image
 from crid.image.references import Reference, parse
 from crid.image.unpack import unpack
 from crid.model.image import Image
 from crid.store.content import digest_of
-from crid.store.images import ImageContent
 
 
 async def import_path(stores: Stores, path: Path, platform: Platform, name: str | None = None) -> list[Image]:
@@ -55,25 +54,23 @@ async def _import_directory(stores: Stores, directory: Path, platform: Platform,
 
 async def _import_image(stores: Stores, directory: Path, archived: ArchivedImage, names: tuple[Reference, ...]) -> Image:
     manifest = archived.manifest
-    with stores.leases.hold([archived.descriptor.digest, *archived.files]):
+    with stores.leases.hold([manifest.config.digest]):
         configuration = await asyncio.to_thread(_read_config, directory, archived)
         config = parse_config(configuration, manifest)
-        with stores.leases.hold(config.chain_ids):
+        plans = layer_plans(manifest, config)
+        with stores.leases.hold(leased(plans, manifest, archived.descriptor)):
             await asyncio.to_thread(stores.content.add, manifest.config.media_type, configuration)
-            for plan in layer_plans(manifest, config):
+            for plan in plans:
                 await asyncio.to_thread(_import_layer, stores, directory, plan, archived.files[plan.blob.digest])
-            await asyncio.to_thread(stores.content.add, archived.descriptor.media_type, archived.content)
-            image = Image(
-                id=manifest.config.digest,
-                repo_tags=tuple(str(name) for name in names if not name.digest),
-                repo_digests=tuple(str(name) for name in names if name.digest),
-                size=archived.descriptor.size + manifest.config.size + sum(layer.size for layer in manifest.layers),
-                process=config.process,
-                chain_ids=config.chain_ids,
-                manifest_digest=archived.descriptor.digest,
+            return await asyncio.to_thread(
+                record_image,
+                stores,
+                manifest,
+                archived.content,
+                config,
+                tags=tuple(str(name) for name in names if not name.digest),
+                digests=tuple(str(name) for name in names if name.digest),
             )
-            content = ImageContent(archived.descriptor, tuple(layer.digest for layer in manifest.layers))
-            return await asyncio.to_thread(stores.images.put, image, content)
 
 
 def _read_config(directory: Path, archived: ArchivedImage) -> bytes:

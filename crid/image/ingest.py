@@ -8,6 +8,7 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from crid.errors import CridError
 from crid.image.tar import ByteSource
 from crid.image.unpack import Unpacked, unpack
 from crid.model.image import Descriptor
@@ -61,7 +62,12 @@ def unpack_layer(
         staged = stack.enter_context(layers.stage())
         ingest = stack.enter_context(content.ingest(plan.blob)) if keep else None
         kept = _Kept(source, ingest) if ingest is not None else source
-        unpacked = unpack(kept, staged / "diff", plan.diff_id)
+        try:
+            unpacked = unpack(kept, staged / "diff", plan.diff_id)
+        except CridError as error:
+            if plan.blob.digest in str(error):
+                raise
+            raise type(error)(f"blob {plan.blob.digest}: {error}") from error
         while kept.read(_CHUNK):  # what a stream has after the archive's end belongs to the blob
             pass
         if ingest is not None:

@@ -8,13 +8,13 @@ so no image id. What is refused says why: InvalidArgumentError for what crid doe
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from crid.errors import DataLossError, InvalidArgumentError, NotFoundError
 from crid.model.image import Descriptor, ImageProcess
-from crid.store.content import check_digest
+from crid.store.content import check_digest, digest_of
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -136,6 +136,24 @@ def parse_manifest(content: bytes, media_type: str = "") -> Manifest | Index:
     if "manifests" in document and "layers" in document:
         raise DataLossError("manifest: is an index and a manifest at once")  # CVE-2021-41190
     return _index(document, kind) if kind in INDEX_TYPES else _manifest(document, kind)
+
+
+def write_manifest(config: Descriptor, layers: Sequence[Descriptor]) -> tuple[Descriptor, bytes]:
+    """Return an OCI manifest over these blobs, whatever dialect their media types are of."""
+    document = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": {"mediaType": OCI_CONFIG, "digest": config.digest, "size": config.size},
+        "layers": [{"mediaType": _oci_layer(blob.media_type), "digest": blob.digest, "size": blob.size} for blob in layers],
+    }
+    content = json.dumps(document, separators=(",", ":")).encode()
+    return Descriptor(OCI_MANIFEST, digest_of(content), len(content)), content
+
+
+def _oci_layer(media_type: str) -> str:
+    if not media_type.startswith(DOCKER_LAYER):
+        return media_type
+    return OCI_LAYER + media_type.removeprefix(DOCKER_LAYER).replace(".", "+")
 
 
 def parse_config(content: bytes, manifest: Manifest) -> ImageConfig:

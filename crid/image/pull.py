@@ -23,15 +23,13 @@ from crid.image.auth import NONE, Credentials
 from crid.image.feed import Feed
 from crid.image.ingest import LayerPlan, StagedLayer, keep_blob, unpack_layer
 from crid.image.manifest import CONFIG_LIMIT, ImageConfig, Index, Manifest, Platform, parse_config, parse_manifest
+from crid.image.recording import Stores, layer_plans, leased, record_image
 from crid.image.references import Reference
 from crid.image.registries import Endpoint, Registries
 from crid.image.tar import ByteSource
 from crid.log import fields
 from crid.model.image import Descriptor, Image
-from crid.store.content import ContentStore, digest_of
-from crid.store.gc import Leases
-from crid.store.images import ImageContent, ImageStore
-from crid.store.layers import LayerStore
+from crid.store.content import digest_of
 from crid.tasks import KeyedLock, Supervisor
 
 if TYPE_CHECKING:
@@ -47,16 +45,6 @@ E = TypeVar("E", bound=BaseException)
 
 
 @dataclass(frozen=True, slots=True)
-class Stores:
-    """Where a pull or import puts things."""
-
-    content: ContentStore
-    layers: LayerStore
-    images: ImageStore
-    leases: Leases
-
-
-@dataclass(frozen=True, slots=True)
 class _Found:
     """A manifest for this machine, and the digest of what the name stands for: itself, or the index it is in."""
 
@@ -64,13 +52,6 @@ class _Found:
     descriptor: Descriptor
     content: bytes
     manifest: Manifest
-
-
-def layer_plans(manifest: Manifest, config: ImageConfig) -> list[LayerPlan]:
-    """Return what is to be unpacked for an image, lowest layer first."""
-    chain = config.chain_ids
-    parts = zip(manifest.layers, config.diff_ids, chain, ("", *chain), strict=False)
-    return [LayerPlan(blob, diff_id, chain_id, parent) for blob, diff_id, chain_id, parent in parts]
 
 
 class Puller:
@@ -149,27 +130,20 @@ class Puller:
         shown = credentials if _may_see(endpoint, reference, credentials) else NONE
         repository = self._client().repository(endpoint, shown)
         found = await self._find(repository, reference)
-        content = self._stores.content
-        with self._stores.leases.hold([found.descriptor.digest, found.manifest.config.digest]):
+        with self._stores.leases.hold([found.manifest.config.digest]):
             config = await self._config(repository, found.manifest)
             plans = layer_plans(found.manifest, config)
-            with self._stores.leases.hold([identifier for plan in plans for identifier in (plan.blob.digest, plan.chain_id)]):
+            with self._stores.leases.hold(leased(plans, found.manifest, found.descriptor)):
                 await self._layers(repository, plans)
-                await asyncio.to_thread(content.add, found.descriptor.media_type, found.content)
-                return await asyncio.to_thread(self._record, reference, found, config)
-
-    def _record(self, reference: Reference, found: _Found, config: ImageConfig) -> Image:
-        manifest = found.manifest
-        image = Image(
-            id=manifest.config.digest,
-            repo_tags=() if reference.digest else (str(reference),),
-            repo_digests=(str(reference.at_digest(found.target_digest)),),
-            size=found.descriptor.size + manifest.config.size + sum(layer.size for layer in manifest.layers),
-            process=config.process,
-            chain_ids=config.chain_ids,
-            manifest_digest=found.descriptor.digest,
-        )
-        return self._stores.images.put(image, ImageContent(found.descriptor, tuple(layer.digest for layer in manifest.layers)))
+                return await asyncio.to_thread(
+                    record_image,
+                    self._stores,
+                    found.manifest,
+                    found.content,
+                    config,
+                    tags=() if reference.digest else (str(reference),),
+                    digests=(str(reference.at_digest(found.target_digest)),),
+                )
 
     async def _find(self, repository: "Repository", reference: Reference) -> _Found:
         """Return the manifest that `reference` leads to on this platform. Each step is verified by its digest."""
@@ -209,9 +183,10 @@ class Puller:
 
     async def _layer(self, repository: "Repository", plan: LayerPlan, below: asyncio.Task[None] | None) -> None:
         content, layers = self._stores.content, self._stores.layers
-        async with self._locks.hold(plan.chain_id):
+        # Two names: the lowest layer's chain id is the digest of its blob, if that is not compressed.
+        async with self._locks.hold(f"layer {plan.chain_id}"):
             present = plan.chain_id in layers
-            async with self._locks.hold(plan.blob.digest):
+            async with self._locks.hold(f"blob {plan.blob.digest}"):
                 if present and plan.blob.digest not in content:
                     await self._download(repository, plan, lambda source: keep_blob(content, plan.blob, source))
                 if present:

@@ -19,7 +19,8 @@ from crid.errors import InvalidArgumentError, NotFoundError, UnavailableError
 from crid.image import importer
 from crid.image.auth import from_cri
 from crid.image.manifest import host_platform
-from crid.image.pull import Puller, Stores
+from crid.image.pull import Puller
+from crid.image.recording import Stores
 from crid.image.references import id_digits, parse
 from crid.image.registries import Registries, load
 from crid.model.image import Image
@@ -201,7 +202,7 @@ class ImageService:
         for image in stores.images.all():
             needed_layers.update(image.chain_ids)
         for identifier, content in stores.images.contents().items():
-            needed_blobs.update((identifier, content.manifest.digest, *content.layers))
+            needed_blobs.update((identifier, content.manifest.digest, *content.blobs))
         for chain_ids in stores.layers.snapshot_layers().values():
             needed_layers.update(chain_ids)
         parents = {chain_id: layer.parent for chain_id, layer in stores.layers.layers().items()}

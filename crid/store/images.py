@@ -33,10 +33,12 @@ _KIND = "image"
 
 @dataclass(frozen=True, slots=True)
 class ImageContent:
-    """The blobs of an image besides its configuration: its manifest and the digests of its compressed layers."""
+    """The blobs of an image besides its configuration."""
 
     manifest: Descriptor
-    layers: tuple[str, ...]
+    """What index.json shows."""
+    blobs: tuple[str, ...]
+    """Digests of its compressed layers, and of its manifest as it came, if that is another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,7 @@ class ImageStore:
         image, content = _decode(unseal(_KIND, path.read_bytes(), path))
         if path.stem != image.id.removeprefix("sha256:"):
             raise DataLossError(f"record {path}: describes {image.id}")
-        if missing := {image.id, content.manifest.digest, *content.layers} - self._content.sizes().keys():
+        if missing := {image.id, content.manifest.digest, *content.blobs} - self._content.sizes().keys():
             raise DataLossError(f"record {path}: blob {min(missing)} is missing")
         return image, content
 
@@ -180,7 +182,7 @@ def _decode(body: dict[str, Any]) -> tuple[Image, ImageContent]:
     values = _tuples(body["image"])
     values["process"] = ImageProcess(**_tuples(values["process"]))
     content = body["content"]
-    return Image(**values), ImageContent(Descriptor(**content["manifest"]), tuple(content["layers"]))
+    return Image(**values), ImageContent(Descriptor(**content["manifest"]), tuple(content["blobs"]))
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:

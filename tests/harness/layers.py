@@ -13,8 +13,9 @@ import zstandard
 Entry = tuple[tarfile.TarInfo, bytes]
 
 
-def entry(name: str, kind: bytes = tarfile.REGTYPE, content: bytes = b"", *, link: str = "", mode: int = 0o644, uid: int = 0,
-          gid: int = 0, mtime: float = 0, device: tuple[int, int] = (0, 0), pax: dict[str, str] | None = None) -> Entry:  # fmt: skip
+def entry(name: str, kind: bytes = tarfile.REGTYPE, content: bytes = b"", *, link: str = "", mode: int = 0o644,
+          uid: int = 0, gid: int = 0, mtime: float = 0, device: tuple[int, int] = (0, 0),
+          pax: dict[str, str] | None = None) -> Entry:  # fmt: skip
     """Return one member as tarfile writes it; nothing is checked, least of all the name."""
     info = tarfile.TarInfo(name)
     info.type, info.size, info.linkname, info.mode = kind, len(content), link, mode

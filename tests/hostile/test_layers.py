@@ -64,7 +64,9 @@ CONFINED: Corpus = {
     "a directory over a link": lambda out: [symlink("d", str(out)), directory("d", mode=0o777), file("d/evil", b"x")],
     "a fifo over a link": lambda out: [symlink("f", str(out / "precious")), entry("f", tarfile.FIFOTYPE, mode=0o777)],
     "a hard link to a link": lambda out: [symlink("l", str(out / "precious")), hardlink("h", "l"), file("h", b"x")],
-    "attributes through a link": lambda out: [symlink("l", str(out / "precious")), entry("l", tarfile.SYMTYPE, link=str(out), uid=9)],
+    "attributes through a link": lambda out: [
+        symlink("l", str(out / "precious")), entry("l", tarfile.SYMTYPE, link=str(out), uid=9)
+    ],
     "a replaced directory, used again": lambda out: [
         directory("d"), file("d/a"), file("d", b"x"), directory("d"), symlink("d/l", "/"), file("d/l/evil", b"x")
     ],

@@ -1,0 +1,103 @@
+"""crid's images against other people's programs: Debian's docker-registry, skopeo, the kernel's overlayfs."""
+
+import json
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from crid.image.service import ImageService
+from crid.linux import mount
+from crid.tasks import Supervisor
+from tests.harness.layers import MadeImage, directory, file, hardlink, image, layer, symlink
+from tests.harness.registry import LocalRegistry
+from tests.harness.tools import require_tool
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRegistry]:
+    with LocalRegistry(tmp_path_factory.mktemp("registry") / "data") as local:
+        yield local
+
+
+@pytest.fixture
+async def service(tmp_path: Path, registry: LocalRegistry) -> AsyncIterator[ImageService]:
+    conf = tmp_path / "registries.conf"
+    conf.write_text(registry.registries_conf())
+    supervisor = Supervisor("test")
+    made = ImageService(tmp_path / "root", conf, supervisor)
+    made.load()
+    yield made
+    await supervisor.close(5)
+    await made.close()
+
+
+def skopeo(*argv: str) -> str:
+    return subprocess.run([require_tool("skopeo"), *argv], check=True, capture_output=True, text=True).stdout
+
+
+def write_layout(where: Path, made: MadeImage) -> Path:
+    (where / "blobs/sha256").mkdir(parents=True)
+    for digest, content in {**made.blobs, made.digest: made.manifest}.items():
+        (where / "blobs/sha256" / digest[7:]).write_bytes(content)
+    annotations = {"org.opencontainers.image.ref.name": "latest"}
+    entry = {"mediaType": made.media_type, "digest": made.digest, "size": len(made.manifest), "annotations": annotations}
+    (where / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+    (where / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
+    return where
+
+
+MADE = image(
+    [
+        layer(directory("etc"), file("etc/a", b"one"), file("etc/b", b"one"), file("setuid", b"x", mode=0o4755, uid=5)),
+        layer(file("etc/b", b"two"), file("etc/.wh.a"), symlink("link", "/etc/b"), hardlink("hard", "link")),
+    ]
+)
+
+
+async def test_pull_mount_and_read_by_skopeo(service: ImageService, registry: LocalRegistry, tmp_path: Path) -> None:
+    reference = registry.push(write_layout(tmp_path / "layout", MADE), "crid/test:v1")
+    found = await service.pull(reference)
+    assert found.id == MADE.id
+    snapshot = service.prepare_rootfs("c1", found)
+    mount.perform(snapshot.mount)
+    try:
+        root = Path(snapshot.mount.target)
+        assert sorted(path.name for path in root.iterdir()) == ["etc", "hard", "link", "setuid"]
+        assert [path.name for path in (root / "etc").iterdir()] == ["b"]
+        assert (root / "etc/b").read_bytes() == b"two"
+        assert (root / "setuid").stat().st_mode & 0o7777 == 0o4755
+    finally:
+        mount.unmount(snapshot.mount.target)
+    await service.release_rootfs("c1")
+    for name in (reference, *found.repo_digests):
+        shown = json.loads(skopeo("inspect", f"oci:{tmp_path / 'root/images'}:{name}"))
+        assert (shown["Digest"], shown["Layers"]) == (MADE.digest, MADE.layers)
+    skopeo("copy", "--quiet", f"oci:{tmp_path / 'root/images'}:{reference}", f"dir:{tmp_path / 'copied'}")
+    assert (tmp_path / "copied/manifest.json").read_bytes() == MADE.manifest
+
+
+async def test_docker_manifests_are_readable_by_skopeo_too(
+    service: ImageService, registry: LocalRegistry, tmp_path: Path
+) -> None:
+    layout = write_layout(tmp_path / "layout", MADE)
+    reference = f"{registry.address}/crid/docker:v1"
+    skopeo("copy", "--quiet", "--format", "v2s2", "--dest-tls-verify=false", f"oci:{layout}:latest", f"docker://{reference}")
+    found = await service.pull(reference)
+    shown = json.loads(skopeo("inspect", f"oci:{tmp_path / 'root/images'}:{reference}"))
+    # The index shows an OCI manifest over the same blobs; the image is known by the one that the registry sent.
+    assert shown["Layers"] == MADE.layers
+    assert found.repo_digests == (f"{registry.address}/crid/docker@{found.manifest_digest}",)
+    assert shown["Digest"] != found.manifest_digest
+
+
+@pytest.mark.parametrize("kind", ["oci", "oci-archive", "docker-archive"])
+async def test_import_of_what_skopeo_writes(service: ImageService, tmp_path: Path, kind: str) -> None:
+    layout = write_layout(tmp_path / "layout", MADE)
+    skopeo("copy", "--quiet", f"oci:{layout}:latest", f"{kind}:{tmp_path / 'copy'}:q.io/made:v2")
+    (found,) = await service.import_path(tmp_path / "copy")
+    assert (found.id, found.repo_tags) == (MADE.id, ("q.io/made:v2",))
+    assert len(found.chain_ids) == 2

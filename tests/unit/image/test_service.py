@@ -1,0 +1,118 @@
+import logging
+from pathlib import Path
+
+import pytest
+
+from crid.errors import InvalidArgumentError, NotFoundError
+from crid.image.service import ImageService
+from crid.tasks import Supervisor
+from tests.harness.layers import file, image, layer
+from tests.unit.image.conftest import Bench
+
+pytestmark = pytest.mark.root
+
+
+async def pulled(bench: Bench, name: str = "a", tag: str = "latest", content: str = "x") -> str:
+    reference = bench.registry.add(name, image([layer(file("f", content.encode() * 5000))]), tag)
+    await bench.service.pull(reference)
+    return reference
+
+
+async def test_removal_by_one_tag_takes_all_and_is_idempotent(bench: Bench) -> None:
+    one, two = await pulled(bench, tag="1"), await pulled(bench, tag="2")
+    other = await pulled(bench, "b")
+    assert len(bench.service.list_images()) == 1  # the same image from two repositories
+    await bench.service.remove(one)
+    await bench.service.remove(one)
+    assert [bench.service.status(name) for name in (one, two, other)] == [None, None, None]
+    assert bench.files() == []
+    await bench.service.remove("0" * 64)
+
+
+async def test_an_image_in_use_goes_but_its_layers_stay(bench: Bench) -> None:
+    reference = await pulled(bench)
+    found = bench.service.resolve(reference)
+    snapshot = bench.service.prepare_rootfs("c1", found)
+    await bench.service.remove(reference)
+    assert bench.service.list_images() == []
+    lower = Path(snapshot.mount.options[0].removeprefix("lowerdir="))
+    assert (lower / "f").exists()
+    again = ImageService(bench.root, bench.conf, bench.supervisor)
+    again.load()
+    assert (lower / "f").exists()
+    await again.close()
+    await bench.service.release_rootfs("c1")
+    await bench.service.release_rootfs("c1")
+    assert bench.files() == []
+
+
+async def test_a_restart_finds_the_same_images(bench: Bench) -> None:
+    await pulled(bench)
+    again = ImageService(bench.root, bench.conf, bench.supervisor)
+    again.load()
+    assert again.list_images() == bench.service.list_images()
+    assert again.fs_usage() == bench.service.fs_usage()
+    await again.close()
+
+
+async def test_usage_is_counted(bench: Bench) -> None:
+    assert (bench.service.fs_usage().used_bytes, bench.service.fs_usage().inodes_used) == (0, 0)
+    reference = await pulled(bench)
+    usage = bench.service.fs_usage()
+    assert usage.used_bytes == bench.service.resolve(reference).size + 8192  # 5000 bytes in blocks of 4096
+    assert usage.inodes_used == 4
+    assert Path(usage.mountpoint).is_dir()
+
+
+async def test_lists_and_filters(bench: Bench) -> None:
+    one = await pulled(bench, "a", content="1")
+    two = await pulled(bench, "b", content="2")
+    assert [image.repo_tags for image in bench.service.list_images(one)] == [(one,)]
+    assert len(bench.service.list_images()) == 2
+    assert bench.service.list_images("q.io/nothing") == []
+    bench.service.pin(two)
+    assert {image.repo_tags: image.pinned for image in bench.service.list_images()} == {(one,): False, (two,): True}
+
+
+async def test_lookups_that_fail(bench: Bench) -> None:
+    assert bench.service.status("q.io/gone:1") is None
+    assert bench.service.status("sha256:" + "0" * 64) is None
+    assert bench.service.status("0" * 64) is None
+    with pytest.raises(NotFoundError, match="q.io/gone"):
+        bench.service.resolve("q.io/gone")
+    for reference in ("", "UPPER CASE", "a//b"):
+        with pytest.raises(InvalidArgumentError):
+            bench.service.status(reference)
+
+
+async def test_a_damaged_record_does_not_stop_the_start(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    reference = await pulled(bench, "a", content="1")
+    await pulled(bench, "b", content="2")
+    record = bench.root / "images/records" / f"{bench.service.resolve(reference).id[7:]}.json"
+    record.write_text("{")
+    again = ImageService(bench.root, bench.conf, bench.supervisor)
+    with caplog.at_level(logging.ERROR):
+        again.load()
+    assert len(again.list_images()) == 1
+    assert str(record) in caplog.text
+    await again.close()
+
+
+async def test_secrets_are_not_logged(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    from crid.cri import api_pb2 as cri
+
+    with caplog.at_level(logging.DEBUG), pytest.raises(NotFoundError):
+        await bench.service.pull(f"{bench.registry.address}/gone", cri.AuthConfig(username="joe", password="s3cr3t-word"))
+    assert caplog.text
+    assert "s3cr3t-word" not in caplog.text
+
+
+async def test_the_http_library_is_imported_only_for_a_pull(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    program = "import sys, crid.image.service; sys.exit('aiohttp' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+    service = ImageService(tmp_path, tmp_path / "none.conf", Supervisor("x"))
+    service.load()
+    await service.close()
