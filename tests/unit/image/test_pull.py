@@ -219,7 +219,8 @@ async def test_a_mirror_serves_under_the_name_that_was_asked_for(bench: Bench) -
     made = honest()
     bench.registry.add("mirrored/a", made, "v1")
     bench.conf.write_text(
-        f'[[registry]]\nlocation = "q.invalid"\n[[registry.mirror]]\nlocation = "{bench.registry.address}/nothing"\ninsecure = true\n'
+        '[[registry]]\nlocation = "q.invalid"\n'
+        f'[[registry.mirror]]\nlocation = "{bench.registry.address}/nothing"\ninsecure = true\n'
         f'[[registry.mirror]]\nlocation = "{bench.registry.address}/mirrored"\ninsecure = true\n'
     )
     found = await bench.service.pull("q.invalid/a:v1", cri.AuthConfig(username="joe", password="pw"))

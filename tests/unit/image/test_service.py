@@ -78,7 +78,7 @@ async def test_lookups_that_fail(bench: Bench) -> None:
     assert bench.service.status("q.io/gone:1") is None
     assert bench.service.status("sha256:" + "0" * 64) is None
     assert bench.service.status("0" * 64) is None
-    with pytest.raises(NotFoundError, match="q.io/gone"):
+    with pytest.raises(NotFoundError, match="/gone"):
         bench.service.resolve("q.io/gone")
     for reference in ("", "UPPER CASE", "a//b"):
         with pytest.raises(InvalidArgumentError):

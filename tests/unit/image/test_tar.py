@@ -1,3 +1,4 @@
+import contextlib
 import io
 import tarfile
 
@@ -65,20 +66,16 @@ def test_any_name_and_content(name: str, content: bytes, form: int) -> None:
 
 @given(st.binary(max_size=3000))
 def test_any_bytes_are_refused_or_read(content: bytes) -> None:
-    try:
+    with contextlib.suppress(CridError):
         members(content)
-    except CridError:
-        pass
 
 
 @given(st.integers(0, 3), st.integers(0, 511), st.integers(0, 255))
 def test_a_damaged_header_is_refused_or_read(block: int, offset: int, value: int) -> None:
     content = bytearray(layer(*sample()))
     content[block * 512 + offset] = value
-    try:
+    with contextlib.suppress(CridError):
         members(bytes(content))
-    except CridError:
-        pass
 
 
 def test_pax_attributes_and_times() -> None:
@@ -111,7 +108,7 @@ def test_a_wrong_checksum() -> None:
 
 
 def test_sparse_files_are_refused_by_name() -> None:
-    with pytest.raises(InvalidArgumentError, match="'s'.*sparse"):
+    with pytest.raises(InvalidArgumentError, match=r"'s'.*sparse"):
         members(layer(entry("s", b"S")))
     with pytest.raises(InvalidArgumentError, match=r"'s'.*sparse"):
         members(layer(entry("s", pax={"GNU.sparse.major": "1"})))

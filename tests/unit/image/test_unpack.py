@@ -130,7 +130,7 @@ def test_more_directories_than_descriptors(tmp_path: Path) -> None:
 def test_odd_names(tmp_path: Path) -> None:
     names = [b"\xff\xfe", "ü ".encode(), b"new\nline", b"-rf", b"n" * 255, b"..."]
     target, _ = unpacked(tmp_path, *(file(os.fsdecode(name)) for name in names))
-    assert sorted(os.listdir(os.fsencode(target))) == sorted(names)
+    assert sorted(os.fsencode(path.name) for path in target.iterdir()) == sorted(names)
 
 
 def test_another_digest_than_promised(tmp_path: Path) -> None:
@@ -139,6 +139,6 @@ def test_another_digest_than_promised(tmp_path: Path) -> None:
 
 
 def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = len([*Path("/proc/self/fd").iterdir()])
     unpacked(tmp_path, *(file(f"d{number}/x") for number in range(100)), hardlink("h", "d1/x"))
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len([*Path("/proc/self/fd").iterdir()]) == before

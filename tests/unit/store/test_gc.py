@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 from hypothesis import given
@@ -48,4 +47,4 @@ def test_out_of_sight_then_deleted(tmp_path: Path) -> None:
     assert ONE not in layers
     gc.delete(doomed)
     gc.delete(doomed)
-    assert os.listdir(tmp_path / "images/ingest") == os.listdir(tmp_path / "layers/staging") == []
+    assert [*(tmp_path / "images/ingest").iterdir(), *(tmp_path / "layers/staging").iterdir()] == []

@@ -84,8 +84,7 @@ def test_an_ambiguous_beginning(images: ImageStore, content: ContentStore) -> No
     for word in "abcdefghijklmnopqrs":  # more than there are digits
         images.put(*made(content, word))
     with pytest.raises(InvalidArgumentError, match="beginning of"):
-        for digit in "0123456789abcdef":
-            images.with_prefix(digit)
+        list(map(images.with_prefix, "0123456789abcdef"))
 
 
 def test_the_index_shows_the_same_names(images: ImageStore, content: ContentStore) -> None:
