@@ -21,6 +21,7 @@ class SpdyCommandSession(SpdySession[CommandEvent], CommandSession):
         self._expected = _expected_channels(version, streams)
         self._streams: dict[Channel, int] = {}
         self._channels: dict[int, Channel] = {}
+        self._blocked: set[Channel] = set()
         self._stdin_open = True
         self._ready = False
         self._resizes = ResizeReader()
@@ -34,7 +35,10 @@ class SpdyCommandSession(SpdySession[CommandEvent], CommandSession):
         stream_id = self._streams.get(channel)
         if stream_id is None or not self._is_open(stream_id):
             return len(data)
-        return self._spdy.send_data(stream_id, data)
+        taken = self._spdy.send_data(stream_id, data)
+        if taken < len(data):
+            self._blocked.add(channel)
+        return taken
 
     def writable(self, channel: Channel) -> int:
         stream_id = self._streams.get(channel)
@@ -86,6 +90,7 @@ class SpdyCommandSession(SpdySession[CommandEvent], CommandSession):
                 self._on_closed(self._channels.get(stream_id), happened)
             case spdy_events.StreamReset(stream_id):
                 self._on_closed(self._channels.get(stream_id), happened)
+                # What waited for room need not wait: it is dropped from now on.
                 self._on_writable(self._channels.get(stream_id), happened)
             case spdy_events.StreamWritable(stream_id):
                 self._on_writable(self._channels.get(stream_id), happened)
@@ -123,7 +128,8 @@ class SpdyCommandSession(SpdySession[CommandEvent], CommandSession):
             happened.append(StdinClosed())
 
     def _on_writable(self, channel: Channel | None, happened: list[CommandEvent]) -> None:
-        if channel in (Channel.STDOUT, Channel.STDERR):
+        if channel in self._blocked:
+            self._blocked.remove(channel)
             happened.append(Writable(channel))
         elif channel is Channel.ERROR and self._status and not self.done:
             self._send_status()

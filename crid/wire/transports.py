@@ -31,7 +31,7 @@ class SpdySession(Session[Event]):
     def receive_data(self, data: bytes) -> list[Event]:
         happened: list[Event] = []
         if not self._gone:
-            for event in self._spdy.receive_data(data):
+            for event in self._spdy.receive(data):
                 self._on_event(event, happened)
         return happened
 

@@ -7,7 +7,7 @@ nothing.
 Rules: SPDY protocol draft 3.1. Where the peers of crid depart from it, see `windows`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from typing import Any
 
@@ -179,15 +179,22 @@ class SpdyConnection:
 
     def receive_data(self, data: bytes) -> list[Event]:
         """Takes received bytes, in any portions; returns what happened. After ConnectionFailed it returns nothing."""
+        return list(self.receive(data))
+
+    def receive(self, data: bytes) -> Iterator[Event]:
+        """The same, frame by frame, so that the caller answers each event in the state it came in, however much came at
+        once. The iterator must be exhausted before the next call."""
         happened: list[Event] = []
         if self._failed:
-            return happened
+            return
         try:
             for frame in self._reader.feed(data):
                 _HANDLERS[type(frame)](self, frame, happened)
+                yield from happened
+                happened.clear()
         except RemoteProtocolError as error:
             self._fail(error, happened)
-        return happened
+        yield from happened
 
     def receive_eof(self) -> list[Event]:
         """The peer sends no more. That is a fault only within a frame."""
