@@ -19,6 +19,7 @@ from crid.errors import CridError
 from crid.lifecycle import create, sandbox
 from crid.lifecycle.exits import ExitFacts, Exits
 from crid.lifecycle.parts import Parts
+from crid.lifecycle.pod_network import pod_network
 from crid.linux import process
 from crid.log import fields
 from crid.model.container import Container, ContainerMetadata, ContainerState, ContainerStatus
@@ -56,8 +57,8 @@ class Recovery:
             except CridError as error:  # its handler is no longer configured
                 logger.error("cannot recover a container%s", fields(container=container.id, error=error))
         discarded += await self._discard_incomplete()
-        ready = {item.id for item in self._parts.sandboxes.list() if not item.status.network_released}
-        await self._parts.network.retain(ready)
+        ready = [item.metadata for item in self._parts.sandboxes.list() if not item.status.network_released]
+        await self._parts.network.retain([pod_network(metadata) for metadata in ready if metadata.namespaces.net])
         running = sum(item.status.state is ContainerState.RUNNING for item in self._parts.containers.list())
         return Recovered(self._parts.sandboxes.size(), self._parts.containers.size(), running, discarded)
 

@@ -21,6 +21,7 @@ from crid.errors import UnavailableError
 from crid.lifecycle.container import ContainerLifecycle
 from crid.lifecycle.inflight import Inflight
 from crid.lifecycle.parts import Parts
+from crid.lifecycle.pod_network import pod_network, port_mappings
 from crid.lifecycle.validate import require_metadata
 from crid.linux import pid_namespace
 from crid.log import fields
@@ -28,7 +29,7 @@ from crid.model import ids
 from crid.model.mount import Mount
 from crid.model.sandbox import NamespacePaths, PodSandbox, SandboxMetadata, SandboxStatus
 from crid.net import dns
-from crid.net.plugin import PodNetwork, default_resolv_conf
+from crid.net.plugin import default_resolv_conf
 from crid.store.names import Reservation
 from crid.tasks import KeyedLock, Rollback
 
@@ -56,6 +57,7 @@ class SandboxLifecycle:
         require_metadata(config)
         self._parts.runtime.resolve(runtime_handler)
         self._parts.cgroups.check_parent(config.linux.cgroup_parent)
+        port_mappings(config)
         metadata = config.metadata
         name = ids.sandbox_name(metadata.name, metadata.namespace, metadata.uid, metadata.attempt)
         request = config.SerializeToString(deterministic=True) + runtime_handler.encode()
@@ -221,18 +223,6 @@ async def discard(parts: Parts, identifier: str) -> None:
     parts.kernel.unmount_all_below(str(run_directory))
     shutil.rmtree(run_directory, ignore_errors=True)
     parts.state.remove_sandbox(identifier)
-
-
-def pod_network(metadata: SandboxMetadata) -> PodNetwork:
-    """Return what the network may know of the pod."""
-    return PodNetwork(
-        sandbox_id=metadata.id,
-        namespace_path=metadata.namespaces.net,
-        pod_name=metadata.config.metadata.name,
-        pod_namespace=metadata.config.metadata.namespace,
-        pod_uid=metadata.config.metadata.uid,
-        annotations=dict(metadata.config.annotations),
-    )
 
 
 def _unpin(parts: Parts, metadata: SandboxMetadata) -> None:

@@ -23,11 +23,13 @@ from crid.errors import CridError, InvalidArgumentError, UnavailableError
 from crid.log import fields
 from crid.model.sandbox import NetworkAttachment
 from crid.net.addresses import Address, Network
+from crid.net.hostports import HostPorts
 from crid.net.ipam import AddressStore
 from crid.net.links import POD_INTERFACE, BridgeGoneError, BridgeLinks, NetworkError
-from crid.net.masquerade import Masquerade
 from crid.net.plugin import NetworkCondition, NetworkPlugin, PodNetwork
 from crid.net.rtnetlink import RouteSocket
+from crid.net.ruleset import Bridge
+from crid.net.table import Table
 from crid.tasks import KeyedLock, Supervisor
 
 logger = logging.getLogger(__name__)
@@ -75,7 +77,7 @@ class BridgeNetwork(NetworkPlugin):
     An empty name gives `default_bridge`. `start` comes first, `close` last. All methods belong to the event loop's thread.
     """
 
-    def __init__(self, bridge: str, networks: Sequence[Network], directory: Path) -> None:
+    def __init__(self, bridge: str, networks: Sequence[Network], directory: Path, *, map_host_ports: bool = True) -> None:
         """Raises InvalidArgumentError for a name or networks that cannot work."""
         if not networks:
             raise InvalidArgumentError(f"bridge {bridge}: has no network")
@@ -88,7 +90,9 @@ class BridgeNetwork(NetworkPlugin):
         self._networks = tuple(networks)
         self._journal = directory / "addresses"
         self._links = BridgeLinks(bridge, networks)
-        self._masquerade = Masquerade(bridge, networks)
+        self._table = Table(Bridge(bridge, self._networks))
+        self.host_ports = HostPorts(self._table, enabled=map_host_ports)
+        """The host ports of this table, which another network of the daemon may use, too."""
         self._condition = _NOT_STARTED
         self._bridge_index = 0
         self._ensured_at = 0.0
@@ -130,7 +134,7 @@ class BridgeNetwork(NetworkPlugin):
         self._condition = _NOT_STARTED
         with self._opened:
             if remove and await self._connecting.run(self._links.remove_bridge):
-                await self._masquerade.remove()
+                await self._table.remove()
 
     async def attach(self, pod: PodNetwork) -> NetworkAttachment:
         return await self._supervisor.run(self._attach(pod), f"attach {pod.sandbox_id}")
@@ -138,15 +142,34 @@ class BridgeNetwork(NetworkPlugin):
     async def detach(self, pod: PodNetwork) -> None:
         await self._supervisor.run(self._detach(pod.sandbox_id), f"detach {pod.sandbox_id}")
 
-    async def retain(self, sandbox_ids: Collection[str]) -> None:
+    async def retain(self, pods: Collection[PodNetwork]) -> None:
+        await self.retain_links(frozenset(pod.sandbox_id for pod in pods))
+        await self.host_ports.restore([(pod, self._bridge) for pod in pods])
+
+    async def retain_links(self, sandbox_ids: Collection[str]) -> None:
+        """Do `retain` for links and addresses alone, where somebody else knows the host ports."""
         kept = await self._connecting.run(self._links.retain, frozenset(sandbox_ids))
         for sandbox_id, addresses in kept.items():
             self._addresses.adopt(sandbox_id, addresses)
         self._addresses.retain(sandbox_ids)
 
+    @property
+    def name(self) -> str:
+        """The bridge's name."""
+        return self._bridge
+
+    def has_journal(self) -> bool:
+        """Whether this or an earlier daemon gave an address to a pod."""
+        return self._journal.exists()
+
+    @property
+    def started(self) -> bool:
+        """Whether `start` was called, and `close` not since."""
+        return self._condition is not _NOT_STARTED
+
     def condition(self) -> NetworkCondition:
         overdue = asyncio.get_running_loop().time() - self._ensured_at >= _CHECK_INTERVAL
-        if overdue or not self._condition.ready or self._masquerade_changed():
+        if overdue or not self._condition.ready or self._table_changed():
             self._ensure_soon()
         return self._condition
 
@@ -154,19 +177,23 @@ class BridgeNetwork(NetworkPlugin):
         async with self._pods.hold(pod.sandbox_id):
             if not self._condition.ready:
                 await self._ensure()
-            elif self._masquerade_changed():
+            elif self._table_changed():
                 self._ensure_soon()
-            addresses = self._addresses.allocate(pod.sandbox_id)
+            self.host_ports.claim(pod)
             try:
+                addresses = self._addresses.allocate(pod.sandbox_id)
+                ips = tuple(map(str, addresses))
                 await self._connect(pod, addresses)
+                await self.host_ports.open(pod, ips, self._bridge)
             except BaseException:
                 await self._undo(pod.sandbox_id)
                 raise
-            return NetworkAttachment(ips=tuple(map(str, addresses)), interface=POD_INTERFACE)
+            return NetworkAttachment(ips=ips, interface=POD_INTERFACE)
 
     async def _undo(self, sandbox_id: str) -> None:
         """Remove what a failed `attach` made. If that fails too, the address stays taken, as a link may still have it."""
         try:
+            await self.host_ports.close(sandbox_id)
             await self._connecting.run(self._links.remove, [sandbox_id])
             self._addresses.release(sandbox_id)
         except CridError as error:
@@ -185,6 +212,7 @@ class BridgeNetwork(NetworkPlugin):
 
     async def _detach(self, sandbox_id: str) -> None:
         async with self._pods.hold(sandbox_id):
+            await self.host_ports.close(sandbox_id)
             removed = self._removals[sandbox_id] = asyncio.get_running_loop().create_future()
             if not self._removing:
                 self._removing = True
@@ -214,11 +242,12 @@ class BridgeNetwork(NetworkPlugin):
         """Make what pods are connected to, as far as it is not there. Raises UnavailableError, also seen in `condition`."""
         async with self._ensuring:
             try:
-                self._bridge_index = await self._connecting.run(self._links.ensure)
-                if await self._masquerade.ensure():
-                    logger.info("masquerading is set up%s", fields(bridge=self._bridge))
+                found = await self._connecting.run(self._links.ensure)
+                self._bridge_index = found.index
+                if await self._table.ensure(Bridge(self._bridge, self._networks, found.strangers)):
+                    logger.info("nftables table is set up%s", fields(bridge=self._bridge))
             except CridError as error:
-                reason = error.reason if isinstance(error, NetworkError) else "MasqueradeFailed"
+                reason = error.reason if isinstance(error, NetworkError) else "NftablesFailed"
                 self._condition = NetworkCondition(False, reason, str(error))
                 raise
             self._condition = NetworkCondition(True)
@@ -229,8 +258,8 @@ class BridgeNetwork(NetworkPlugin):
         if self._condition is not _NOT_STARTED and (self._recheck is None or self._recheck.done()):
             self._recheck = self._supervisor.start_logged(self._ensure(), f"check network {self._bridge}")
 
-    def _masquerade_changed(self) -> bool:
+    def _table_changed(self) -> bool:
         try:
-            return self._condition.ready and self._masquerade.changed()
+            return self._condition.ready and self._table.changed()
         except UnavailableError:
             return True

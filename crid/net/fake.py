@@ -9,6 +9,7 @@ from ipaddress import IPv4Network
 from crid.errors import ResourceExhaustedError
 from crid.model.sandbox import NetworkAttachment
 from crid.net.addresses import Address, Network
+from crid.net.hostports import PortBook
 from crid.net.plugin import NetworkCondition, NetworkPlugin, PodNetwork
 
 
@@ -21,6 +22,7 @@ class FakeNetwork(NetworkPlugin):
         self.attach_error: Exception | None = None
         self.detach_error: Exception | None = None
         self.conditions = NetworkCondition(True)
+        self._book = PortBook()
         self._networks = tuple(networks)
         self._last = dict.fromkeys(self._networks, 1)
 
@@ -28,6 +30,7 @@ class FakeNetwork(NetworkPlugin):
         error, self.attach_error = self.attach_error, None
         if error:
             raise error
+        self._book.claim(pod)
         self.attached[pod.sandbox_id] = addresses = tuple(self._take(network) for network in self._networks)
         return NetworkAttachment(ips=tuple(map(str, addresses)), interface="eth0")
 
@@ -35,10 +38,14 @@ class FakeNetwork(NetworkPlugin):
         error, self.detach_error = self.detach_error, None
         if error:
             raise error
+        self._book.release(pod.sandbox_id)
         self.attached.pop(pod.sandbox_id, None)
 
-    async def retain(self, sandbox_ids: Collection[str]) -> None:
-        for sandbox_id in self.attached.keys() - set(sandbox_ids):
+    async def retain(self, pods: Collection[PodNetwork]) -> None:
+        self._book = PortBook()
+        for pod in pods:
+            self._book.claim(pod)
+        for sandbox_id in self.attached.keys() - {pod.sandbox_id for pod in pods}:
             del self.attached[sandbox_id]
 
     def condition(self) -> NetworkCondition:

@@ -22,7 +22,7 @@ from crid.linux.namespaces import in_network_namespace, sysctl_path, write_sysct
 from crid.log import fields
 from crid.net import rtnetlink
 from crid.net.addresses import Address, Interface, Network, gateway, interface, mac_address
-from crid.net.rtnetlink import Link, RouteError, RouteSocket
+from crid.net.rtnetlink import Link, Route, RouteError, RouteSocket
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,9 @@ _LOOPBACK_INDEX = 1
 _FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
 _ALIAS = re.compile(r"crid:([^:]+):([^:]+):([0-9a-f:.,]+)")
 _HOST_END = re.compile(r"veth([0-9a-f]{11})")
+_DEFAULT_MTU = 1500
+_PORTS_OF_STRANGERS = ("veth", "tun")
+"""Kinds of interface that containers and virtual machines have. A bridge with any other port leads to the world."""
 
 
 class NetworkError(UnavailableError):
@@ -43,6 +46,14 @@ class NetworkError(UnavailableError):
 
 class BridgeGoneError(Exception):
     """The bridge was deleted, or deleted and made again, since it was last looked up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The bridge's index, and the names of the bridges of other container networks."""
+
+    index: int
+    strangers: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +76,10 @@ class BridgeLinks:
     def __init__(self, bridge: str, networks: Sequence[Network]) -> None:
         self._bridge = bridge
         self._networks = tuple(networks)
+        self._mtu = _DEFAULT_MTU
 
-    def ensure(self, route: RouteSocket) -> int:
-        """Make the bridge, or take over the one of a former daemon; enable forwarding. Return the bridge's index.
+    def ensure(self, route: RouteSocket) -> Surroundings:
+        """Make the bridge, or take over the one of a former daemon; enable forwarding. Return what is there then.
 
         Raises NetworkError if the name is another link's, if the bridge has other addresses, or if a network is
         reached by another route already.
@@ -77,8 +89,9 @@ class BridgeLinks:
             if link is not None and link.kind != "bridge":
                 raise NetworkError("BridgeConflict", f"bridge {self._bridge}: an interface of kind {link.kind!r} has this name")
             missing = self._missing_addresses(route, link)
+            known = route.routes()
             if missing:
-                self._refuse_overlap(route, link)
+                self._refuse_overlap(known, link)
             created = link is None
             if link is None:
                 route.send(rtnetlink.create_bridge(self._bridge, mac_address(gateway(self._networks[0]).ip)))
@@ -90,7 +103,10 @@ class BridgeLinks:
             if created:
                 for pod in self._pods(route, link.index):
                     route.send(rtnetlink.set_master(pod.index, link.index))
-            return link.index
+            links = route.links()
+            ways_out = {way.link for way in known if not way.destination.prefixlen}
+            self._mtu = min((item.mtu for item in links if item.index in ways_out and item.mtu), default=_DEFAULT_MTU)
+            return Surroundings(link.index, _strangers(links, {link.index, *ways_out}))
         except OSError as error:
             raise NetworkError("KernelRefused", f"bridge {self._bridge}: {error}") from error
 
@@ -108,7 +124,10 @@ class BridgeLinks:
             raise UnavailableError(f"pod {sandbox_id}: network namespace {namespace}: {error.strerror}") from error
         try:
             mac = mac_address(addresses[0])
-            route.send(rtnetlink.create_veth(name, master=bridge_index, peer=POD_INTERFACE, peer_mac=mac, namespace=descriptor))
+            pair = rtnetlink.create_veth(
+                name, master=bridge_index, peer=POD_INTERFACE, peer_mac=mac, namespace=descriptor, mtu=self._mtu
+            )
+            route.send(pair)
         except OSError as error:
             if _index_of(self._bridge) != bridge_index:
                 raise BridgeGoneError from error
@@ -166,10 +185,10 @@ class BridgeLinks:
             raise UnavailableError(f"bridge {self._bridge}: {error}") from error
         return True
 
-    def _refuse_overlap(self, route: RouteSocket, bridge: Link | None) -> None:
+    def _refuse_overlap(self, routes: Sequence[Route], bridge: Link | None) -> None:
         """Raise NetworkError if this host reaches a part of our networks, or our networks as a part, in another way."""
-        for known in route.routes():
-            if bridge is not None and known.link == bridge.index:
+        for known in routes:
+            if not known.destination.prefixlen or (bridge is not None and known.link == bridge.index):
                 continue
             for network in self._networks:
                 if known.destination.version == network.version and known.destination.overlaps(network):
@@ -197,6 +216,8 @@ class BridgeLinks:
         for version in {network.version for network in self._networks}:
             name = _FORWARDING[version]
             if Path(sysctl_path(name)).read_text().strip() == "0":
+                if version == 6:
+                    _keep_router_advertisements()
                 write_sysctl(name, "1")
 
     def _configure_pod(self, addresses: Sequence[Address]) -> None:
@@ -231,6 +252,23 @@ class BridgeLinks:
         if link.alias or not bridge_index or link.master != bridge_index:
             return None
         return PodLink(link.index, named[1], ())
+
+
+def _strangers(links: Sequence[Link], known: Collection[int]) -> tuple[str, ...]:
+    """Return the bridges of other container networks: those whose ports are all containers or virtual machines, but none
+    of `known`, and so none by which this host reaches the world."""
+    bridges = {link.index: link.name for link in links if link.kind == "bridge" and link.index not in known}
+    for link in links:
+        if link.kind not in _PORTS_OF_STRANGERS:
+            bridges.pop(link.master, None)
+    return tuple(sorted(bridges.values()))
+
+
+def _keep_router_advertisements() -> None:
+    """Let interfaces that learn their routes from routers go on: a host that forwards does so only with accept_ra 2."""
+    for path in Path("/proc/sys/net/ipv6/conf").glob("*/accept_ra"):
+        if path.parent.name not in ("all", "default") and path.read_text().strip() == "1":
+            path.write_text("2")
 
 
 def _delete(route: RouteSocket, indexes: Sequence[int]) -> None:

@@ -53,13 +53,15 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A network interface, as far as crid looks at it; `master` is the index of the bridge it is a port of, or 0."""
+    """A network interface, as far as crid looks at it; `master` is the index of the bridge it is a port of, or 0. A
+    physical interface has no `kind`."""
 
     index: int
     name: str
     kind: str
     master: int
     alias: str
+    mtu: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +89,15 @@ def create_bridge(name: str, mac: str) -> Request:
     return Request(_RTM_NEWLINK, _NLM_F_CREATE | _NLM_F_EXCL, message, f"create bridge {name}")
 
 
-def create_veth(name: str, *, master: int, peer: str, peer_mac: str, namespace: int) -> Request:
+def create_veth(name: str, *, master: int, peer: str, peer_mac: str, namespace: int, mtu: int = 1500) -> Request:
     """Create a veth pair: `name` here, a port of `master` and up; `peer` in the namespace of descriptor `namespace`, down.
 
     The kernel does not bring up an end whose other end does not exist yet (ENOTCONN), so the peer has to wait.
     """
-    peer_attributes = [("IFLA_IFNAME", peer), ("IFLA_ADDRESS", peer_mac), ("IFLA_NET_NS_FD", namespace)]
+    peer_attributes = [("IFLA_IFNAME", peer), ("IFLA_ADDRESS", peer_mac), ("IFLA_MTU", mtu), ("IFLA_NET_NS_FD", namespace)]
     data = {"attrs": [("VETH_INFO_PEER", {"attrs": peer_attributes})]}
     info = {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", data)]}
-    attributes = [("IFLA_IFNAME", name), ("IFLA_MASTER", master), ("IFLA_LINKINFO", info)]
+    attributes = [("IFLA_IFNAME", name), ("IFLA_MTU", mtu), ("IFLA_MASTER", master), ("IFLA_LINKINFO", info)]
     message = _link(flags=_IFF_UP, change=_IFF_UP, attrs=attributes)
     return Request(_RTM_NEWLINK, _NLM_F_CREATE | _NLM_F_EXCL, message, f"create veth {name}")
 
@@ -217,17 +219,25 @@ class RouteSocket:
         return found
 
     def routes(self) -> list[Route]:
-        """Return where this host sends packets for networks and addresses that it knows; default routes are left out."""
+        """Return where this host sends packets for networks and addresses that it knows; a default route is one to all."""
         found = []
-        for family in (socket.AF_INET, socket.AF_INET6):
+        for family, everything in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
             message = RouteMessage()
             message["family"] = family
             for data in self._exchange(Request(_RTM_GETROUTE, 0, message, "list routes"), _NLM_F_DUMP):
                 route = _decode(RouteMessage, data)
-                wanted = (route["table"], route["type"]) in ((_MAIN_TABLE, _UNICAST), (_LOCAL_TABLE, _LOCAL))
-                if wanted and (destination := route.get_attr("RTA_DST")):
-                    found.append(Route(ip_network((destination, route["dst_len"])), int(route.get_attr("RTA_OIF") or 0)))
+                if (route["table"], route["type"]) in ((_MAIN_TABLE, _UNICAST), (_LOCAL_TABLE, _LOCAL)):
+                    destination = ip_network((route.get_attr("RTA_DST") or everything, route["dst_len"]))
+                    found.append(Route(destination, int(route.get_attr("RTA_OIF") or 0)))
         return found
+
+    def route_to(self, address: Address) -> int:
+        """Return the index of the interface by which this host reaches `address`. Raises RouteError if it does not."""
+        message = RouteMessage()
+        message["family"], message["dst_len"] = _family(address), address.max_prefixlen
+        message["attrs"] = [("RTA_DST", str(address))]
+        found = list(self._exchange(Request(_RTM_GETROUTE, 0, message, f"look up the route to {address}"), _NLM_F_ACK))
+        return int(_decode(RouteMessage, found[0]).get_attr("RTA_OIF") or 0)
 
     def _exchange(self, request: Request, flags: int) -> Iterator[bytes]:
         """Send one request and yield what answers it, until its acknowledgement or the end of the dump."""
@@ -289,4 +299,5 @@ def _decode_link(data: bytes) -> Link:
         kind=(info.get_attr("IFLA_INFO_KIND") if info else None) or "",
         master=int(message.get_attr("IFLA_MASTER") or 0),
         alias=message.get_attr("IFLA_IFALIAS") or "",
+        mtu=int(message.get_attr("IFLA_MTU") or 0),
     )

@@ -134,7 +134,7 @@ async def test_retain_releases_all_other_pods(network: NetworkPlugin, pods: Pods
     held = [pods.new() for _ in range(5)]
     for pod in held:
         await network.attach(pod)
-    await network.retain([held[0].sandbox_id, new_id()])
+    await network.retain([held[0], PodNetwork(new_id(), "")])
     attachments = [await network.attach(pods.new()) for _ in range(4)]
     assert {ip for attachment in attachments for ip in attachment.ips} == {str(SMALL[offset]) for offset in range(3, 7)}
 

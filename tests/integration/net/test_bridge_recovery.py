@@ -9,7 +9,7 @@ import pytest
 
 from crid.errors import UnavailableError
 from crid.model.ids import new_id
-from crid.net import bridge, masquerade
+from crid.net import bridge, table
 from crid.net.bridge import BridgeNetwork
 from crid.net.links import BridgeLinks, host_end
 from crid.net.plugin import PodNetwork
@@ -105,10 +105,10 @@ async def test_crash_during_attach_is_cleaned_up_by_the_next_daemon(
     next_one = make_network(subnets=(SUBNET, SUBNET6))
     await next_one.start()
     if by == "detach":
-        await next_one.retain([pod.sandbox_id, other.sandbox_id])
+        await next_one.retain([pod, other])
         await next_one.detach(pod)
     else:
-        await next_one.retain([other.sandbox_id])
+        await next_one.retain([other])
     assert pod_links() == {host_end(other.sandbox_id)}
     assert next_one._addresses.holders() == {other.sandbox_id}
 
@@ -144,7 +144,7 @@ async def test_restart_keeps_pods_and_their_addresses(
     ping(kept, "10.91.0.1")
     again = make_network()
     await again.start()
-    await again.retain([kept.sandbox_id])
+    await again.retain([kept])
     assert pod_links() == {host_end(kept.sandbox_id)}
     later = pods.new()
     await again.attach(later)
@@ -160,7 +160,7 @@ async def test_damaged_journal_is_rebuilt_from_the_links(
     (tmp_path / "network" / "cridt0" / "addresses").write_bytes(b"\0garbage")
     again = make_network()
     await again.start()
-    await again.retain([pod.sandbox_id])
+    await again.retain([pod])
     assert tuple(map(str, again._addresses.held_by(pod.sandbox_id))) == attachment.ips
 
 
@@ -195,7 +195,7 @@ async def test_two_networks_side_by_side_do_not_touch_each_other(
     first, second = pods.new(), pods.new()
     await network.attach(first)
     await other.attach(second)
-    await network.retain([first.sandbox_id])
+    await network.retain([first])
     await network.detach(second)
     ping(second, "10.91.2.1")
     await other.detach(second)
@@ -255,15 +255,15 @@ async def test_bridge_that_lost_its_address_in_a_crash_gets_it(make_network: Mak
 @pytest.mark.parametrize("command", ["flush ruleset", "delete table inet crid-cridt0", "flush table inet crid-cridt0"])
 @pytest.mark.parametrize("by", ["condition", "attach"])
 async def test_table_is_restored(network: BridgeNetwork, pods: PodNamespaces, command: str, by: str) -> None:
-    table = run("nft", "list", "ruleset")
-    assert "masquerade" in table
+    before = run("nft", "list", "ruleset")
+    assert "masquerade" in before
     run("nft", *command.split())
     if by == "condition":
         assert network.condition().ready
     else:
         await network.attach(pods.new())
     async with asyncio.timeout(10):
-        while run("nft", "list", "ruleset") != table:
+        while run("nft", "list", "ruleset") != before:
             await asyncio.sleep(0.01)
 
 
@@ -293,11 +293,11 @@ async def test_other_tables_survive(make_network: MakeNetwork) -> None:
 
 
 async def test_missing_nft_is_a_condition(make_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(masquerade, "find_program", lambda name, **keywords: None)
+    monkeypatch.setattr(table, "find_program", lambda name, **keywords: None)
     network = make_network()
     await network.start()
     condition = network.condition()
-    assert (condition.ready, condition.reason) == (False, "MasqueradeFailed")
+    assert (condition.ready, condition.reason) == (False, "NftablesFailed")
     assert "nft" in condition.message
 
 

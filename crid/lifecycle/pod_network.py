@@ -1,0 +1,66 @@
+"""What a pod's config says about its network, in the words of `crid.net`."""
+
+from ipaddress import ip_address
+
+from crid.cri import api_pb2 as cri
+from crid.errors import InvalidArgumentError
+from crid.model.sandbox import SandboxMetadata
+from crid.net.addresses import Address
+from crid.net.plugin import Dns, PodNetwork, PortMapping
+
+_PROTOCOLS = {cri.TCP: "tcp", cri.UDP: "udp", cri.SCTP: "sctp"}
+_LAST_PORT = 65535
+
+
+def pod_network(metadata: SandboxMetadata) -> PodNetwork:
+    """Return what the network may know of the pod."""
+    config = metadata.config
+    return PodNetwork(
+        sandbox_id=metadata.id,
+        namespace_path=metadata.namespaces.net,
+        pod_name=config.metadata.name,
+        pod_namespace=config.metadata.namespace,
+        pod_uid=config.metadata.uid,
+        annotations=dict(config.annotations),
+        port_mappings=port_mappings(config),
+        dns=Dns(tuple(config.dns_config.servers), tuple(config.dns_config.searches), tuple(config.dns_config.options)),
+        cgroup_parent=metadata.cgroup_parent,
+        attachment=metadata.network,
+    )
+
+
+def port_mappings(config: cri.PodSandboxConfig) -> tuple[PortMapping, ...]:
+    """Return the pod's host ports: the mappings that have one. A pod in the host's network has none.
+
+    Raises InvalidArgumentError naming the field of PodSandboxConfig.
+    """
+    if config.linux.security_context.namespace_options.network == cri.NODE:
+        return ()
+    found: dict[tuple[str, int, Address | None], PortMapping] = {}
+    for number, item in enumerate(config.port_mappings):
+        if not item.host_port:
+            continue
+        where = f"port_mappings[{number}]"
+        for name, port in (("host_port", item.host_port), ("container_port", item.container_port)):
+            if not 0 < port <= _LAST_PORT:
+                raise InvalidArgumentError(f"{where}.{name}: {port} is not between 1 and {_LAST_PORT}")
+        if item.protocol not in _PROTOCOLS:
+            raise InvalidArgumentError(f"{where}.protocol: {item.protocol} is not TCP, UDP or SCTP")
+        mapping = PortMapping(_PROTOCOLS[item.protocol], item.host_port, item.container_port, _host_ip(item.host_ip, where))
+        known = found.setdefault((mapping.protocol, mapping.host_port, mapping.host_ip), mapping)
+        if known != mapping:
+            raise InvalidArgumentError(f"{where}: host port {mapping} leads to container port {known.container_port} already")
+    return tuple(found.values())
+
+
+def _host_ip(text: str, where: str) -> Address | None:
+    """Return the address; None, which means all addresses of both families, for an unspecified one."""
+    if not text:
+        return None
+    try:
+        address = ip_address(text)
+    except ValueError as error:
+        raise InvalidArgumentError(f"{where}.host_ip: {text!r} is not an IP address") from error
+    if getattr(address, "scope_id", None):
+        raise InvalidArgumentError(f"{where}.host_ip: {text!r} has a zone, which a host port cannot")
+    return None if address.is_unspecified else address
