@@ -25,9 +25,7 @@ def rows() -> list[tuple[str, str, str]]:
 def test_each_rpc_has_one_row_under_its_service() -> None:
     services = api_pb2.DESCRIPTOR.services_by_name.values()
     documented = [(service, name) for service, name, _ in rows()]
-    assert sorted(documented) == sorted(
-        (service.name, method.name) for service in services for method in service.methods
-    )
+    assert sorted(documented) == sorted((service.name, method.name) for service in services for method in service.methods)
 
 
 def test_each_status_is_one_of_two() -> None:
