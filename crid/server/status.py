@@ -34,6 +34,9 @@ CODES: dict[type[errors.CridError], grpc.StatusCode] = {
     errors.CridError: grpc.StatusCode.INTERNAL,
 }
 
+MAX_STATUS_MESSAGE = 2048
+"""Bytes of a status' message. gRPC's clients take 8 KiB of trailers, in which a byte may become three."""
+
 Handler = Callable[[Any, Any], Awaitable[Any]]
 
 
@@ -60,9 +63,20 @@ def _guard(method: str, handler: Handler) -> Handler:
         except Exception as error:
             logger.exception("%s failed unforeseen", method)
             code, message = grpc.StatusCode.INTERNAL, f"{method}: {type(error).__name__}: {error}"
-        return await context.abort(code, message)
+        return await context.abort(code, presentable(message))
 
     return guarded
+
+
+def presentable(message: str) -> str:
+    """Return `message` as a status can carry it: text, and short enough for a client not to refuse the status itself.
+
+    A character that is none (a byte of a file's name, as Python has it) would keep gRPC from answering at all.
+    """
+    encoded = message.encode(errors="backslashreplace")
+    if len(encoded) > MAX_STATUS_MESSAGE:
+        encoded = encoded[:MAX_STATUS_MESSAGE] + b"..."
+    return encoded.decode(errors="ignore")
 
 
 def _milliseconds(began: float) -> int:

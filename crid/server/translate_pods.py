@@ -7,6 +7,7 @@ from google.protobuf.message import Message
 from crid.cri import api_pb2 as cri
 from crid.model.container import Container, ContainerState
 from crid.model.sandbox import PodSandbox
+from crid.oci.spec import signals
 
 CONTAINER_STATES = {
     ContainerState.CREATED: cri.CONTAINER_CREATED,
@@ -98,7 +99,7 @@ def container_status(container: Container) -> cri.ContainerStatus:
         mounts=metadata.mounts,
         log_path=metadata.log_path,
         user=metadata.user,
-        stop_signal=_stop_signal(metadata.stop_signal),
+        stop_signal=signals.to_cri(metadata.stop_signal),
     )
     resources = status.resources or (config.linux.resources if config.linux.HasField("resources") else None)
     if resources is not None:
@@ -116,13 +117,6 @@ def reason(container: Container) -> str:
     if status.oom_killed:
         return "OOMKilled"
     return "Completed" if status.exit_code == 0 else "Error"
-
-
-def _stop_signal(name: str) -> cri.Signal.ValueType:
-    """Return the enum of a canonical signal name. The API spells SIGRTMIN+3 as SIGRTMINPLUS3."""
-    word = "SIGNAL_" + name.replace("+", "PLUS").replace("-", "MINUS")
-    values = cri.Signal.items()
-    return next((value for key, value in values if key in (word, word.removeprefix("SIGNAL_"))), cri.Signal.ValueType(0))
 
 
 def verbose(facts: dict[str, object]) -> dict[str, str]:

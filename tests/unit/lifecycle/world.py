@@ -28,7 +28,7 @@ from crid.model.stats import CgroupStats, CpuStats
 from crid.net.fake import FakeNetwork
 from crid.oci.fake import FakeRuntime
 from crid.oci.runtime import Created, ExecResult, Runtime
-from crid.oci.spec.inputs import DEFAULT_CAPABILITIES, Host
+from crid.oci.spec.inputs import Host
 from crid.store.layers import Snapshot
 from crid.store.memory import MemoryStore
 from crid.store.names import NameRegistry
@@ -288,7 +288,7 @@ def build(tmp_path: Path, supervisor: Supervisor) -> World:
         containers=MemoryStore("container"),
         sandbox_names=NameRegistry("pod"),
         container_names=NameRegistry("container"),
-        hosts={name: Host(frozenset(DEFAULT_CAPABILITIES), HostResources()) for name in ("fake", "other")},
+        hosts={name: Host(capabilities=frozenset({"CAP_KILL"}), resources=HostResources()) for name in ("fake", "other")},
         hostname="node",
         pause_program=Path("/nowhere/crid-pause"),
         pids_limit=-1,

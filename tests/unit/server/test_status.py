@@ -1,0 +1,66 @@
+"""What becomes of an error on its way to the client."""
+
+import inspect
+
+import grpc
+import pytest
+
+from crid import errors
+from crid.server.status import CODES, code_of
+from tests.unit.server.conftest import Served
+
+CLASSES = [item for _, item in inspect.getmembers(errors, inspect.isclass)]
+
+
+def test_every_class_has_a_code_of_its_own() -> None:
+    assert set(CODES) == set(CLASSES)
+    assert len(set(CODES.values())) == len(CODES)
+
+
+def test_a_class_that_is_added_has_the_code_of_its_meaning() -> None:
+    class LayerNotFoundError(errors.NotFoundError):
+        pass
+
+    assert code_of(LayerNotFoundError("x")) is grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+async def test_every_class_reaches_the_client(served: Served, kind: type[errors.CridError]) -> None:
+    break_stop(served, kind("pod x: no address left"))
+    assert await served.refused("StopContainer") == (CODES[kind], "pod x: no address left")
+
+
+def break_stop(served: Served, error: BaseException) -> None:
+    """Make every StopContainer fail with `error`."""
+
+    async def fail(*arguments: object) -> None:
+        raise error
+
+    served.world.containers.stop = fail  # type: ignore[method-assign,assignment]
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("x"), KeyError("x"), AssertionError(), ZeroDivisionError(), OSError(28, "No space")]
+)
+async def test_what_is_unforeseen_is_internal_and_the_daemon_goes_on(
+    served: Served, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    break_stop(served, error)
+    code, message = await served.refused("StopContainer")
+    assert code is grpc.StatusCode.INTERNAL
+    assert message.startswith(f"StopContainer: {type(error).__name__}: ")
+    assert "Traceback" in caplog.text
+    assert (await served.call("Status")).status.conditions
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x" * 200_000, "Ü" * 100_000, "a\nb\x00c\x1b", "name \udcff of a file", "100 %", ""],
+    ids=lambda text: ascii(text[:9]),
+)
+async def test_no_message_hides_the_code(served: Served, text: str) -> None:
+    """gRPC bounds what a status may hold, and takes nothing but text."""
+    break_stop(served, errors.FailedPreconditionError(text))
+    code, message = await served.refused("StopContainer")
+    assert code is grpc.StatusCode.FAILED_PRECONDITION
+    assert message[:5] == text[:5]
