@@ -1,7 +1,7 @@
 """Build steps that pyproject.toml cannot say: generate the protobuf code and compile conmon.
 
-An ordinary build puts them into the package (`crid/cri`, `crid/libexec/conmon`, `crid/libexec/crid-pause`); an editable
-one puts them into the tree (`crid/cri`, `conmon/`), where git ignores them.
+An ordinary build puts them into the package (`crid/cri`; `conmon`, `crid-pause` and `crid-userns` in `crid/libexec`); an
+editable one puts them into the tree (`crid/cri`, `conmon/`), where git ignores them.
 """
 
 import subprocess
@@ -29,7 +29,8 @@ def generate_protos(destination: Path) -> None:
 
 
 def compile_conmon(output: Path) -> None:
-    """Compile the monitor with the C compiler that $CC names (default `cc`) to the file `output`, crid-pause beside it."""
+    """Compile the monitor with the C compiler that $CC names (default `cc`) to the file `output`, crid-pause and
+    crid-userns beside it."""
     output.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run(["sh", str(ROOT / "conmon" / "build.sh"), "-o", str(output)], check=True)
 

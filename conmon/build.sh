@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Builds the monitor, and crid-pause beside it, with nothing but a C compiler: bare Debian has no make.
+# Builds the monitor, and crid-pause and crid-userns beside it, with nothing but a C compiler: bare Debian has no make.
 #
 #   build.sh [--sanitize] [--dynamic] [-o OUT]
 #
-# --sanitize adds AddressSanitizer and UBSan (default output: conmon-asan, no crid-pause). CC and CFLAGS are honoured.
+# --sanitize adds AddressSanitizer and UBSan (default output: conmon-asan, nothing beside it). CC and CFLAGS are honoured.
 # The default is a static, position-independent program: it starts faster and has fewer private pages than a
 # dynamic one (docs: conmon/PROTOCOL.md, "Size"), and there is one conmon per container and one per ExecSync.
 set -eu
@@ -34,7 +34,7 @@ if [ "$sanitize" = yes ]; then
     : "${out:=$here/conmon-asan}"
 else
     flags="$flags -O2 -D_FORTIFY_SOURCE=2 -fPIE -ffunction-sections -Wl,--gc-sections -Wl,-z,relro,-z,now -s"
-    pause_flags="$flags -Os -fno-pie -no-pie -static"  # no relocation: that leaves the fewest private pages
+    small_flags="$flags -Os -fno-pie -no-pie -static"  # no relocation: that leaves the fewest private pages
     if [ "$link" = static ]; then flags="$flags -static-pie"; else flags="$flags -pie"; fi
     : "${out:=$here/conmon}"
 fi
@@ -46,7 +46,9 @@ trap 'rm -f "$temporary"' EXIT
 ${CC:-cc} $flags ${CFLAGS:-} -o "$temporary" "$here"/src/*.c
 mv -f "$temporary" "$out"
 if [ "$sanitize" = no ]; then
-    # shellcheck disable=SC2086
-    ${CC:-cc} $pause_flags ${CFLAGS:-} -o "$temporary" "$here/pause.c"
-    mv -f "$temporary" "$(dirname "$out")/crid-pause"
+    for program in pause userns; do
+        # shellcheck disable=SC2086
+        ${CC:-cc} $small_flags ${CFLAGS:-} -o "$temporary" "$here/$program.c"
+        mv -f "$temporary" "$(dirname "$out")/crid-$program"
+    done
 fi

@@ -14,9 +14,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <syslog.h>
 
@@ -98,10 +100,20 @@ static int daemonise(struct conmon *conmon, struct error *err)
     _exit(EXIT_SUCCESS);
 }
 
-/* Lets go of the caller's stdio, which it may be waiting for the end of. */
+static bool is_null_device(int fd)
+{
+    struct stat status;
+
+    return fstat(fd, &status) == 0 && S_ISCHR(status.st_mode) && status.st_rdev == makedev(1, 3);
+}
+
+/* Lets go of the caller's stdio, which it may be waiting for the end of. A null device that the caller gives as stdin
+ * stays: it may be one of the container's own. crun before 1.9 gives a container's stdin to the root of its user
+ * namespace, and that must not be the host's /dev/null. */
 static int leave_stdio(struct error *err)
 {
-    _cleanup_close_ int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    _cleanup_close_ int null_fd = is_null_device(STDIN_FILENO) ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3)
+                                                               : open("/dev/null", O_RDWR | O_CLOEXEC);
 
     if (null_fd < 0)
         return error_set(err, errno, "open /dev/null");

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from crid.linux.namespaces import CLONE_FLAGS, sysctl_path
 from crid.linux.options import parse_options
+from crid.model.idmap import IdMap
 from crid.model.mount import Mount
 
 T = TypeVar("T")
@@ -39,6 +40,13 @@ class FakeKernel:
             if not os.path.lexists(path):
                 raise FileNotFoundError(errno.ENOENT, "mount: no such file or directory", mount_.target)
         self.mounts.append(mount_)
+
+    def mount_idmapped(self, source: str, target: str, user_namespace: str, /) -> None:
+        self._record(f"mount -o rbind,X-mount.idmap={user_namespace} {source} {target}")
+        for path in (source, target, user_namespace):
+            if not os.path.lexists(path):
+                raise FileNotFoundError(errno.ENOENT, "open_tree: no such file or directory", path)
+        self.mounts.append(Mount(target, source, "bind", ("rbind",)))
 
     def unmount(self, target: str, /) -> None:
         self._record(f"umount {target}")
@@ -74,6 +82,26 @@ class FakeKernel:
             raise ValueError(f"no namespace of kind {min(unknown)} can be pinned")
         if hostname is not None and "uts" not in kinds:
             raise ValueError("a hostname needs a UTS namespace of its own")
+        return self._pin(directory, kinds, hostname, sysctls)
+
+    def pin_user_namespace(
+        self,
+        program: Path,
+        directory: Path,
+        kinds: Collection[str],
+        idmap: IdMap,
+        /,
+        *,
+        hostname: str | None = None,
+        sysctls: Mapping[str, str] | None = None,
+    ) -> dict[str, str]:
+        if unknown := set(kinds) - CLONE_FLAGS.keys():
+            raise ValueError(f"no namespace of kind {min(unknown)} can be pinned")
+        return self._pin(directory, ["user", *kinds], hostname, sysctls)
+
+    def _pin(
+        self, directory: Path, kinds: Collection[str], hostname: str | None, sysctls: Mapping[str, str] | None
+    ) -> dict[str, str]:
         self._record(f"unshare {' '.join(kinds)}")
         if hostname is not None:
             self._record(f"hostname {hostname}")

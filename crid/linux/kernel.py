@@ -3,14 +3,15 @@
 Pure questions (`crid.linux.disk`, `crid.linux.boot`) are plain functions: tests ask the real kernel. What changes the
 machine goes through a Kernel handed in by the composition root: `Linux` makes the calls, `crid.linux.fake.FakeKernel`
 keeps book of them. tests/contract/test_linux_contract.py holds both to the same behaviour, which is written down where
-the functions are: `crid.linux.mount` and `crid.linux.namespaces`. All of these block, shortly.
+the functions are: `crid.linux.mount`, `detached`, `namespaces` and `user_namespace`. All of these block, shortly.
 """
 
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from crid.linux import mount, namespaces
+from crid.linux import detached, mount, namespaces, user_namespace
+from crid.model.idmap import IdMap
 from crid.model.mount import Mount
 
 T = TypeVar("T")
@@ -36,6 +37,18 @@ class Kernel(Protocol):
         """Return the pinned paths by kind."""
         ...
 
+    def pin_user_namespace(
+        self,
+        program: Path,
+        directory: Path,
+        kinds: Collection[str],
+        idmap: IdMap,
+        /,
+        *,
+        hostname: str | None = None,
+        sysctls: Mapping[str, str] | None = None,
+    ) -> dict[str, str]: ...
+    def mount_idmapped(self, source: str, target: str, user_namespace: str, /) -> None: ...
     def unpin(self, path: str, /) -> None: ...
     def in_network_namespace(self, path: str, action: Callable[[], T], /) -> T: ...
 
@@ -68,6 +81,22 @@ class Linux:
         sysctls: Mapping[str, str] | None = None,
     ) -> dict[str, str]:
         return namespaces.pin_namespaces(directory, kinds, hostname=hostname, sysctls=sysctls)[0]
+
+    def pin_user_namespace(
+        self,
+        program: Path,
+        directory: Path,
+        kinds: Collection[str],
+        idmap: IdMap,
+        /,
+        *,
+        hostname: str | None = None,
+        sysctls: Mapping[str, str] | None = None,
+    ) -> dict[str, str]:
+        return user_namespace.pin_user_namespace(program, directory, kinds, idmap, hostname=hostname, sysctls=sysctls)
+
+    def mount_idmapped(self, source: str, target: str, user_namespace: str, /) -> None:
+        detached.mount_idmapped(source, target, user_namespace)
 
     def unpin(self, path: str, /) -> None:
         namespaces.unpin(path)

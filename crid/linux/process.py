@@ -114,6 +114,14 @@ class Child:
         assert result is not None
         return result.si_status if result.si_code == os.CLD_EXITED else 128 + result.si_status
 
+    def end(self) -> None:
+        """Kill the process if it runs and reap it. Blocks until it is gone; for threads."""
+        self.kill()
+        if self._pidfd >= 0:
+            os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
+            descriptor, self._pidfd = self._pidfd, -1
+            os.close(descriptor)
+
     def kill(self) -> None:
         """Send SIGKILL. Harmless once the process has been reaped."""
         if self._pidfd >= 0:
