@@ -73,6 +73,7 @@ class Stats:
 
     async def containers(self, containers: Iterable[Container]) -> list[ContainerReading]:
         """Read the containers that run or are created; others have no accounting and are left out."""
+        self._forget_removed()
         live = [container for container in containers if container.status.state is not ContainerState.STOPPED]
         return list(await asyncio.gather(*(self.container(container) for container in live)))
 
@@ -97,10 +98,12 @@ class Stats:
         cgroup, interfaces = await asyncio.to_thread(self._pod, sandbox)
         return SandboxReading(sandbox, cgroup, self._rate(sandbox.id, cgroup), interfaces, tuple(containers), time.time_ns())
 
-    def forget(self, identifier: str) -> None:
-        """Drop what is remembered of a removed container or pod."""
-        self._previous.pop(identifier, None)
-        self._disk.pop(identifier, None)
+    def _forget_removed(self) -> None:
+        """Drop what is remembered of containers and pods that are no more."""
+        known = {item.id for store in (self._parts.sandboxes, self._parts.containers) for item in store.list()}
+        for identifier in (self._previous.keys() | self._disk.keys()) - known:
+            self._previous.pop(identifier, None)
+            self._disk.pop(identifier, None)
 
     def _rate(self, identifier: str, current: CgroupStats | None) -> int | None:
         if current is None:
