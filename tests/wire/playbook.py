@@ -6,6 +6,7 @@ are joined before they are compared. `every_split` says in how many ways the byt
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, Protocol
 
 from crid.wire.session import ForwardData, StdinData
@@ -48,7 +49,7 @@ def every_split(data: bytes) -> Iterator[list[bytes]]:
 def cut(data: bytes, places: Sequence[int]) -> list[bytes]:
     """The data cut at these places."""
     edges = [0, *sorted({place % (len(data) + 1) for place in places}), len(data)]
-    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(edges)]
 
 
 def events_of(receiver: Receiver, parts: Iterable[bytes]) -> list[Any]:
