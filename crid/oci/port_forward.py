@@ -14,6 +14,8 @@ from crid.linux.namespaces import in_network_namespace
 from crid.oci.runtime import Streams
 
 CONNECT_TIMEOUT = 10.0
+HALF_CLOSED_TIMEOUT = 30.0
+"""Seconds for which a server that has sent its end still gets what the client sends."""
 CHUNK = 64 * 1024
 LOOPBACK = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 
@@ -21,7 +23,8 @@ LOOPBACK = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 async def port_forward(network_namespace: str, port: int, streams: Streams) -> None:
     """Carry `streams` until the server or the client is done; see RuntimeImpl.port_forward.
 
-    A client that half-closes still gets the answer. Raises UnavailableError if nothing listens there.
+    A client that half-closes still gets the answer, and a server that does so the rest of the request, if `streams` can
+    tell the client of a half-close. Raises UnavailableError if nothing listens there.
     """
     if not 0 < port < 65536:
         raise InvalidArgumentError(f"port {port} is not between 1 and 65535")
@@ -31,6 +34,9 @@ async def port_forward(network_namespace: str, port: int, streams: Streams) -> N
                 sending = group.create_task(_send(connection, streams.stdin)) if streams.stdin is not None else None
                 await _receive(connection, streams)
                 if sending is not None:
+                    if streams.finish is not None:
+                        streams.finish()
+                        await asyncio.wait([sending], timeout=HALF_CLOSED_TIMEOUT)
                     sending.cancel()
         except BaseExceptionGroup as group_error:
             raise group_error.exceptions[0] from None

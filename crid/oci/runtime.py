@@ -64,13 +64,15 @@ class Streams:
     """A client's side of an exec, an attach or a forwarded port, free of any wire protocol.
 
     `stdin` ends when the client half-closes. `stdout` and `stderr` take bytes and return when the client can take more;
-    they raise ConnectionError once it is gone. `resize` yields (width, height) in characters.
+    they raise ConnectionError once it is gone. `resize` yields (width, height) in characters. `finish` says that no more
+    output comes, where input may still be taken.
     """
 
     stdin: AsyncIterator[bytes] | None = None
     stdout: Callable[[bytes], Awaitable[None]] | None = None
     stderr: Callable[[bytes], Awaitable[None]] | None = None
     resize: AsyncIterator[tuple[int, int]] | None = None
+    finish: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Port-forward over one connection: any number of forwards, each with a task of its own.
 
-A forward ends when the pod's side has: the client is told by a half-close, and what it still sends is dropped until it
-closes its half too. A port that cannot be reached is that forward's failure, told on its error stream; the others go on.
+A forward has two halves, which end apart. When the runtime is done with it, whatever the client still sends is dropped
+until it closes its half too. A port that cannot be reached is that forward's failure, told on its error stream; the others
+go on.
 """
 
 import asyncio
@@ -123,8 +124,9 @@ class ForwardWork:
 
     async def _work(self, forward: int, port: int, known: _Forward) -> None:
         failure = None
+        streams = Streams(stdin=aiter(known.inflow), stdout=known.outflow.write, finish=lambda: self._finish(forward))
         try:
-            await self._connect(port, Streams(stdin=aiter(known.inflow), stdout=known.outflow.write))
+            await self._connect(port, streams)
         except CridError as error:
             logger.info("a port could not be forwarded%s", fields(stream=self._name, port=port, error=error))
             failure = str(error)
@@ -136,9 +138,13 @@ class ForwardWork:
         known.inflow.drop()
         known.finished = True
         if failure is None:
-            self._session.finish(forward)
+            self._finish(forward)
         else:
             self._session.fail(forward, failure)
+            self.link.flush()
         if failure is not None or known.inflow.ended:
             self._forwards.pop(forward, None)
+
+    def _finish(self, forward: int) -> None:
+        self._session.finish(forward)
         self.link.flush()

@@ -81,7 +81,8 @@ class Greeting(asyncio.Protocol):
             encrypted = await asyncio.get_running_loop().start_tls(transport, self, context, server_side=True)
         except OSError as error:  # the client's fault, or it went away
             logger.debug("no TLS with a client%s", fields(error=error))
-            self.drop()
+            transport.abort()
+            self._leave()  # nobody tells us of the end of a connection that never was
             return
         self._transport = encrypted
 

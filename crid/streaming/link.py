@@ -84,9 +84,10 @@ class Link(asyncio.Protocol, Generic[Event]):
             self._read_or_pause()
 
     async def drained(self) -> None:
-        """Return when the socket takes more. Raises ConnectionError once the client is gone."""
-        await self._drained.wait()
-        if self.closed.done():
+        """Return when the socket takes more. Raises ConnectionError once the client is gone, or is being left."""
+        if self._congested:
+            await self._drained.wait()
+        if self._lingering:
             raise ConnectionResetError(f"{self._name}: the client is gone")
 
     def abort(self, reason: str) -> None:

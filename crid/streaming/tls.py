@@ -76,4 +76,6 @@ def server_tls(api: ApiConfig) -> ServerTls | None:
     """Return what the configuration asks for, None without TLS. Raises InvalidArgumentError."""
     if not api.stream_enable_tls:
         return None
+    if not (api.stream_tls_cert and api.stream_tls_key):
+        raise InvalidArgumentError("crid.api.stream_enable_tls: needs stream_tls_cert and stream_tls_key")
     return ServerTls(TlsFiles(api.stream_tls_cert, api.stream_tls_key, api.stream_tls_ca, VERSIONS[api.tls_min_version]))

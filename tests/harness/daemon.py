@@ -36,6 +36,8 @@ class Settings:
     """The text of the file, not its path."""
     runtime: Mapping[str, str | int] = field(default_factory=dict)
     """More keys for `[crid.runtime]`."""
+    api: Mapping[str, str | bool] = field(default_factory=dict)
+    """More keys for `[crid.api]`."""
 
 
 class Daemon:
@@ -106,7 +108,7 @@ class Daemon:
             runtime["default_runtime"] = settings.default_runtime
         tables: dict[str, Mapping[str, object]] = {
             "crid": {"root": str(self.root), "runroot": str(self.run_root)},
-            "crid.api": {"listen": str(self.socket)},
+            "crid.api": {"listen": str(self.socket), **settings.api},
             "crid.runtime": runtime,
             **{f"crid.runtime.runtimes.{name}": table for name, table in settings.runtimes.items()},
             "crid.image": {"registries_conf": str(registries)},
