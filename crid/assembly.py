@@ -6,12 +6,12 @@ import fcntl
 import ipaddress
 import logging
 import os
-import platform
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from crid import hosts
 from crid.cgroup import naming
 from crid.cgroup.detect import detect
 from crid.config import Config, RuntimeHandlerConfig
@@ -19,13 +19,11 @@ from crid.errors import AlreadyExistsError, InvalidArgumentError, UnavailableErr
 from crid.image.service import ImageService
 from crid.lifecycle.cgroups import PodCgroups
 from crid.lifecycle.parts import Parts
-from crid.linux import capabilities, devices
 from crid.linux.kernel import Linux
 from crid.linux.process import find_program
 from crid.log import fields
 from crid.model.container import Container
 from crid.model.image import Image
-from crid.model.resources import HostResources
 from crid.model.sandbox import PodSandbox
 from crid.net.bridge import BridgeNetwork
 from crid.oci.exits import Exits as ExitNotices
@@ -33,7 +31,6 @@ from crid.oci.probe import RuntimeFeatures, choose_default, features
 from crid.oci.program import RuntimePaths, RuntimeProgram
 from crid.oci.runtime import Runtime
 from crid.oci.runtime_oci import RuntimeOCI
-from crid.oci.spec.inputs import Host
 from crid.store.memory import MemoryStore
 from crid.store.names import NameRegistry
 from crid.store.state import StateStore
@@ -103,7 +100,7 @@ async def providers(config: Config, supervisor: Supervisor) -> Providers:
         containers=containers,
         sandbox_names=NameRegistry("pod"),
         container_names=NameRegistry("container"),
-        hosts={name: _host(hierarchy.host_resources(), able) for name, able in known.items()},
+        hosts=await hosts.gather(config.runtime, hierarchy.host_resources(), known),
         hostname=socket.gethostname(),
         pause_program=own_program("crid-pause"),
         pids_limit=config.runtime.pids_limit,
@@ -150,7 +147,7 @@ def _program(config: Config, name: str, handler: RuntimeHandlerConfig) -> Runtim
         monitor=monitor,
         systemd_cgroup=config.runtime.cgroup_manager == "systemd",
         log_size_max=config.runtime.log_size_max,
-        create_timeout=config.runtime.container_create_timeout,
+        create_timeout=handler.container_create_timeout or config.runtime.container_create_timeout,
     )
 
 
@@ -162,30 +159,6 @@ async def _default(config: Config, programs: Mapping[str, RuntimeProgram]) -> st
     choice = await choose_default([programs[name] for name in order])
     logger.info("default runtime%s", fields(name=choice.program.name, why=choice.reason))
     return choice.program.name
-
-
-def _host(resources: HostResources, able: RuntimeFeatures) -> Host:
-    """Gather what the spec builder must know of the machine and of the daemon's own rights."""
-    own = capabilities.held()
-    return Host(
-        capabilities=own,
-        resources=resources,
-        machine=platform.machine(),
-        apparmor=_is_yes(Path("/sys/module/apparmor/parameters/enabled")),
-        seccomp=Path("/proc/sys/kernel/seccomp/actions_avail").exists(),
-        oom_score_adj=int(Path("/proc/self/oom_score_adj").read_text()),
-        can_lower_oom_score="CAP_SYS_RESOURCE" in own,
-        devices=tuple(devices.host_devices()),
-        recursive_read_only=able.recursive_read_only,
-        idmapped_mounts=able.idmapped_mounts,
-    )
-
-
-def _is_yes(path: Path) -> bool:
-    try:
-        return path.read_text().strip() == "Y"
-    except OSError:
-        return False
 
 
 def own_program(name: str) -> Path:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from crid.cri import api_pb2 as cri
 from crid.errors import FailedPreconditionError
-from crid.lifecycle import spec_inputs
+from crid.lifecycle import labels, spec_inputs
 from crid.lifecycle.parts import Parts
 from crid.log import fields
 from crid.model import ids
@@ -22,6 +22,7 @@ from crid.model.container import Container, ContainerMetadata, ContainerStatus
 from crid.model.image import Image
 from crid.model.sandbox import PodSandbox
 from crid.oci.spec import builder
+from crid.oci.spec.selinux import Labels
 from crid.store.names import Reservation
 from crid.tasks import Rollback
 
@@ -37,6 +38,7 @@ class ContainerCreation:
         self._config = config
         self._name = name
         self._id = ids.new_id()
+        self._labels: Labels | None = None
         self._bundle = bundle_path(parts, self._id)
         self._persist = parts.state.container_directory(self._id)
 
@@ -46,6 +48,9 @@ class ContainerCreation:
         if not self._sandbox.status.ready:
             raise FailedPreconditionError(f"pod {self._sandbox.id} is stopped: container {self._name} cannot be created in it")
         image = parts.images.resolve(self._config.image.image)
+        self._volume_images = volumes.images(parts, self._config)
+        self._check()
+        self._labels = labels.of(parts, self._sandbox.metadata, self._config)
         reservation = parts.container_names.reserve(self._name, self._id)
         began = time.monotonic()
         async with Rollback() as rollback:
@@ -72,11 +77,33 @@ class ContainerCreation:
         )
         return container
 
-    async def _mount_rootfs(self, image: Image) -> None:
+    def _check(self) -> None:
+        """Refuse what can be seen to be wrong before anything is made."""
+        sandbox = self._sandbox.metadata
+        host = self._parts.hosts[self._parts.runtime.resolve(sandbox.runtime_handler)]
+        userns.check_container(self._config.linux.security_context.namespace_options, self._idmap)
+        client_mounts.check(self._config, host, self._idmap)
+        volumes.check_propagation(self._config)
+
+    def _mount(self, image: Image) -> dict[int, Volume]:
+        """Mount the root file system, then the volumes that are crid's to mount."""
+        parts, user_namespace = self._parts, self._sandbox.metadata.namespaces.user
+        with volumes.mapped_layers(parts, self._bundle, user_namespace) as seen_at:
+            self._mount_rootfs(image, seen_at)
+            return volumes.mount_all(
+                parts, self._bundle, self._config, self._volume_images, user_namespace=user_namespace, seen_at=seen_at
+            )
+
+    def _mount_rootfs(self, image: Image, seen_at: Path | None) -> None:
         rootfs = self._bundle / "rootfs"
         rootfs.mkdir()
-        snapshot = self._parts.images.prepare_rootfs(self._id, image)
-        self._parts.kernel.perform(replace(snapshot.mount, target=str(rootfs)))
+        snapshot = self._parts.images.prepare_rootfs(
+            self._id, image, idmap=self._idmap, seen_at=seen_at, volumes=self._volume_images.values()
+        )
+        # All files of an overlay can bear one label, whatever theirs on disk: mount(8), "context".
+        context = (f'context="{self._labels.mount}"',) if self._labels else ()
+        mount = replace(snapshot.mount, target=str(rootfs), options=(*snapshot.mount.options, *context))
+        self._parts.kernel.perform(mount)
 
     async def _write_spec(self, image: Image) -> ContainerMetadata:
         """Build the spec, write config.json and return the container's metadata."""
@@ -90,9 +117,12 @@ class ContainerCreation:
             container_id=self._id,
             rootfs=self._bundle / "rootfs",
             cgroup_path=cgroup_path,
+            selinux=self._labels,
         )
         built = builder.build(inputs)
         spec_inputs.make_mount_sources(inputs.sources)
+        if self._labels:
+            await asyncio.to_thread(labels.apply, self._sandbox.metadata, self._config, self._labels)
         for warning in built.warnings:
             logger.warning("%s%s", warning, fields(container=ids.short(self._id), name=self._name))
         (self._bundle / "config.json").write_bytes(builder.encode(built.spec))

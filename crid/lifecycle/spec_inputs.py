@@ -5,20 +5,24 @@ the host through a symbolic link, and only their beginning is read.
 """
 
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 from crid.cri import api_pb2 as cri
 from crid.errors import FailedPreconditionError, InvalidArgumentError
 from crid.lifecycle.parts import Parts
-from crid.linux import devices, pid_namespace
+from crid.linux import apparmor, devices, pid_namespace
 from crid.linux.openat2 import open_in_root
 from crid.model.container import ContainerState
 from crid.model.device import Device
 from crid.model.image import Image
 from crid.model.sandbox import SandboxMetadata
-from crid.oci.spec import seccomp
+from crid.oci.spec import apparmor as profiles
+from crid.oci.spec import policy, seccomp
 from crid.oci.spec.inputs import SpecInputs
+from crid.oci.spec.policy import AskedDevice
+from crid.oci.spec.selinux import Labels
 
 ACCOUNT_FILE_LIMIT = 1024 * 1024
 """Bytes that are read of the image's /etc/passwd and /etc/group."""
@@ -33,6 +37,7 @@ def gather(
     container_id: str,
     rootfs: Path,
     cgroup_path: str,
+    selinux: Labels | None = None,
 ) -> SpecInputs:
     """Collect the inputs of one container's spec. Blocks for a few file reads.
 
@@ -51,7 +56,11 @@ def gather(
         sources=_mount_sources(config),
         devices=_devices(config),
         host=parts.hosts[parts.runtime.resolve(sandbox.runtime_handler)],
+        apparmor_profiles=_apparmor_profiles(config),
+        annotated_devices=_annotated_devices(parts, sandbox, config),
         localhost_seccomp=_localhost_seccomp(config),
+        selinux_process_label=selinux.process if selinux else "",
+        selinux_mount_label=selinux.mount if selinux else "",
         pids_limit=parts.pids_limit,
     )
 
@@ -61,8 +70,12 @@ def _account_file(rootfs: Path, name: str) -> str:
         descriptor = open_in_root(rootfs, name, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return ""  # many images have none
-    with os.fdopen(descriptor, "rb") as file:
-        return file.read(ACCOUNT_FILE_LIMIT).decode(errors="replace")
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return ""  # a directory or a device is no list of accounts
+        return os.read(descriptor, ACCOUNT_FILE_LIMIT).decode(errors="replace")
+    finally:
+        os.close(descriptor)
 
 
 def _pid_namespace(parts: Parts, sandbox: SandboxMetadata, config: cri.ContainerConfig) -> str:
@@ -113,6 +126,36 @@ def _devices(config: cri.ContainerConfig) -> dict[str, tuple[Device, ...]]:
         except OSError as error:
             raise InvalidArgumentError(f"device {device.host_path}: {error.strerror}") from error
     return found
+
+
+def _apparmor_profiles(config: cri.ContainerConfig) -> frozenset[str]:
+    """Return the loaded AppArmor profiles if the config names one."""
+    name = profiles.localhost(config.linux.security_context)
+    if not name or not apparmor.enabled():
+        return frozenset()
+    try:
+        return apparmor.loaded()
+    except OSError as error:
+        raise FailedPreconditionError(f"AppArmor profile {name[:128]!r}: loaded profiles cannot be listed: {error}") from error
+
+
+def _annotated_devices(
+    parts: Parts, sandbox: SandboxMetadata, config: cri.ContainerConfig
+) -> tuple[tuple[AskedDevice, Device], ...]:
+    """Return the devices that the pod or the container asks for by annotation, each allowed by the configuration."""
+    rules = parts.hosts[parts.runtime.resolve(sandbox.runtime_handler)].policy
+    found = []
+    for asked in policy.annotated_devices(rules, sandbox.config.annotations, config.annotations):
+        try:
+            device = devices.device_at(asked.host_path)
+        except OSError as error:
+            raise InvalidArgumentError(
+                f"annotation {policy.DEVICES_ANNOTATION}: {error.strerror}: {asked.host_path}"
+            ) from error
+        if device is None:
+            raise InvalidArgumentError(f"annotation {policy.DEVICES_ANNOTATION}: {asked.host_path} is no device")
+        found.append((asked, device))
+    return tuple(found)
 
 
 def _localhost_seccomp(config: cri.ContainerConfig) -> str | None:

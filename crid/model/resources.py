@@ -31,13 +31,15 @@ class HostResources:
     swap_accounting: bool = True
 
 
-def linux_resources(resources: cri.LinuxContainerResources, host: HostResources) -> dict[str, Any]:
+def linux_resources(resources: cri.LinuxContainerResources, host: HostResources, *, min_memory: int = 0) -> dict[str, Any]:
     """Return the OCI spec's `linux.resources`, only with the keys that `resources` asks for.
 
-    A memory limit without a swap limit allows no swap, where the host accounts it. Raises InvalidArgumentError naming
-    the CRI field.
+    A memory limit without a swap limit allows no swap, where the host accounts it. Below `min_memory` bytes nothing could
+    be started. Raises InvalidArgumentError naming the CRI field.
     """
     validate_resources(resources)
+    limit = resources.memory_limit_in_bytes
+    _require(limit <= 0 or limit >= min_memory, "memory_limit_in_bytes", limit, f"is below the runtime's least, {min_memory}")
     if resources.unified and not host.cgroup_v2:
         raise InvalidArgumentError(f"resources.unified: {min(resources.unified)} needs cgroup v2, this host has v1")
     sections = {

@@ -31,8 +31,28 @@ OTHER_VALUES: dict[str, Any] = {
     "runtime.pids_limit": 100,
     "runtime.ctr_stop_timeout": 5,
     "runtime.container_create_timeout": 10,
+    "runtime.default_capabilities": ["NET_RAW"],
+    "runtime.default_env": ["A=1"],
+    "runtime.default_ulimits": ["nofile=1:2"],
+    "runtime.default_sysctls": ["kernel.shm_rmid_forced=1"],
+    "runtime.allowed_devices": ["/dev/kvm"],
+    "runtime.additional_devices": ["/dev/kvm"],
+    "runtime.seccomp_profile": "/etc/s.json",
+    "runtime.apparmor_profile": "unconfined",
+    "runtime.selinux": True,
+    "runtime.hostnetwork_disable_selinux": False,
     "runtime.runtimes": {
-        "runc": {"runtime_path": "/usr/sbin/runc", "runtime_root": "/run/r", "monitor_path": "/usr/bin/conmon"}
+        "runc": {
+            "runtime_path": "/usr/sbin/runc",
+            "runtime_root": "/run/r",
+            "monitor_path": "/usr/bin/conmon",
+            "allowed_annotations": ["io.example.*"],
+            "default_annotations": {"a": "b"},
+            "privileged_without_host_devices": True,
+            "container_min_memory": "12MiB",
+            "container_create_timeout": 3,
+            "seccomp_profile": "/etc/t.json",
+        }
     },
     "image.registries_conf": "/etc/r.conf",
     "image.pause_image": "localhost/pause:1",
@@ -87,7 +107,7 @@ def test_every_key_is_read_and_changes_itself_only(key: str) -> None:
     parsed = config.parse(document(key, wanted))
     found = look_up(parsed, key)
     if key == "runtime.runtimes":
-        wanted = {"runc": RuntimeHandlerConfig("/usr/sbin/runc", "/run/r", "/usr/bin/conmon")}
+        wanted = {"runc": RuntimeHandlerConfig(**wanted["runc"])}
     assert found == wanted
     assert found != look_up(Config(), key)
     for other, default in keys():
@@ -134,6 +154,9 @@ def test_nothing_gives_the_defaults() -> None:
         ("[crid.runtime]\nlog_level = 'loud'", "crid.runtime.log_level"),
         ("[crid.runtime]\nlog_size_max = 8191", "crid.runtime.log_size_max"),
         ("[crid.runtime]\nctr_stop_timeout = -1", "crid.runtime.ctr_stop_timeout"),
+        ("[crid.runtime]\nseccomp_profile = 'a.json'", "crid.runtime.seccomp_profile"),
+        ("[crid.runtime.runtimes.crun]\nseccomp_profile = 'a.json'", "crid.runtime.runtimes.crun.seccomp_profile"),
+        ("[crid.runtime.runtimes.crun]\ncontainer_create_timeout = -1", "runtimes.crun.container_create_timeout"),
         ("[crid.runtime]\ncontainer_create_timeout = 0", "crid.runtime.container_create_timeout"),
         ("[crid.runtime]\ndefault_runtime = 'kata'\n[crid.runtime.runtimes.runc]", "crid.runtime.runtimes.kata"),
         ("[crid.runtime.runtimes.'../x']", "crid.runtime.runtimes"),

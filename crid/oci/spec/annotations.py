@@ -2,10 +2,11 @@
 
 The names are containerd's, which such tools look for. The pod's and the container's own annotations are not passed on:
 crun and runc obey some names (`run.oci.*`, `org.systemd.property.*`), so whoever writes a pod would reach the runtime.
-A handler's configuration may allow single ones; the caller passes those.
+A handler's configuration may allow some by name, and add its own.
 """
 
 from crid.cri import api_pb2 as cri
+from crid.oci.spec import policy
 from crid.oci.spec.inputs import SpecInputs
 
 PREFIX = "io.kubernetes.cri."
@@ -23,4 +24,8 @@ def build(inputs: SpecInputs) -> dict[str, str]:
         "sandbox-namespace": pod.namespace,
         "sandbox-uid": pod.uid,
     }
-    return {**inputs.annotations, **{PREFIX + name: value for name, value in own.items()}}
+    rules = inputs.host.policy
+    allowed = policy.allowed_annotations(
+        rules.allowed_annotations, inputs.sandbox.config.annotations, inputs.config.annotations, rules.default_annotations
+    )
+    return {**allowed, **{PREFIX + name: value for name, value in own.items()}}

@@ -19,6 +19,7 @@ from crid.oci.spec import (
     annotations,
     apparmor,
     capabilities,
+    client_mounts,
     devices,
     mounts,
     namespaces,
@@ -26,6 +27,7 @@ from crid.oci.spec import (
     process,
     seccomp,
     signals,
+    userns,
     users,
 )
 from crid.oci.spec.inputs import BuiltSpec, SpecInputs
@@ -44,11 +46,16 @@ def build(inputs: SpecInputs) -> BuiltSpec:
     if security.privileged and not inputs.sandbox.config.linux.security_context.privileged:
         raise InvalidArgumentError("security_context.privileged: no privileged container in a pod that is not privileged")
     user = users.resolve(security, inputs.image.process.user, inputs.passwd, inputs.group)
-    bounding, warnings = capabilities.effective_bounding(security, inputs.host.capabilities, inputs.host.default_capabilities)
+    bounding, warnings = capabilities.effective_bounding(security, inputs.host.capabilities, inputs.host.policy.capabilities)
     stop_signal, signal_warning = signals.stop_signal(config, inputs.image.process.stop_signal)
     process_spec, process_warnings = _process(inputs, user, bounding)
-    mount_list = mounts.build(config, inputs.sandbox, inputs.sources, inputs.host)
-    program = seccomp.program_annotation(security, bounding, inputs.host.machine, supported=inputs.host.seccomp)
+    options = inputs.sandbox.config.linux.security_context.namespace_options
+    idmap = userns.wanted(options)
+    userns.check_container(security.namespace_options, idmap)
+    mount_list = mounts.build(inputs, idmap)
+    program = seccomp.program_annotation(
+        security, bounding, inputs.host.machine, supported=inputs.host.seccomp and inputs.host.policy.seccomp_default is None
+    )
     spec = {
         "ociVersion": OCI_VERSION,
         "process": process_spec,
@@ -57,10 +64,12 @@ def build(inputs: SpecInputs) -> BuiltSpec:
         "annotations": {**annotations.build(inputs), **program},
         "linux": _linux(inputs, bounding, mounts.root_propagation(mount_list)),
     }
+    if idmap is not None:
+        userns.adapt(spec, idmap, inputs)
     return BuiltSpec(
         spec=spec,
         user=user.to_cri(),
-        mounts=tuple(config.mounts),
+        mounts=client_mounts.reported(config, inputs.volumes),
         stop_signal=stop_signal,
         warnings=tuple(text for text in (*warnings, *process_warnings, signal_warning) if text),
     )
@@ -80,7 +89,7 @@ def _process(inputs: SpecInputs, user: User, bounding: frozenset[str]) -> tuple[
     """Return the spec's `process`, and warnings."""
     config, image, host = inputs.config, inputs.image.process, inputs.host
     security = config.linux.security_context
-    environment, warnings = process.environment(config, image, inputs.sandbox.hostname, user.home)
+    environment, warnings = process.environment(config, image, inputs.sandbox.hostname, user.home, host.policy.environment)
     score, score_warning = process.oom_score_adjustment(config.linux.resources, host.oom_score_adj, host.can_lower_oom_score)
     spec: dict[str, Any] = {
         "terminal": config.tty,
@@ -92,9 +101,11 @@ def _process(inputs: SpecInputs, user: User, bounding: frozenset[str]) -> tuple[
         "noNewPrivileges": security.no_new_privs,
         "oomScoreAdj": score,
     }
-    profile = apparmor.build(security, host)
+    profile = apparmor.build(security, host, inputs.apparmor_profiles)
     if profile:
         spec["apparmorProfile"] = profile
+    if host.policy.ulimits:
+        spec["rlimits"] = process.limits(host.policy.ulimits)
     if inputs.selinux_process_label:
         spec["selinuxLabel"] = inputs.selinux_process_label
     return spec, [*warnings, score_warning]
@@ -104,9 +115,12 @@ def _linux(inputs: SpecInputs, bounding: frozenset[str], root_propagation: str) 
     """Return the spec's `linux`."""
     linux, host = inputs.config.linux, inputs.host
     security = linux.security_context
-    nodes, rules = devices.build(inputs.config, inputs.devices, host.devices)
+    whole = None if host.policy.privileged_without_host_devices else host.devices
+    nodes, rules = devices.build(
+        inputs.config, inputs.devices, whole, (*host.policy.additional_devices, *inputs.annotated_devices)
+    )
     masked, readonly = paths.build(linux)
-    resources = linux_resources(linux.resources, host.resources)
+    resources = linux_resources(linux.resources, host.resources, min_memory=host.policy.min_memory)
     if inputs.pids_limit > 0:
         resources.setdefault("pids", {"limit": inputs.pids_limit})
     spec: dict[str, Any] = {
@@ -119,7 +133,9 @@ def _linux(inputs: SpecInputs, bounding: frozenset[str], root_propagation: str) 
         "maskedPaths": masked,
         "readonlyPaths": readonly,
     }
-    profile = seccomp.build(security, inputs.localhost_seccomp, bounding, host.machine, supported=host.seccomp)
+    profile = seccomp.build(
+        security, inputs.localhost_seccomp, bounding, host.machine, supported=host.seccomp, default=host.policy.seccomp_default
+    )
     if profile is not None:
         spec["seccomp"] = profile
     if root_propagation:

@@ -29,7 +29,8 @@ BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE
 KNOWN = tuple(f"CAP_{name}" for name in _NUMBERED.split())
 """Every capability of Linux 5.9 and later, in the order of their numbers."""
 
-_ALL = "ALL"
+ALL = "ALL"
+"""Every capability, in what clients and the configuration say."""
 
 
 def effective_bounding(
@@ -42,12 +43,12 @@ def effective_bounding(
     if security.privileged:
         return held & frozenset(KNOWN), []
     requested = security.capabilities
-    ambient = _names(requested.add_ambient_capabilities, "add_ambient_capabilities")
-    added = _names(requested.add_capabilities, "add_capabilities") | ambient
-    dropped = _names(requested.drop_capabilities, "drop_capabilities")
+    ambient = names(requested.add_ambient_capabilities, "add_ambient_capabilities")
+    added = names(requested.add_capabilities, "add_capabilities") | ambient
+    dropped = names(requested.drop_capabilities, "drop_capabilities")
 
-    named = (added - {_ALL}) | (set() if _ALL in added | dropped else set(default))
-    everything = _ALL in added and _ALL not in dropped
+    named = (added - {ALL}) | (set() if ALL in added | dropped else set(default))
+    everything = ALL in added and ALL not in dropped
     wanted = (set(KNOWN) if everything else named) - dropped
     missing = sorted((wanted & named) - held)
     warnings = [f"capabilities not granted, since the daemon does not hold them: {', '.join(missing)}"] if missing else []
@@ -71,22 +72,22 @@ def _ambient(security: cri.LinuxContainerSecurityContext) -> frozenset[str]:
     """Return the ambient capabilities asked for, without what is dropped."""
     if security.privileged:
         return frozenset()
-    ambient = _names(security.capabilities.add_ambient_capabilities, "add_ambient_capabilities")
-    dropped = _names(security.capabilities.drop_capabilities, "drop_capabilities")
-    return frozenset(KNOWN if _ALL in ambient else ambient) - dropped
+    ambient = names(security.capabilities.add_ambient_capabilities, "add_ambient_capabilities")
+    dropped = names(security.capabilities.drop_capabilities, "drop_capabilities")
+    return frozenset(KNOWN if ALL in ambient else ambient) - dropped
 
 
-def _names(values: Iterable[str], field: str) -> set[str]:
+def names(values: Iterable[str], field: str) -> set[str]:
     """Return canonical names (`CAP_X`, or ALL) for names with or without the prefix, in any case."""
-    names = set()
+    canonical = set()
     for value in values:
         name = value.upper()
-        if name not in (_ALL, "CAP_ALL"):
+        if name not in (ALL, "CAP_ALL"):
             name = name if name.startswith("CAP_") else f"CAP_{name}"
             if name not in KNOWN:
                 raise InvalidArgumentError(f"security_context.capabilities.{field}: unknown capability {value[:64]!r}")
-        names.add(_ALL if name == "CAP_ALL" else name)
-    return names
+        canonical.add(ALL if name == "CAP_ALL" else name)
+    return canonical
 
 
 def _ordered(names: Iterable[str]) -> list[str]:

@@ -6,35 +6,47 @@ lists only what comes on top. A privileged container has the host's nodes, and m
 """
 
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError, NotFoundError
 from crid.model.device import Device
+from crid.oci.spec.policy import AskedDevice
 
 _ALL_ACCESS = "rwm"
 
 
 def build(
-    config: cri.ContainerConfig, resolved: Mapping[str, tuple[Device, ...]], host_devices: tuple[Device, ...]
+    config: cri.ContainerConfig,
+    resolved: Mapping[str, tuple[Device, ...]],
+    host_devices: tuple[Device, ...] | None,
+    additional: Iterable[tuple[AskedDevice, Device]] = (),
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the OCI spec's `linux.devices` and `linux.resources.devices`.
 
-    `resolved` has the nodes for each `host_path` of the config. Raises an error naming the device that cannot be given.
+    `resolved` has the nodes for each `host_path` of the config. `host_devices` is what a privileged container gets, None if
+    it gets none. `additional` comes by configuration and by annotation; the config's devices replace those at the same
+    path. Raises an error naming the device that cannot be given.
     """
-    privileged = config.linux.security_context.privileged
+    privileged = config.linux.security_context.privileged and host_devices is not None
     rules: list[dict[str, Any]] = [{"allow": privileged, "access": _ALL_ACCESS}]
-    nodes = {device.path: _node(device.path, device) for device in (host_devices if privileged else ())}
+    nodes = {device.path: _node(device.path, device) for device in ((host_devices or ()) if privileged else ())}
+    for extra, device in additional:
+        nodes[extra.container_path] = _node(extra.container_path, device)
+        if not privileged:
+            rules.append(_rule(device, extra.permissions))
     for index, asked in enumerate(config.devices):
         access = _access(asked.permissions, f"devices[{index}].permissions")
         for path, device in _expand(asked, f"devices[{index}]", resolved):
             nodes[path] = _node(path, device)
             if not privileged:
-                rules.append(
-                    {"allow": True, "type": device.kind, "major": device.major, "minor": device.minor, "access": access}
-                )
+                rules.append(_rule(device, access))
     return list(nodes.values()), rules
+
+
+def _rule(device: Device, access: str) -> dict[str, Any]:
+    return {"allow": True, "type": device.kind, "major": device.major, "minor": device.minor, "access": access}
 
 
 def _expand(asked: cri.Device, field: str, resolved: Mapping[str, tuple[Device, ...]]) -> Iterator[tuple[str, Device]]:

@@ -14,20 +14,7 @@ from crid.model.device import Device
 from crid.model.image import Image
 from crid.model.resources import HostResources
 from crid.model.sandbox import SandboxMetadata
-
-DEFAULT_CAPABILITIES = (
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FSETID",
-    "CAP_FOWNER",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETPCAP",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_KILL",
-)
-"""What a container gets unless told otherwise: CRI-O's nine. containerd and Docker add NET_RAW, MKNOD, SYS_CHROOT,
-SETFCAP and AUDIT_WRITE, which few containers need and which have cost security fixes."""
+from crid.oci.spec.policy import AskedDevice, Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +29,10 @@ class Host:
     apparmor: bool = False
     apparmor_default_profile: str = ""
     """The loaded profile that stands for "runtime/default"; empty where there is none."""
+    apparmor_disabled: bool = False
+    """Whether the configuration wants none to stand for it."""
+    selinux: bool = False
+    """Whether containers get SELinux labels."""
     seccomp: bool = True
     oom_score_adj: int = 0
     """The daemon's own."""
@@ -53,7 +44,8 @@ class Host:
     """Whether the handler and the kernel (5.12, mount_setattr(2)) can do recursive read-only mounts."""
     idmapped_mounts: bool = False
     """Whether the handler and the kernel can map the owners of a mount's files."""
-    default_capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
+    policy: Policy = field(default_factory=Policy)
+    """What the configuration says about every container of the handler."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +74,14 @@ class SpecInputs:
     """Each existing mounts[].host_path of the config, with its path after resolution."""
     devices: Mapping[str, tuple[Device, ...]] = field(default_factory=dict)
     """Each existing devices[].host_path of the config: the node, or the nodes below it if it is a directory."""
+    apparmor_profiles: frozenset[str] = frozenset()
+    """Names of the loaded AppArmor profiles, if the config names one."""
+    annotated_devices: tuple[tuple[AskedDevice, Device], ...] = ()
+    """Devices that an annotation asks for, where the handler allows it."""
     localhost_seccomp: str | None = None
     """Text of the profile that the config names with type Localhost."""
     pids_limit: int = -1
     """The most tasks a container may have; 0 and below: no limit of its own."""
-    annotations: Mapping[str, str] = field(default_factory=dict)
-    """Further annotations for the OCI runtime, which the handler's configuration allows."""
     selinux_process_label: str = ""
     selinux_mount_label: str = ""
 

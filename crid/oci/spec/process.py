@@ -3,9 +3,9 @@
 Arguments follow the rule of Docker and Kubernetes: the CRI's command replaces the image's entrypoint and, with it, the
 image's cmd; the CRI's args replace the image's cmd alone.
 
-The environment is the image's, then the CRI's on top, then what every program expects: PATH, HOSTNAME, HOME and, with a
-terminal, TERM. Since Kubernetes 1.34 a value is bytes; those that are no UTF-8 become surrogate escapes (PEP 383) here,
-and `builder.encode` decides what a JSON document can say of them.
+The environment is the configuration's, the image's on top, then the CRI's, then what every program expects: PATH,
+HOSTNAME, HOME and, with a terminal, TERM. Since Kubernetes 1.34 a value is bytes; those that are no UTF-8 become
+surrogate escapes (PEP 383) here, and `builder.encode` decides what a JSON document can say of them.
 """
 
 from collections.abc import Iterable
@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError
 from crid.model.image import ImageProcess
+from crid.oci.spec.policy import Ulimit
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OOM_SCORE_RANGE = range(-1000, 1001)
@@ -31,12 +32,15 @@ def arguments(config: cri.ContainerConfig, image: ImageProcess) -> list[str]:
     return argv
 
 
-def environment(config: cri.ContainerConfig, image: ImageProcess, hostname: str, home: str) -> tuple[list[str], list[str]]:
+def environment(
+    config: cri.ContainerConfig, image: ImageProcess, hostname: str, home: str, defaults: Iterable[str] = ()
+) -> tuple[list[str], list[str]]:
     """Return the environment as `NAME=value` strings, and warnings about entries of the image that were left out.
 
     Raises InvalidArgumentError for a name that cannot be one.
     """
     variables, malformed = _image_environment(image.env)
+    variables = dict(entry.split("=", 1) for entry in defaults) | variables
     for index, item in enumerate(config.envs):
         where = f"envs[{index}]"
         if not item.key or "=" in item.key:
@@ -80,6 +84,11 @@ def oom_score_adjustment(resources: cri.LinuxContainerResources, own: int, can_l
     if wanted >= own or can_lower:
         return wanted, ""
     return own, f"oom_score_adj {wanted} raised to {own}: the daemon lacks CAP_SYS_RESOURCE"
+
+
+def limits(ulimits: Iterable[Ulimit]) -> list[dict[str, object]]:
+    """Return the OCI spec's `process.rlimits`."""
+    return [{"type": f"RLIMIT_{item.name.upper()}", "soft": item.soft, "hard": item.hard} for item in ulimits]
 
 
 def _image_environment(entries: Iterable[str]) -> tuple[dict[str, str], list[str]]:

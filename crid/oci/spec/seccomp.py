@@ -68,8 +68,10 @@ def build(
     machine: str,
     *,
     supported: bool,
+    default: str | None = None,
 ) -> Profile | None:
-    """Return the OCI spec's `linux.seccomp`, None for no filter. `localhost` is the text of the file `wanted` named.
+    """Return the OCI spec's `linux.seccomp`, None for no filter. `localhost` is the text of the file `wanted` named, and
+    `default` that of the profile which stands for RuntimeDefault, crid's own if it is None.
 
     Raises an error if the profile is missing or malformed, or if the kernel has no seccomp and a file was asked for.
     """
@@ -78,13 +80,20 @@ def build(
     if kind == kinds.Unconfined:
         return None
     if kind == kinds.RuntimeDefault:
-        return compile_profile(_default_profile(), bounding, machine) if supported else None
+        if not supported:
+            return None
+        return compile_profile(_default_profile() if default is None else json.loads(default), bounding, machine)
     if not supported:
         raise FailedPreconditionError(f"seccomp profile {path}: this kernel has no seccomp")
     if localhost is None:
         raise InvalidArgumentError(f"security_context.seccomp.localhost_ref: no profile at {path}")
+    return parse_profile(localhost, path, bounding, machine)
+
+
+def parse_profile(text: str, path: str, bounding: frozenset[str], machine: str) -> Profile:
+    """Return the profile `text` in pure OCI form. Raises InvalidArgumentError naming its `path` if it is malformed."""
     try:
-        return compile_profile(json.loads(localhost), bounding, machine)
+        return compile_profile(json.loads(text), bounding, machine)
     except (ValueError, RecursionError) as error:
         raise InvalidArgumentError(f"seccomp profile {path}: not JSON: {error}") from error
     except InvalidArgumentError as error:
@@ -94,7 +103,7 @@ def build(
 def program_annotation(
     security: cri.LinuxContainerSecurityContext, bounding: frozenset[str], machine: str, *, supported: bool
 ) -> dict[str, str]:
-    """Return the annotation that spares crun compiling the default profile (see `bpf`); empty for other profiles."""
+    """Return the annotation that spares crun compiling crid's own profile (see `bpf`); empty where that is not asked for."""
     if not supported or wanted(security)[0] != cri.SecurityProfile.ProfileType.RuntimeDefault:
         return {}
     program = _default_program(bounding, machine)

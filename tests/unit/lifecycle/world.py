@@ -291,6 +291,7 @@ def build(tmp_path: Path, supervisor: Supervisor) -> World:
         hosts={name: Host(capabilities=frozenset({"CAP_KILL"}), resources=HostResources()) for name in ("fake", "other")},
         hostname="node",
         pause_program=Path("/nowhere/crid-pause"),
+        userns_program=Path("/nowhere/crid-userns"),
         pids_limit=-1,
     )
     exits = Exits(parts.containers, parts.state)

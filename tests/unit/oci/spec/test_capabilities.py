@@ -8,7 +8,7 @@ from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError
 from crid.oci.spec import capabilities
 from crid.oci.spec.capabilities import KNOWN
-from crid.oci.spec.inputs import DEFAULT_CAPABILITIES
+from crid.oci.spec.policy import DEFAULT as DEFAULT_CAPABILITIES
 
 ALL = frozenset(KNOWN)
 

@@ -1,0 +1,140 @@
+"""What the containers of each runtime handler may get: the machine, the daemon's own rights, and the configuration's policy.
+
+Gathered once, when the daemon starts. A value of the configuration that cannot be meant stops it then, named by its key.
+"""
+
+import asyncio
+import logging
+import os
+import platform
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from crid.config import RuntimeConfig, RuntimeHandlerConfig
+from crid.errors import InvalidArgumentError, UnavailableError
+from crid.linux import apparmor, capabilities, devices, selinux
+from crid.log import fields
+from crid.model.device import Device
+from crid.model.resources import HostResources
+from crid.oci.probe import RuntimeFeatures
+from crid.oci.spec import apparmor as profiles
+from crid.oci.spec import policy
+from crid.oci.spec.inputs import Host
+from crid.oci.spec.policy import AskedDevice, Policy
+from crid.oci.spec.seccomp import parse_profile
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+V = TypeVar("V")
+UNCONFINED = "unconfined"
+_WHERE = "crid.runtime"
+
+
+async def gather(runtime: RuntimeConfig, resources: HostResources, features: Mapping[str, RuntimeFeatures]) -> dict[str, Host]:
+    """Return the Host of each handler that `features` names. Raises InvalidArgumentError naming a key."""
+    own = capabilities.held()
+    has_apparmor = apparmor.enabled()
+    machine = Host(
+        capabilities=own,
+        resources=resources,
+        machine=platform.machine(),
+        apparmor=has_apparmor,
+        apparmor_default_profile=await default_profile(runtime.apparmor_profile) if has_apparmor else "",
+        apparmor_disabled=runtime.apparmor_profile == UNCONFINED,
+        selinux=runtime.selinux and selinux.enabled(),
+        seccomp=Path("/proc/sys/kernel/seccomp/actions_avail").exists(),
+        oom_score_adj=int(Path("/proc/self/oom_score_adj").read_text()),
+        can_lower_oom_score="CAP_SYS_RESOURCE" in own,
+        devices=tuple(devices.host_devices()),
+    )
+    if runtime.selinux and not machine.selinux:
+        logger.warning("selinux is configured, but this host's kernel has it off: containers get no labels")
+    found = {}
+    for name, able in features.items():
+        handler = runtime.runtimes.get(name, RuntimeHandlerConfig())
+        found[name] = _of(machine, able, await asyncio.to_thread(handler_policy, runtime, handler, name))
+    return found
+
+
+def _of(machine: Host, able: RuntimeFeatures, rules: Policy) -> Host:
+    return replace(machine, recursive_read_only=able.recursive_read_only, idmapped_mounts=able.idmapped_mounts, policy=rules)
+
+
+async def default_profile(name: str) -> str:
+    """Return the AppArmor profile that stands for RuntimeDefault: crid's own, loaded anew, or one that is loaded already.
+
+    Without apparmor_parser there is none, which is logged. Raises InvalidArgumentError if another one is not loaded.
+    """
+    if name == UNCONFINED:
+        return ""
+    if name == profiles.DEFAULT_PROFILE:
+        try:
+            await apparmor.load(profiles.default_profile())
+        except UnavailableError as error:
+            logger.warning("containers run without an AppArmor profile%s", fields(profile=name, error=error))
+            return ""
+        logger.info("AppArmor profile is loaded%s", fields(profile=name))
+        return name
+    try:
+        known = apparmor.loaded()
+    except OSError as error:
+        raise InvalidArgumentError(f"{_WHERE}.apparmor_profile: loaded profiles cannot be listed: {error}") from error
+    if name not in known:
+        raise InvalidArgumentError(f"{_WHERE}.apparmor_profile: {name!r} is not loaded")
+    return name
+
+
+def handler_policy(runtime: RuntimeConfig, handler: RuntimeHandlerConfig, name: str) -> Policy:
+    """Return what the configuration says about the containers of handler `name`. Raises InvalidArgumentError naming a key."""
+    table = f"{_WHERE}.runtimes.{name}"
+    seccomp_key = f"{table}.seccomp_profile" if handler.seccomp_profile else f"{_WHERE}.seccomp_profile"
+    return Policy(
+        capabilities=_parsed(f"{_WHERE}.default_capabilities", policy.capability_names, runtime.default_capabilities),
+        environment=_parsed(f"{_WHERE}.default_env", policy.environment, runtime.default_env),
+        ulimits=_parsed(f"{_WHERE}.default_ulimits", policy.ulimits, runtime.default_ulimits),
+        allowed_annotations=tuple(handler.allowed_annotations),
+        default_annotations=handler.default_annotations,
+        privileged_without_host_devices=handler.privileged_without_host_devices,
+        host_network_without_selinux=runtime.hostnetwork_disable_selinux,
+        allowed_devices=frozenset(runtime.allowed_devices),
+        additional_devices=_parsed(f"{_WHERE}.additional_devices", _present, runtime.additional_devices),
+        min_memory=_parsed(f"{table}.container_min_memory", policy.size, handler.container_min_memory),
+        seccomp_default=_parsed(seccomp_key, _profile, handler.seccomp_profile or runtime.seccomp_profile),
+    )
+
+
+def _parsed(key: str, parse: Callable[[V], T], value: V) -> T:
+    """Return `parse(value)`; what it refuses is refused in the name of `key`."""
+    try:
+        return parse(value)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"{key}: {error}") from error
+
+
+def _present(values: Iterable[str]) -> tuple[tuple[AskedDevice, Device], ...]:
+    """Return the devices that `values` name. Raises InvalidArgumentError if one is not there."""
+    found = []
+    for asked in map(policy.device, values):
+        try:
+            device = devices.device_at(asked.host_path)
+        except OSError as error:
+            raise InvalidArgumentError(f"{asked.host_path}: {error.strerror}") from error
+        if device is None:
+            raise InvalidArgumentError(f"{asked.host_path} is no device")
+        found.append((asked, device))
+    return tuple(found)
+
+
+def _profile(path: str) -> str | None:
+    """Return the text of a seccomp profile after trying it, None for no path."""
+    if not path:
+        return None
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArgumentError(f"{path}: {error}") from error
+    parse_profile(text, path, frozenset(), os.uname().machine)
+    return text

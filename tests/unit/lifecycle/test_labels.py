@@ -1,0 +1,80 @@
+"""SELinux labels of what a container is given, on a host that only says it has SELinux."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from crid.cri import api_pb2 as cri
+from crid.errors import InvalidArgumentError
+from crid.lifecycle import labels
+from crid.lifecycle.parts import Parts
+from tests.unit.lifecycle.world import World, container_config
+
+
+@pytest.fixture
+def parts(world: World) -> Parts:
+    """The parts of a host with SELinux."""
+    return replace(world.parts, hosts={name: replace(host, selinux=True) for name, host in world.parts.hosts.items()})
+
+
+@pytest.fixture
+def labelled(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What has been labelled."""
+    found: dict[str, str] = {}
+
+    def note(path: str, name: str, value: bytes, *, follow_symlinks: bool) -> None:
+        found[path] = value.rstrip(b"\0").decode()
+
+    monkeypatch.setattr(os, "setxattr", note)
+    return found
+
+
+async def test_without_selinux_there_are_none_but_nonsense_is_refused(world: World) -> None:
+    pod = (await world.pod()).metadata
+    config = container_config()
+    assert labels.of(world.parts, pod, config) is None
+    config.linux.security_context.selinux_options.level = "gibberish"
+    with pytest.raises(InvalidArgumentError, match="level"):
+        labels.of(world.parts, pod, config)
+
+
+async def test_a_pod_in_the_hosts_network_goes_without(world: World, parts: Parts) -> None:
+    pod = (await world.pod()).metadata
+    config = container_config()
+    assert labels.of(parts, pod, config) is not None
+    in_host = replace(pod, namespaces=replace(pod.namespaces, net=""))
+    assert labels.of(parts, in_host, config) is None
+    rules = {
+        name: replace(host, policy=replace(host.policy, host_network_without_selinux=False))
+        for name, host in parts.hosts.items()
+    }
+    assert labels.of(replace(parts, hosts=rules), in_host, config) is not None
+
+
+async def test_the_pods_files_and_volumes_that_ask_for_it(
+    world: World, parts: Parts, labelled: dict[str, str], tmp_path: Path
+) -> None:
+    pod = (await world.pod()).metadata
+    (tmp_path / "asked").mkdir()
+    config = container_config()
+    config.mounts.add(host_path=str(tmp_path / "asked"), container_path="/a", selinux_relabel=True)
+    config.mounts.add(host_path=str(tmp_path), container_path="/b")
+    chosen = labels.of(parts, pod, config)
+    assert chosen is not None
+    labels.apply(pod, config, chosen)
+    expected = {pod.resolv_conf, pod.hostname_file, pod.hosts_file, pod.shm_path, tmp_path / "asked"}
+    assert set(labelled) == {str(path) for path in expected}
+    assert set(labelled.values()) == {chosen.mount}
+
+
+async def test_the_hosts_own_directories_are_never_relabelled(world: World, parts: Parts, labelled: dict[str, str]) -> None:
+    pod = (await world.pod()).metadata
+    config = container_config()
+    config.mounts.append(cri.Mount(host_path="/usr/", container_path="/a", selinux_relabel=True))
+    chosen = labels.of(parts, pod, config)
+    assert chosen is not None
+    with pytest.raises(InvalidArgumentError, match=r"mounts\[0\].selinux_relabel: /usr"):
+        labels.apply(pod, config, chosen)
+    assert "/usr" not in labelled

@@ -1,0 +1,83 @@
+"""What handlers' containers may get: bad values of the configuration are refused by their key when the daemon starts."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crid import hosts
+from crid.config import RuntimeConfig, RuntimeHandlerConfig
+from crid.errors import InvalidArgumentError, UnavailableError
+from crid.linux import apparmor
+from crid.model.resources import HostResources
+from crid.oci.probe import RuntimeFeatures
+from crid.oci.spec.policy import Policy
+
+
+def handler_policy(handler: RuntimeHandlerConfig | None = None, **runtime: Any) -> Policy:
+    return hosts.handler_policy(replace(RuntimeConfig(), **runtime), handler or RuntimeHandlerConfig(), "crun")
+
+
+def test_the_defaults_are_the_policys() -> None:
+    assert handler_policy() == Policy(allowed_devices=frozenset({"/dev/fuse", "/dev/net/tun"}))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("default_capabilities", ["FLY"]),
+        ("default_env", ["A"]),
+        ("default_ulimits", ["nofile"]),
+        ("additional_devices", ["/dev/there-is-no-such-device"]),
+        ("additional_devices", ["/dev/pts"]),
+        ("seccomp_profile", "/nowhere/profile.json"),
+    ],
+)
+def test_refusals_name_the_key(key: str, value: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"crid.runtime.{key}: "):
+        handler_policy(**{key: value})
+
+
+def test_refusals_name_the_handlers_key(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"runtimes\.crun\.container_min_memory: "):
+        handler_policy(RuntimeHandlerConfig(container_min_memory="x"))
+    profile = tmp_path / "profile.json"
+    profile.write_text('{"defaultAction": "SCMP_ACT_DANCE"}')
+    with pytest.raises(InvalidArgumentError, match=r"runtimes\.crun\.seccomp_profile: .*profile\.json"):
+        handler_policy(RuntimeHandlerConfig(seccomp_profile=str(profile)))
+    profile.write_text('{"defaultAction": "SCMP_ACT_LOG"}')
+    assert handler_policy(RuntimeHandlerConfig(seccomp_profile=str(profile))).seccomp_default == profile.read_text()
+
+
+def test_additional_devices_are_looked_up() -> None:
+    ((asked, device),) = handler_policy(additional_devices=["/dev/null:/dev/nothing:r"]).additional_devices
+    assert (asked.container_path, asked.permissions, device.major, device.minor) == ("/dev/nothing", "r", 1, 3)
+
+
+async def test_each_handler_has_its_own_policy() -> None:
+    handlers = {"a": RuntimeHandlerConfig(allowed_annotations=["x"]), "b": RuntimeHandlerConfig()}
+    able = {name: RuntimeFeatures(name, "1", "1.0", recursive_read_only=name == "b") for name in handlers}
+    found = await hosts.gather(replace(RuntimeConfig(), runtimes=handlers), HostResources(), able)
+    assert (found["a"].policy.allowed_annotations, found["b"].policy.allowed_annotations) == (("x",), ())
+    assert (found["a"].recursive_read_only, found["b"].recursive_read_only) == (False, True)
+
+
+async def test_the_default_apparmor_profile(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    loaded: list[str] = []
+
+    async def load(text: str) -> None:
+        if loaded:
+            raise UnavailableError("no parser")
+        loaded.append(text)
+
+    monkeypatch.setattr(apparmor, "load", load)
+    monkeypatch.setattr(apparmor, "loaded", lambda: frozenset({"theirs"}))
+    assert await hosts.default_profile("crid-default") == "crid-default"
+    assert "profile crid-default" in loaded[0]
+    assert await hosts.default_profile("crid-default") == ""
+    assert "no parser" in caplog.text
+    assert await hosts.default_profile("unconfined") == ""
+    assert await hosts.default_profile("theirs") == "theirs"
+    with pytest.raises(InvalidArgumentError, match=r"crid\.runtime\.apparmor_profile: 'other'"):
+        await hosts.default_profile("other")
