@@ -22,7 +22,10 @@ UNBOUNDED = MAX_WINDOW
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bounds on what a peer may use, in bytes or numbers."""
+    """Bounds on what a peer may use, in bytes or numbers.
+
+    Every window is 64 KiB until the peer has heard otherwise, so smaller ones would end honest connections.
+    """
 
     max_streams: int = 512
     max_control_payload: int = 64 * 1024
