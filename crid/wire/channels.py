@@ -55,7 +55,7 @@ class ChannelReader:
             data = base64.b64decode(text, validate=True)
         except Base64Error as error:
             raise RemoteProtocolError(f"a message is not base64: {error}", CloseReason.INVALID_FRAME_PAYLOAD_DATA) from error
-        self._padded = text.endswith(b"=") and not last
+        self._padded = not last and (self._padded or text.endswith(b"="))
         return data
 
 

@@ -49,7 +49,9 @@ class SpdyConnection:
         self._last_peer_stream_id = 0
         self._refused = 0
         self._peer_max_streams = frames.MAX_STREAM_ID
-        self._windows = Windows(self._limits, self._queue, flow_control=flow_control)
+        # A client of ours speaks to crid, and one that announces windows must not send beyond them before the answer.
+        heeded = flow_control and role is Role.CLIENT
+        self._windows = Windows(self._limits, self._queue, flow_control=flow_control, heeded=heeded)
         self._going_away = False
         self._failed = False
 

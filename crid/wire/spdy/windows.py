@@ -35,14 +35,17 @@ class Limits:
 
 
 class Windows:
-    """Keeps the ledgers; `queue` sends a WINDOW_UPDATE. With `flow_control` False none is sent, nor asked for."""
+    """Keeps the ledgers; `queue` sends a WINDOW_UPDATE. With `flow_control` False none is sent, nor asked for.
 
-    def __init__(self, limits: Limits, queue: Callable[[WindowUpdate], None], *, flow_control: bool) -> None:
+    `heeded` says that the peer is known to know windows before it has shown so.
+    """
+
+    def __init__(self, limits: Limits, queue: Callable[[WindowUpdate], None], *, flow_control: bool, heeded: bool) -> None:
         self._limits = limits
         self._queue = queue
         self._flow_control = flow_control
         self._initial_send_window = INITIAL_WINDOW
-        self._heeded = False
+        self._heeded = heeded
         self._full: set[int] = set()
         self.whole = Stream(0, Half.OPEN, Half.OPEN, INITIAL_WINDOW, limits.connection_window)
 
@@ -75,7 +78,7 @@ class Windows:
 
     def widened(self, stream: Stream, delta: int) -> bool:
         """The peer opened a window; False if that is no legal widening."""
-        self._heeded = True
+        self._heeded = self._flow_control
         stream.send_window += delta
         return delta > 0 and stream.send_window <= MAX_WINDOW
 
@@ -83,7 +86,7 @@ class Windows:
         """The peer set the size that windows of streams begin with, which moves those that are open too."""
         if size > MAX_WINDOW:
             raise RemoteProtocolError(f"SETTINGS asks for a window of {size} bytes", GoAwayCode.PROTOCOL_ERROR)
-        self._heeded = True
+        self._heeded = self._flow_control
         change, self._initial_send_window = size - self._initial_send_window, size
         for stream in streams:
             stream.send_window += change
@@ -101,7 +104,7 @@ class Windows:
 
     def overruns(self, stream: Stream, size: int) -> bool:
         """Whether a peer that knows windows sends more than this one has."""
-        return self._flow_control and self._heeded and size > stream.receive_window
+        return self._heeded and size > stream.receive_window
 
     def taken_in(self, stream: Stream, size: int) -> None:
         """Data that arrived is now held by the stream."""
