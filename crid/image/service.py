@@ -9,7 +9,7 @@ container's snapshot is released. Garbage is collected after a removal, a failed
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Set
+from collections.abc import Awaitable, Callable, Iterable, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -22,7 +22,8 @@ from crid.image.manifest import host_platform
 from crid.image.pull import Puller
 from crid.image.recording import Stores
 from crid.image.references import id_digits, parse
-from crid.image.registries import Registries, load
+from crid.image.registries_file import configured
+from crid.model.idmap import IdMap
 from crid.model.image import Image
 from crid.model.mount import Mount
 from crid.store import gc
@@ -60,7 +61,7 @@ class ImageService:
     ) -> None:
         """`in_use` returns chain ids that must stay besides those that images and snapshots need."""
         self._root = root
-        self._registries_conf = registries_conf
+        self._registries = configured(registries_conf)
         content = ContentStore(root)
         self._stores = Stores(content, LayerStore(root), ImageStore(content), gc.Leases())
         self._platform = host_platform()
@@ -68,11 +69,12 @@ class ImageService:
         self._supervisor = supervisor
         self._client: RegistryClient | None = None
         self._pinned: set[str] = set()
+        self._lingering: frozenset[str] = frozenset()
         self._puller = Puller(
             self._stores,
             supervisor,
             client=self._registry_client,
-            registries=self._registries,
+            registries=self._registries.get,
             platform=self._platform,
             max_downloads=max_concurrent_downloads,
         )
@@ -131,7 +133,7 @@ class ImageService:
         digits = id_digits(reference)
         image = images.get(f"sha256:{digits}") if len(digits) == 64 else None
         if image is None and not reference.startswith("sha256:") and len(digits) != 64:
-            names = [str(candidate) for candidate in self._registries().candidates(reference)]
+            names = [str(candidate) for candidate in self._registries.get().candidates(reference)]
             image = next((found for name in names if (found := images.named(name)) is not None), None)
         if image is None and digits:
             image = images.with_prefix(digits)
@@ -158,25 +160,46 @@ class ImageService:
         used = sum(blobs.values()) + sum(layer.size for layer in layers)
         return FilesystemUsage(str(self._root), used, len(blobs) + sum(layer.inodes for layer in layers))
 
-    def prepare_rootfs(self, identifier: str, image: Image) -> Snapshot:
+    def prepare_rootfs(
+        self,
+        identifier: str,
+        image: Image,
+        *,
+        idmap: IdMap | None = None,
+        seen_at: Path | None = None,
+        volumes: Iterable[Image] = (),
+    ) -> Snapshot:
         """Make the writable root file system `identifier` (a container's id) over `image`; the caller mounts it.
 
-        Raises AlreadyExistsError, NotFoundError if a layer is gone, OSError.
+        `idmap` and `seen_at` are those of `LayerStore.prepare`, the directory being `layers_directory`. The layers of
+        `volumes` stay until the root file system is released. Raises AlreadyExistsError, NotFoundError if a layer is
+        gone, OSError.
         """
-        return self._stores.layers.prepare(identifier, image.chain_ids)
+        also = [chain_id for volume in volumes for chain_id in volume.chain_ids]
+        return self._stores.layers.prepare(identifier, image.chain_ids, idmap=idmap, seen_at=seen_at, also=also)
 
-    def view(self, image: Image, target: str) -> Mount:
+    @property
+    def layers_directory(self) -> Path:
+        """Where all layers are."""
+        return self._stores.layers.directory
+
+    def view(self, image: Image, target: str, *, seen_at: Path | None = None) -> Mount:
         """Return the read-only mount of `image` at `target`. Raises NotFoundError if a layer is gone."""
-        return self._stores.layers.view(image.chain_ids, target)
+        return self._stores.layers.view(image.chain_ids, target, seen_at=seen_at)
 
     def upper(self, identifier: str) -> Path:
         """Return the directory that holds what the container `identifier` has changed of its image."""
         return self._stores.layers.upper(identifier)
 
     async def release_rootfs(self, identifier: str) -> None:
-        """Delete a root file system that is no longer mounted. Idempotent. Raises FailedPreconditionError, OSError."""
+        """Delete a root file system that is no longer mounted. Idempotent. Raises FailedPreconditionError, OSError.
+
+        Garbage is looked for only if the last look found layers that nothing but snapshots needs, this one among them.
+        """
+        stood_on = self._stores.layers.snapshot_layers().get(identifier, ())
         await asyncio.to_thread(self._stores.layers.remove, identifier)
-        await self.collect()
+        if not self._lingering.isdisjoint(stood_on):
+            await self.collect()
 
     async def collect(self) -> None:
         """Remove the blobs and layers that nothing needs."""
@@ -203,18 +226,15 @@ class ImageService:
             needed_layers.update(image.chain_ids)
         for identifier, content in stores.images.contents().items():
             needed_blobs.update((identifier, content.manifest.digest, *content.blobs))
-        for chain_ids in stores.layers.snapshot_layers().values():
-            needed_layers.update(chain_ids)
+        in_snapshots = {chain_id for chain_ids in stores.layers.snapshot_layers().values() for chain_id in chain_ids}
+        self._lingering = frozenset(in_snapshots - needed_layers)
         parents = {chain_id: layer.parent for chain_id, layer in stores.layers.layers().items()}
-        garbage = gc.find_garbage(set(stores.content.sizes()), parents, needed_blobs, needed_layers)
+        blobs = set(stores.content.sizes())
+        garbage = gc.find_garbage(blobs, parents, needed_blobs, needed_layers | in_snapshots)
         return gc.take_away(stores.content, stores.layers, garbage)
 
     def _shown(self, image: Image) -> Image:
         return replace(image, pinned=not self._pinned.isdisjoint(image.repo_tags))
-
-    def _registries(self) -> Registries:
-        """Read registries.conf; a change of the file is in force from the next pull on."""
-        return load(self._registries_conf)
 
     def _registry_client(self) -> "RegistryClient":
         """Return the client, made (and its HTTP library imported) when a daemon pulls for the first time."""

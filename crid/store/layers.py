@@ -34,6 +34,7 @@ from crid.linux.files import write_atomic
 from crid.linux.mount import is_mount_point
 from crid.linux.openat2 import open_beneath
 from crid.log import fields
+from crid.model.idmap import IdMap
 from crid.model.mount import Mount
 
 logger = logging.getLogger(__name__)
@@ -159,14 +160,26 @@ class LayerStore:
         os.rename(self.directory / chain_id.removeprefix("sha256:"), doomed)
         return doomed
 
-    def prepare(self, identifier: str, chain_ids: Sequence[str]) -> Snapshot:
+    def prepare(
+        self,
+        identifier: str,
+        chain_ids: Sequence[str],
+        *,
+        idmap: IdMap | None = None,
+        seen_at: Path | None = None,
+        also: Iterable[str] = (),
+    ) -> Snapshot:
         """Make the writable snapshot `identifier` (a container's id) over the layers `chain_ids`, lowest first.
 
-        Its mount's target exists. Raises AlreadyExistsError, NotFoundError for a layer that is not unpacked, OSError;
-        nothing remains then.
+        With `idmap` the root directory belongs to whom its owner is in that user namespace, and `seen_at` is where the
+        layers' directory is mounted with its owners mapped so: the mount's lower directories are named there. The layers
+        `also` stay as long as the snapshot. Its mount's target exists. Raises AlreadyExistsError, NotFoundError for a layer
+        that is not unpacked, OSError; nothing remains then.
         """
         directory = self._snapshots / identifier
-        lower = self._lower(chain_ids)
+        uppermost = Path(self._lower(chain_ids)[0]).resolve()
+        lower = self._lower(chain_ids, seen_at)
+        needed = tuple(dict.fromkeys((*chain_ids, *also)))
         try:
             directory.mkdir(mode=0o700)
         except FileExistsError as error:
@@ -175,21 +188,21 @@ class LayerStore:
             for name in ("upper", "work", "rootfs"):
                 (directory / name).mkdir(mode=0o755)
             # The merged root shows the upper directory's attributes.
-            with _directory(Path(lower[0]).resolve(), ".") as source, _directory(directory, "upper") as target:
-                _copy_attributes(source, target)
-            write_atomic(directory / "record.json", json.dumps({"chain_ids": list(chain_ids)}).encode())
+            with _directory(uppermost, ".") as source, _directory(directory, "upper") as target:
+                _copy_attributes(source, target, idmap)
+            write_atomic(directory / "record.json", json.dumps({"chain_ids": needed}).encode())
         except BaseException:
             shutil.rmtree(directory, ignore_errors=True)
             raise
-        self._in_use[identifier] = tuple(chain_ids)
+        self._in_use[identifier] = needed
         upper, work = directory / "upper", directory / "work"
         options = (f"lowerdir={_joined(lower)}", f"upperdir={_escape(upper)}", f"workdir={_escape(work)}")
         mount = Mount(str(directory / "rootfs"), "overlay", "overlay", options)
         return Snapshot(identifier, tuple(chain_ids), upper, work, mount)
 
-    def view(self, chain_ids: Sequence[str], target: str) -> Mount:
-        """Return the read-only mount of the layers `chain_ids` at `target`. Raises NotFoundError."""
-        lower = self._lower(chain_ids)
+    def view(self, chain_ids: Sequence[str], target: str, *, seen_at: Path | None = None) -> Mount:
+        """Return the read-only mount of the layers `chain_ids` at `target`; `seen_at` as in `prepare`. Raises NotFoundError."""
+        lower = self._lower(chain_ids, seen_at)
         if len(lower) == 1:  # overlayfs wants two layers when none is writable
             return Mount(target, lower[0], "bind", ("bind", "ro"))
         return Mount(target, "overlay", "overlay", ("ro", f"lowerdir={_joined(lower)}"))
@@ -212,14 +225,14 @@ class LayerStore:
             shutil.rmtree(doomed)
         self._in_use.pop(identifier, None)
 
-    def _lower(self, chain_ids: Sequence[str]) -> list[str]:
+    def _lower(self, chain_ids: Sequence[str], seen_at: Path | None = None) -> list[str]:
         """Return the lower directories, uppermost first as overlayfs wants them."""
+        directory = seen_at or self.directory
         if not chain_ids:
-            empty = self.directory / "empty"
-            empty.mkdir(mode=0o755, exist_ok=True)
-            return [str(empty)]
+            (self.directory / "empty").mkdir(mode=0o755, exist_ok=True)
+            return [str(directory / "empty")]
         try:
-            return [str(self._links / self._layers[chain_id].link) for chain_id in reversed(chain_ids)]
+            return [str(directory / "l" / self._layers[chain_id].link) for chain_id in reversed(chain_ids)]
         except KeyError as error:
             raise NotFoundError(f"layer {error.args[0]}: not unpacked") from error
 
@@ -288,10 +301,11 @@ def _directory(root: Path, name: str) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _copy_attributes(source: int, target: int) -> None:
-    """Give the directory open as `target` owner, mode, extended attributes and times of that open as `source`."""
+def _copy_attributes(source: int, target: int, idmap: IdMap | None = None) -> None:
+    """Give the directory open as `target` owner (as `idmap` maps it), mode, extended attributes and times of `source`."""
     status = os.fstat(source)
-    os.fchown(target, status.st_uid, status.st_gid)
+    owner = (status.st_uid, status.st_gid)
+    os.fchown(target, *(idmap.to_host(*owner) if idmap else owner))
     os.fchmod(target, status.st_mode & 0o7777)
     for attribute in os.listxattr(source):
         if not attribute.startswith("trusted.overlay."):

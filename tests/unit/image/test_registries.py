@@ -4,7 +4,8 @@ import pytest
 
 from crid.errors import InvalidArgumentError, PermissionDeniedError
 from crid.image.references import parse
-from crid.image.registries import Endpoint, Registries, load
+from crid.image.registries import Endpoint, Registries
+from crid.image.registries_file import load
 
 DIGEST = "sha256:" + "ab" * 32
 
@@ -15,7 +16,7 @@ def configured(tmp_path: Path, text: str, **drop_ins: str) -> Registries:
     (tmp_path / "registries.conf.d").mkdir(exist_ok=True)
     for name, content in drop_ins.items():
         (tmp_path / "registries.conf.d" / f"{name}.conf").write_text(content)
-    return load(path)
+    return load(path, tmp_path / "aliases.conf")
 
 
 def places(registries: Registries, name: str) -> list[str]:
@@ -23,7 +24,7 @@ def places(registries: Registries, name: str) -> list[str]:
 
 
 def test_no_file_means_the_registry_itself(tmp_path: Path) -> None:
-    registries = load(tmp_path / "registries.conf")
+    registries = load(tmp_path / "registries.conf", tmp_path / "aliases.conf")
     assert registries.endpoints(parse("q.io/a:b")) == [Endpoint(parse("q.io/a:b"))]
 
 
@@ -105,8 +106,48 @@ def test_short_names(tmp_path: Path) -> None:
         ('[[registry]]\nlocation = "q.io"\n[[registry.mirror]]\n', "needs `location`"),
         ('[[registry]]\nlocation="q.io"\n[[registry.mirror]]\nlocation="m"\npull-from-mirror="x"\n', "pull-from-mirror"),
         ("= 3", "registries.conf"),
+        ('short-name-mode = "often"\n', "short-name-mode: must be one of"),
+        ('unqualified-search-registries = [3]\n', "must hold strings"),
+        ('[[registry]]\nprefix = "a.*.io"\nlocation = "b"\n', "wildcard"),
+        ('[[registry]]\nlocation="q"\nmirror-by-digest-only=true\n[[registry.mirror]]\nlocation="m"\npull-from-mirror="all"\n',
+         "contradicts"),
     ],
 )  # fmt: skip
 def test_mistakes_are_named(tmp_path: Path, text: str, complaint: str) -> None:
     with pytest.raises(InvalidArgumentError, match=complaint):
         configured(tmp_path, text)
+
+
+def test_a_cache_of_aliases_wins_and_an_empty_alias_takes_one_away(tmp_path: Path) -> None:
+    (tmp_path / "aliases.conf").write_text('[aliases]\n"tool" = "new.io/tool"\n"gone" = ""\n')
+    registries = configured(tmp_path, '[aliases]\n"tool" = "old.io/tool"\n"gone" = "r.io/gone"\n')
+    assert [str(name) for name in registries.candidates("tool")] == ["new.io/tool:latest"]
+    assert [str(name) for name in registries.candidates("gone")] == ["docker.io/library/gone:latest"]
+
+
+def test_enforcing_refuses_an_ambiguous_short_name(tmp_path: Path) -> None:
+    text = 'short-name-mode = "enforcing"\nunqualified-search-registries = ["q.io", "r.io"]\n'
+    with pytest.raises(InvalidArgumentError, match=r"enforcing, and any of q\.io, r\.io"):
+        configured(tmp_path, text).candidates("tool")
+    with pytest.raises(InvalidArgumentError, match="no search registries"):
+        configured(tmp_path, "unqualified-search-registries = []\n").candidates("tool")
+
+
+def test_mirrors_by_digest_only_and_tag_only(tmp_path: Path) -> None:
+    text = """
+        [[registry]]
+        location = "q.io"
+        mirror-by-digest-only = true
+        [[registry.mirror]]
+        location = "m.io"
+        [[registry]]
+        location = "r.io"
+        [[registry.mirror]]
+        location = "n.io"
+        pull-from-mirror = "tag-only"
+        """
+    registries = configured(tmp_path, text)
+    assert places(registries, "q.io/a:b") == ["q.io/a:b"]
+    assert places(registries, f"q.io/a@{DIGEST}") == [f"m.io/a@{DIGEST}", f"q.io/a@{DIGEST}"]
+    assert places(registries, "r.io/a:b") == ["n.io/a:b", "r.io/a:b"]
+    assert places(registries, f"r.io/a@{DIGEST}") == [f"r.io/a@{DIGEST}"]

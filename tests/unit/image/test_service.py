@@ -116,3 +116,25 @@ async def test_the_http_library_is_imported_only_for_a_pull(tmp_path: Path) -> N
     service = ImageService(tmp_path, tmp_path / "none.conf", Supervisor("x"))
     service.load()
     await service.close()
+
+
+async def test_a_removed_container_costs_no_search_for_garbage(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, removed = await pulled(bench, "a", content="1"), await pulled(bench, "b", content="2")
+    for number, name in enumerate((kept, kept, removed)):
+        bench.service.prepare_rootfs(f"c{number}", bench.service.resolve(name))
+    searches: list[int] = []
+    collect = bench.service.collect
+
+    async def counted() -> None:
+        searches.append(1)
+        await collect()
+
+    monkeypatch.setattr(bench.service, "collect", counted)
+    await bench.service.release_rootfs("c0")
+    assert searches == []
+    await bench.service.remove(removed)
+    await bench.service.release_rootfs("c1")
+    assert len(searches) == 1
+    await bench.service.release_rootfs("c2")
+    assert len(searches) == 2
+    assert len(bench.service._stores.layers.layers()) == 1

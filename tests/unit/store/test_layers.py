@@ -195,3 +195,17 @@ def test_a_lost_link_is_made_again(store: LayerStore, tmp_path: Path) -> None:
     again = LayerStore(tmp_path)
     again.load()
     assert (again.directory / "l" / ("1" * 12) / "a").read_text() == "1"
+
+
+def test_a_snapshot_for_a_user_namespace_names_mapped_layers_and_keeps_its_volumes(store: LayerStore, tmp_path: Path) -> None:
+    from crid.model.idmap import IdMap, IdRange
+
+    for chain_id in (ONE, TWO):
+        with store.stage() as staged:
+            store.commit(staged, chain_id, "", size=0, inodes=0, implied=())
+    idmap = IdMap(IdRange(100000, 65536), IdRange(200000, 65536))
+    snapshot = store.prepare("c1", [ONE], idmap=idmap, seen_at=tmp_path / "seen", also=[TWO, ONE])
+    assert snapshot.mount.options[0].startswith(f"lowerdir={tmp_path / 'seen'}/l/")
+    assert (snapshot.upper.stat().st_uid, snapshot.upper.stat().st_gid) == (100000, 200000)
+    assert store.snapshot_layers() == {"c1": (ONE, TWO)}
+    assert store.view([ONE], "/t", seen_at=tmp_path / "seen").source.startswith(f"{tmp_path / 'seen'}/l/")

@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import pytest
+
+from crid.errors import InvalidArgumentError
+from crid.image.references import parse
+from crid.image.registries_file import configured
+from crid.image.reread import Reread, drop_ins
+
+
+def test_files_are_read_only_when_one_has_changed(tmp_path: Path) -> None:
+    reads: list[str] = []
+    directory = tmp_path / "d"
+
+    def read() -> str:
+        reads.append("".join(path.read_text() for path in drop_ins(directory, "*.conf")))
+        return reads[-1]
+
+    files = Reread(lambda: [directory, *drop_ins(directory, "*.conf")], read)
+    assert files.get() == files.get() == ""
+    assert len(reads) == 1
+    directory.mkdir()
+    (directory / "a.conf").write_text("a")
+    assert files.get() == files.get() == "a"
+    (directory / "a.conf").write_text("b")  # of the same size, in the same directory
+    assert files.get() == files.get() == "b"
+    (directory / "b.conf").write_text("c")
+    assert files.get() == "bc"
+    (directory / "a.conf").unlink()
+    assert files.get() == files.get() == "c"
+    assert len(reads) == 5
+
+
+def test_an_error_is_raised_until_the_file_is_mended(tmp_path: Path) -> None:
+    path = tmp_path / "registries.conf"
+    files = configured(path, tmp_path / "none")
+    path.write_text("= 3")
+    for _ in range(2):
+        with pytest.raises(InvalidArgumentError, match=r"registries\.conf"):
+            files.get()
+    path.write_text('[[registry]]\nlocation = "q.io"\nblocked = true\n')
+    assert [registry.prefix for registry in files.get().registries] == ["q.io"]
+    assert files.get() is files.get()
+    assert str(files.get().candidates("q.io/a")[0]) == str(parse("q.io/a"))
