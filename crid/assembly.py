@@ -3,34 +3,36 @@
 import asyncio
 import contextlib
 import fcntl
-import ipaddress
 import logging
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from crid import hosts
 from crid.cgroup import naming
 from crid.cgroup.detect import detect
-from crid.config import Config, RuntimeHandlerConfig
+from crid.config import Config, NetworkConfig, RuntimeHandlerConfig
 from crid.errors import AlreadyExistsError, InvalidArgumentError, UnavailableError
 from crid.image.service import ImageService
 from crid.lifecycle.cgroups import PodCgroups
 from crid.lifecycle.parts import Parts
-from crid.linux.kernel import Linux
+from crid.linux.kernel import Kernel, Linux
 from crid.linux.process import find_program
 from crid.log import fields
 from crid.model.container import Container
 from crid.model.image import Image
 from crid.model.sandbox import PodSandbox
 from crid.net.bridge import BridgeNetwork
+from crid.net.choice import ChosenNetwork
+from crid.net.cni import CniNetwork
 from crid.oci.exits import Exits as ExitNotices
 from crid.oci.probe import RuntimeFeatures, choose_default, features
 from crid.oci.program import RuntimePaths, RuntimeProgram
 from crid.oci.runtime import Runtime
 from crid.oci.runtime_oci import RuntimeOCI
+from crid.oci.userns_probe import why_no_user_namespaces
 from crid.store.memory import MemoryStore
 from crid.store.names import NameRegistry
 from crid.store.state import StateStore
@@ -52,7 +54,7 @@ class Providers:
     parts: Parts
     features: dict[str, RuntimeFeatures]
     exits: ExitNotices
-    network: BridgeNetwork
+    network: ChosenNetwork
 
     async def close(self) -> None:
         """Release descriptors and threads. Pods keep their network, containers go on."""
@@ -71,7 +73,8 @@ async def providers(config: Config, supervisor: Supervisor) -> Providers:
     containers: MemoryStore[Container] = MemoryStore("container")
     sandboxes: MemoryStore[PodSandbox] = MemoryStore("pod sandbox")
     programs = _programs(config)
-    asking = asyncio.gather(*(features(program) for program in programs.values()))
+    kernel = Linux()
+    asking = asyncio.gather(*(_features(program, kernel, root) for program in programs.values()))
     default, found = await asyncio.gather(_default(config, programs), asking)
     known = dict(zip(programs, found, strict=True))
 
@@ -85,12 +88,12 @@ async def providers(config: Config, supervisor: Supervisor) -> Providers:
         )
 
     exits = ExitNotices(paths.exits, containers.find)
-    network = BridgeNetwork(config.network.bridge, [ipaddress.IPv4Network(config.network.subnet)], root / "network")
+    network = _network(config.network, root / "network")
     await network.start()
     parts = Parts(
         supervisor=supervisor,
         run_root=run_root,
-        kernel=Linux(),
+        kernel=kernel,
         runtime=Runtime({name: runtime_of(program) for name, program in programs.items()}, default),
         images=image_service(config, supervisor),
         network=network,
@@ -103,9 +106,24 @@ async def providers(config: Config, supervisor: Supervisor) -> Providers:
         hosts=await hosts.gather(config.runtime, hierarchy.host_resources(), known),
         hostname=socket.gethostname(),
         pause_program=own_program("crid-pause"),
+        userns_program=own_program("crid-userns"),
         pids_limit=config.runtime.pids_limit,
     )
     return Providers(parts, known, exits, network)
+
+
+def _network(config: NetworkConfig, directory: Path) -> ChosenNetwork:
+    """Build the built-in network and CNI, of which each pod gets one."""
+    map_host_ports = not config.disable_hostport_mapping
+    bridge = BridgeNetwork(config.bridge, config.subnets(), directory, map_host_ports=map_host_ports)
+    cni = CniNetwork(
+        Path(config.network_dir),
+        [Path(path) for path in config.plugin_dirs],
+        directory / "cni",
+        bridge.host_ports,
+        default_network=config.cni_default_network,
+    )
+    return ChosenNetwork(bridge, cni)
 
 
 def image_service(config: Config, supervisor: Supervisor) -> ImageService:
@@ -149,6 +167,17 @@ def _program(config: Config, name: str, handler: RuntimeHandlerConfig) -> Runtim
         log_size_max=config.runtime.log_size_max,
         create_timeout=handler.container_create_timeout or config.runtime.container_create_timeout,
     )
+
+
+async def _features(program: RuntimeProgram, kernel: Kernel, root: Path) -> RuntimeFeatures:
+    """Return what a runtime can do here, user namespaces tried."""
+    said, refused = await asyncio.gather(
+        features(program),
+        why_no_user_namespaces(program, kernel, own_program("crid-userns"), root / f"probe-{program.name}"),
+    )
+    if refused is not None:
+        logger.warning("pods cannot have user namespaces%s", fields(runtime=program.name, why=refused))
+    return replace(said, user_namespaces=refused is None)
 
 
 async def _default(config: Config, programs: Mapping[str, RuntimeProgram]) -> str:

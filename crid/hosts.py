@@ -60,7 +60,7 @@ async def gather(runtime: RuntimeConfig, resources: HostResources, features: Map
 
 
 def _of(machine: Host, able: RuntimeFeatures, rules: Policy) -> Host:
-    return replace(machine, recursive_read_only=able.recursive_read_only, idmapped_mounts=able.idmapped_mounts, policy=rules)
+    return replace(machine, recursive_read_only=able.recursive_read_only, user_namespaces=able.user_namespaces, policy=rules)
 
 
 async def default_profile(name: str) -> str:

@@ -14,14 +14,15 @@ from pathlib import Path
 
 from crid.cri import api_pb2 as cri
 from crid.errors import FailedPreconditionError
-from crid.lifecycle import labels, spec_inputs
+from crid.lifecycle import labels, namespaces, spec_inputs, volumes
 from crid.lifecycle.parts import Parts
 from crid.log import fields
 from crid.model import ids
 from crid.model.container import Container, ContainerMetadata, ContainerStatus
 from crid.model.image import Image
 from crid.model.sandbox import PodSandbox
-from crid.oci.spec import builder
+from crid.oci.spec import builder, client_mounts, userns
+from crid.oci.spec.inputs import Volume
 from crid.oci.spec.selinux import Labels
 from crid.store.names import Reservation
 from crid.tasks import Rollback
@@ -39,6 +40,8 @@ class ContainerCreation:
         self._name = name
         self._id = ids.new_id()
         self._labels: Labels | None = None
+        self._idmap = namespaces.id_map(sandbox.metadata.config)
+        self._volume_images: dict[int, Image] = {}
         self._bundle = bundle_path(parts, self._id)
         self._persist = parts.state.container_directory(self._id)
 
@@ -59,9 +62,9 @@ class ContainerCreation:
             reservation.step = "preparing its root file system"
             self._bundle.mkdir(mode=0o711, parents=True)
             self._persist.mkdir(mode=0o700)
-            await self._mount_rootfs(image)
+            mounted = self._mount(image)
             reservation.step = "building its spec"
-            metadata = await self._write_spec(image)
+            metadata = await self._write_spec(image, mounted)
             container = await self._create(metadata, reservation, rollback)
             rollback.commit()
         reservation.step = ""
@@ -105,7 +108,7 @@ class ContainerCreation:
         mount = replace(snapshot.mount, target=str(rootfs), options=(*snapshot.mount.options, *context))
         self._parts.kernel.perform(mount)
 
-    async def _write_spec(self, image: Image) -> ContainerMetadata:
+    async def _write_spec(self, image: Image, mounted: dict[int, Volume]) -> ContainerMetadata:
         """Build the spec, write config.json and return the container's metadata."""
         cgroup_path = self._parts.cgroups.container_path(self._sandbox.metadata, self._id)
         inputs = await asyncio.to_thread(
@@ -118,6 +121,7 @@ class ContainerCreation:
             rootfs=self._bundle / "rootfs",
             cgroup_path=cgroup_path,
             selinux=self._labels,
+            volumes=mounted,
         )
         built = builder.build(inputs)
         spec_inputs.make_mount_sources(inputs.sources)

@@ -38,4 +38,5 @@ class Parts:
     """What the machine, the daemon's own rights and the runtime handler of that name allow a container to get."""
     hostname: str
     pause_program: Path
+    userns_program: Path
     pids_limit: int

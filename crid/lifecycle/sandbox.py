@@ -11,6 +11,7 @@ none depends on what an earlier stop managed to do, so a stop that failed midway
 
 import asyncio
 import logging
+import os
 import shutil
 import time
 from dataclasses import replace
@@ -18,16 +19,17 @@ from functools import partial
 
 from crid.cri import api_pb2 as cri
 from crid.errors import UnavailableError
+from crid.lifecycle import namespaces
 from crid.lifecycle.container import ContainerLifecycle
 from crid.lifecycle.inflight import Inflight
 from crid.lifecycle.parts import Parts
 from crid.lifecycle.pod_network import pod_network, port_mappings
-from crid.lifecycle.validate import require_metadata
+from crid.lifecycle.validate import require_metadata, require_namespaces
 from crid.linux import pid_namespace
 from crid.log import fields
 from crid.model import ids
 from crid.model.mount import Mount
-from crid.model.sandbox import NamespacePaths, PodSandbox, SandboxMetadata, SandboxStatus
+from crid.model.sandbox import PodSandbox, SandboxMetadata, SandboxStatus
 from crid.net import dns
 from crid.net.plugin import default_resolv_conf
 from crid.store.names import Reservation
@@ -55,9 +57,10 @@ class SandboxLifecycle:
         name is taken, and what the network raises. Whatever it raises, nothing of the pod is left.
         """
         require_metadata(config)
-        self._parts.runtime.resolve(runtime_handler)
+        handler = self._parts.runtime.resolve(runtime_handler)
         self._parts.cgroups.check_parent(config.linux.cgroup_parent)
         port_mappings(config)
+        require_namespaces(config, self._parts.hosts[handler])
         metadata = config.metadata
         name = ids.sandbox_name(metadata.name, metadata.namespace, metadata.uid, metadata.attempt)
         request = config.SerializeToString(deterministic=True) + runtime_handler.encode()
@@ -84,12 +87,10 @@ class SandboxLifecycle:
 
     def _plan(self, identifier: str, name: str, config: cri.PodSandboxConfig, runtime_handler: str) -> SandboxMetadata:
         """Decide everything that can be decided without doing anything."""
-        options = config.linux.security_context.namespace_options
-        host_network = options.network == cri.NODE
+        host_network = config.linux.security_context.namespace_options.network == cri.NODE
         hostname = config.hostname or (self._parts.hostname if host_network else ids.short(identifier))
         dns.check_hostname(hostname)
         run_directory = self._parts.run_root / "pods" / identifier
-        pinned = run_directory / "ns"
         return SandboxMetadata(
             id=identifier,
             name=name,
@@ -100,11 +101,7 @@ class SandboxLifecycle:
             run_directory=run_directory,
             hostname=hostname,
             cgroup_parent=self._parts.cgroups.parent(config.linux.cgroup_parent, identifier),
-            namespaces=NamespacePaths(
-                net="" if host_network else str(pinned / "net"),
-                ipc="" if options.ipc == cri.NODE else str(pinned / "ipc"),
-                uts="" if host_network else str(pinned / "uts"),
-            ),
+            namespaces=namespaces.plan(config, run_directory),
         )
 
     async def _build(self, metadata: SandboxMetadata, reservation: Reservation, rollback: Rollback) -> SandboxMetadata:
@@ -114,8 +111,8 @@ class SandboxLifecycle:
             rollback.undo(f"remove {directory}", partial(shutil.rmtree, directory, ignore_errors=True))
             directory.mkdir(mode=0o711, parents=True)
         reservation.step = "creating its namespaces"
-        rollback.undo("unpin namespaces", partial(asyncio.to_thread, _unpin, self._parts, metadata))
-        await self._pin(metadata)
+        rollback.undo("unpin namespaces", partial(asyncio.to_thread, namespaces.unpin, self._parts, metadata))
+        await namespaces.pin(self._parts, metadata)
         if metadata.namespaces.net:
             reservation.step = "setting up its network"
             network = pod_network(metadata)
@@ -132,23 +129,11 @@ class SandboxLifecycle:
             metadata = await self._start_pause(metadata, rollback)
         return metadata
 
-    async def _pin(self, metadata: SandboxMetadata) -> None:
-        pinned = metadata.namespaces
-        kinds = [kind for kind, path in (("net", pinned.net), ("ipc", pinned.ipc), ("uts", pinned.uts)) if path]
-        if not kinds:
-            return
-        directory = metadata.run_directory / "ns"
-        directory.mkdir(mode=0o700)
-        sysctls = dict(metadata.config.linux.sysctls)
-        hostname = metadata.hostname if pinned.uts else None
-        try:
-            await asyncio.to_thread(self._parts.kernel.pin_namespaces, directory, kinds, hostname=hostname, sysctls=sysctls)
-        except OSError as error:
-            raise UnavailableError(f"pod {metadata.name}: cannot create its namespaces: {error}") from error
-
     def _mount_shm(self, metadata: SandboxMetadata) -> None:
         metadata.shm_path.mkdir(mode=0o1777)
-        options = ("nosuid", "nodev", "noexec", "mode=1777", f"size={SHM_SIZE}")
+        idmap = namespaces.id_map(metadata.config)
+        owner = (f"uid={idmap.root[0]}", f"gid={idmap.root[1]}") if idmap else ()
+        options = ("nosuid", "nodev", "noexec", "mode=1777", f"size={SHM_SIZE}", *owner)
         self._parts.kernel.perform(Mount(target=str(metadata.shm_path), source="shm", kind="tmpfs", options=options))
 
     def _write_files(self, metadata: SandboxMetadata) -> None:
@@ -159,12 +144,17 @@ class SandboxLifecycle:
             metadata.hosts_file.write_text(dns.hosts(metadata.hostname, metadata.network.ips))
         else:
             shutil.copyfile("/etc/hosts", metadata.hosts_file)
+        idmap = namespaces.id_map(metadata.config)
         for path in (metadata.resolv_conf, metadata.hostname_file, metadata.hosts_file):
             path.chmod(0o644)
+            if idmap is not None:
+                os.chown(path, *idmap.root)
 
     async def _start_pause(self, metadata: SandboxMetadata, rollback: Rollback) -> SandboxMetadata:
         try:
-            process = await pid_namespace.start_pause(self._parts.pause_program, namespaces=metadata.namespaces)
+            process = await pid_namespace.start_pause(
+                self._parts.pause_program, namespaces=metadata.namespaces, user=metadata.namespaces.user
+            )
         except OSError as error:
             raise UnavailableError(f"pod {metadata.name}: cannot start its pause process: {error}") from error
         rollback.undo("stop pause process", lambda: pid_namespace.stop_pause(process))
@@ -213,7 +203,7 @@ async def release(parts: Parts, metadata: SandboxMetadata) -> None:
         await pid_namespace.stop_pause(metadata.pause)
     if metadata.namespaces.net:
         await parts.network.detach(pod_network(metadata))
-    await asyncio.to_thread(_unpin, parts, metadata)
+    await asyncio.to_thread(namespaces.unpin, parts, metadata)
     parts.kernel.unmount_all_below(str(metadata.run_directory))
 
 
@@ -223,12 +213,6 @@ async def discard(parts: Parts, identifier: str) -> None:
     parts.kernel.unmount_all_below(str(run_directory))
     shutil.rmtree(run_directory, ignore_errors=True)
     parts.state.remove_sandbox(identifier)
-
-
-def _unpin(parts: Parts, metadata: SandboxMetadata) -> None:
-    for path in (metadata.namespaces.net, metadata.namespaces.ipc, metadata.namespaces.uts):
-        if path:
-            parts.kernel.unpin(path)
 
 
 def _since(began: float) -> int:

@@ -20,7 +20,7 @@ from crid.model.image import Image
 from crid.model.sandbox import SandboxMetadata
 from crid.oci.spec import apparmor as profiles
 from crid.oci.spec import policy, seccomp
-from crid.oci.spec.inputs import SpecInputs
+from crid.oci.spec.inputs import SpecInputs, Volume
 from crid.oci.spec.policy import AskedDevice
 from crid.oci.spec.selinux import Labels
 
@@ -38,6 +38,7 @@ def gather(
     rootfs: Path,
     cgroup_path: str,
     selinux: Labels | None = None,
+    volumes: Mapping[int, Volume],
 ) -> SpecInputs:
     """Collect the inputs of one container's spec. Blocks for a few file reads.
 
@@ -53,7 +54,8 @@ def gather(
         group=_account_file(rootfs, "etc/group"),
         cgroup_path=cgroup_path,
         pid_namespace=_pid_namespace(parts, sandbox, config),
-        sources=_mount_sources(config),
+        sources=_mount_sources(config, volumes),
+        volumes=volumes,
         devices=_devices(config),
         host=parts.hosts[parts.runtime.resolve(sandbox.runtime_handler)],
         apparmor_profiles=_apparmor_profiles(config),
@@ -93,16 +95,10 @@ def _pid_namespace(parts: Parts, sandbox: SandboxMetadata, config: cri.Container
     return ""
 
 
-def _mount_sources(config: cri.ContainerConfig) -> dict[str, str]:
+def _mount_sources(config: cri.ContainerConfig, volumes: Mapping[int, Volume]) -> dict[str, str]:
     """Return each mount's host path with its links resolved. It may be missing: see `make_mount_sources`."""
-    sources = {}
-    for mount in config.mounts:
-        if not mount.host_path:
-            continue
-        if not mount.host_path.startswith("/"):
-            raise InvalidArgumentError(f"mount {mount.container_path}: host_path {mount.host_path!r} is not absolute")
-        sources[mount.host_path] = os.path.realpath(mount.host_path)
-    return sources
+    asked = (mount.host_path for index, mount in enumerate(config.mounts) if index not in volumes)
+    return {path: os.path.realpath(path) for path in asked}
 
 
 def make_mount_sources(sources: Mapping[str, str]) -> None:

@@ -1,7 +1,9 @@
 """What a request must hold before anything is done with it; the refusals name the field."""
 
 from crid.cri import api_pb2 as cri
-from crid.errors import InvalidArgumentError
+from crid.errors import FailedPreconditionError, InvalidArgumentError
+from crid.oci.spec import sysctls, userns
+from crid.oci.spec.inputs import Host
 
 
 def require_metadata(config: cri.PodSandboxConfig) -> None:
@@ -14,6 +16,22 @@ def require_metadata(config: cri.PodSandboxConfig) -> None:
             raise InvalidArgumentError(f"PodSandboxConfig.metadata.{field} is empty")
         if "/" in value or "\0" in value:
             raise InvalidArgumentError(f"PodSandboxConfig.metadata.{field} {value!r} holds a slash or a NUL")
+
+
+def require_namespaces(config: cri.PodSandboxConfig, host: Host) -> None:
+    """Refuse namespaces that contradict each other or that the handler cannot give, and sysctls of the host.
+
+    Raises InvalidArgumentError, FailedPreconditionError.
+    """
+    options = config.linux.security_context.namespace_options
+    for kind, mode in (("network", options.network), ("ipc", options.ipc)):
+        if mode not in (cri.POD, cri.NODE):
+            raise InvalidArgumentError(f"security_context.namespace_options.{kind}: must be POD or NODE")
+    if options.pid not in (cri.POD, cri.CONTAINER, cri.NODE):
+        raise InvalidArgumentError("security_context.namespace_options.pid: must be POD, CONTAINER or NODE for a pod")
+    if userns.wanted(options) is not None and not host.user_namespaces:
+        raise FailedPreconditionError(f"{userns.FIELD}: this host or runtime has no user namespaces for pods")
+    sysctls.check(config.linux.sysctls, options)
 
 
 def require_container(config: cri.ContainerConfig) -> None:

@@ -5,6 +5,7 @@ All threads of the daemon are in one mount namespace, so any of them may read it
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
@@ -20,6 +21,8 @@ class MountEntry:
     source: str
     device: str
     """The file system's `major:minor`."""
+    propagation: frozenset[str] = frozenset()
+    """`shared` if its peers get its events, `master` if it gets those of another one (mount_namespaces(7))."""
 
 
 def parse(content: bytes) -> list[MountEntry]:
@@ -33,11 +36,23 @@ def read() -> list[MountEntry]:
         return parse(file.read())
 
 
+def holding(entries: Sequence[MountEntry], path: str) -> MountEntry:
+    """Return the mount that the absolute path `path`, free of links, is on: the deepest, and of those the latest."""
+    above = [entry for entry in entries if path == entry.target or path.startswith(entry.target.rstrip("/") + "/")]
+    return max(enumerate(above), key=lambda item: (len(item[1].target), item[0]))[1]
+
+
 def _entry(line: bytes) -> MountEntry:
     # Optional fields of any number stand before the lone dash.
     before, _, after = line.partition(b" - ")
     fields, rest = before.split(b" "), after.split(b" ")
-    return MountEntry(target=_text(fields[4]), kind=_text(rest[0]), source=_text(rest[1]), device=_text(fields[2]))
+    return MountEntry(
+        target=_text(fields[4]),
+        kind=_text(rest[0]),
+        source=_text(rest[1]),
+        device=_text(fields[2]),
+        propagation=frozenset(_text(word).partition(":")[0] for word in fields[6:]),
+    )
 
 
 def _text(field: bytes) -> str:

@@ -6,6 +6,7 @@ there), and a pidfd tells the event loop when the child has ended: no SIGCHLD ha
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import signal
@@ -14,6 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crid.model.process import ProcessIdentity
+
+_OUTPUT_CHECK = 0.1
+"""Seconds between looks at how much a program with a limit has printed."""
 
 
 def start_time(pid: int) -> int | None:
@@ -194,12 +198,19 @@ class Completed:
 
 
 async def run(
-    argv: Sequence[str], *, timeout: float, stdin: bytes = b"", environment: Mapping[str, str] | None = None
+    argv: Sequence[str],
+    *,
+    timeout: float,
+    stdin: bytes = b"",
+    environment: Mapping[str, str] | None = None,
+    new_process_group: bool = False,
+    output_limit: int | None = None,
 ) -> Completed:
     """Run a program to its end. Output is collected in anonymous files (memfd), so a grandchild that keeps a descriptor
     open, as a container's process does, cannot hold us up.
 
-    Raises TimeoutError after `timeout` seconds, with the program killed and reaped; OSError if it cannot be started.
+    Raises TimeoutError after `timeout` seconds, with the program killed and reaped; OSError if it cannot be started, or
+    if it prints more than about `output_limit` bytes. With `new_process_group` its descendants are killed with it.
     """
     with contextlib.ExitStack() as stack:
         files = []
@@ -209,15 +220,29 @@ async def run(
         if stdin:
             os.write(files[0], stdin)
             os.lseek(files[0], 0, os.SEEK_SET)
-        child = spawn(argv, descriptors=dict(enumerate(files)), environment=environment)
+        child = spawn(argv, descriptors=dict(enumerate(files)), environment=environment, new_process_group=new_process_group)
         try:
             async with asyncio.timeout(timeout):
-                exit_code = await child.wait()
+                exit_code = await _wait_for_quiet(child, files[1:], output_limit)
         except BaseException:
+            if new_process_group and not child.reaped:  # its number cannot be another's while it is not reaped
+                os.killpg(child.pid, signal.SIGKILL)
             child.kill()
             await asyncio.shield(child.wait())
             raise
         return Completed(exit_code, _content(files[1]), _content(files[2]))
+
+
+async def _wait_for_quiet(child: Child, files: Sequence[int], limit: int | None) -> int:
+    """Wait for the process; raise OSError once one of `files` is larger than `limit`."""
+    while limit is not None:
+        try:
+            async with asyncio.timeout(_OUTPUT_CHECK):
+                return await child.wait()
+        except TimeoutError:
+            if any(os.fstat(descriptor).st_size > limit for descriptor in files):
+                raise OSError(errno.EFBIG, f"printed more than {limit} bytes", child.program) from None
+    return await child.wait()
 
 
 def _content(descriptor: int) -> bytes:

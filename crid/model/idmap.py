@@ -36,6 +36,13 @@ class IdMap:
     users: IdRange
     groups: IdRange
 
+    def to_host(self, user: int, group: int) -> tuple[int, int]:
+        """Return who `user` and `group` inside are on the host; ids that are not mapped stay as they are."""
+        return (
+            user + self.users.host if user < self.users.length else user,
+            group + self.groups.host if group < self.groups.length else group,
+        )
+
     @property
     def root(self) -> tuple[int, int]:
         """The user and the group of the host that are root inside."""

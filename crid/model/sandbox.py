@@ -18,6 +18,8 @@ class NamespacePaths:
     net: str = ""
     ipc: str = ""
     uts: str = ""
+    user: str = ""
+    """Owns the other ones, where the pod has a user namespace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,10 @@ class SandboxStatus:
 
     stopped_at: int = 0
     network_released: bool = False
+    resources: cri.LinuxContainerResources | None = None
+    """The pod's limits after UpdatePodSandboxResources; None while the config's own are in force."""
+    overhead: cri.LinuxContainerResources | None = None
+    """What the pod costs beside its containers, likewise."""
 
     @property
     def ready(self) -> bool:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from crid.errors import CridError, UnavailableError
 from crid.linux import process
+from crid.linux.detached import open_private_null
 from crid.model.process import ProcessIdentity
 from crid.oci import descendants, descriptors
 from crid.wire import conmon as wire
@@ -83,11 +84,13 @@ async def launch(
     stderr = os.memfd_create("conmon-stderr", os.MFD_CLOEXEC)
     sync_read, sync_write = os.pipe2(os.O_CLOEXEC)
     start_read, start_write = os.pipe2(os.O_CLOEXEC)
-    with descriptors.closing(stderr, sync_read, sync_write, start_read, start_write) as ours:
+    # crun before 1.9 gives a container's stdin to the root of its user namespace, which must not own the host's /dev/null.
+    null = open_private_null()
+    with descriptors.closing(null, stderr, sync_read, sync_write, start_read, start_write) as ours:
         try:
             child = process.spawn(
                 argv,
-                descriptors={2: stderr, SYNC_DESCRIPTOR: sync_write, START_DESCRIPTOR: start_read},
+                descriptors={0: null, 2: stderr, SYNC_DESCRIPTOR: sync_write, START_DESCRIPTOR: start_read},
                 environment={**environment, **wire.pipe_environment(sync_fd=SYNC_DESCRIPTOR, start_fd=START_DESCRIPTOR)},
                 new_process_group=True,
             )

@@ -1,7 +1,7 @@
 """What a runtime program can do, and whether it works on this host: asked and tried, never assumed from its name.
 
 `RUNTIME features` (runtime-spec, features.md) answers for runc since 1.1 and crun since 1.8.6. Before that crun knows
-recursive mount options, and its ID-mapped mounts were not yet those of the specification.
+recursive mount options. Nothing tells whether pods can have user namespaces: crid.oci.userns_probe tries it.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from crid.oci.program import RuntimeCommand, RuntimeProgram
 TIMEOUT = 20.0
 FIRST_CRUN_WITH_RECURSIVE_OPTIONS = (1, 4)
 FIRST_KERNEL_WITH_MOUNT_SETATTR = (5, 12)
-"""mount_setattr(2), without which neither recursive options nor ID mappings exist."""
+"""mount_setattr(2), without which there are no recursive options."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,8 @@ class RuntimeFeatures:
     spec_version: str
     recursive_read_only: bool = False
     """Read-only mounts whose submounts are read-only too (CRI's recursive_read_only_mounts)."""
-    idmapped_mounts: bool = False
     user_namespaces: bool = False
-    """Whether pods can have user namespaces: that takes ID-mapped mounts."""
+    """Whether pods can have user namespaces here, as tried."""
     checkpoint: bool = False
 
 
@@ -65,16 +64,12 @@ def parse_features(known: RuntimeFeatures, document: bytes) -> RuntimeFeatures:
     try:
         stated = json.loads(document)
         options = set(stated.get("mountOptions") or ())
-        linux: Mapping[str, Any] = stated.get("linux") or {}
-        idmap = ((linux.get("mountExtensions") or {}).get("idmap") or {}).get("enabled") is True
         annotations: Mapping[str, Any] = stated.get("annotations") or {}
     except (ValueError, AttributeError, TypeError) as error:
         raise UnavailableError(f"{known.name} features: not what the runtime-spec describes: {error}") from error
     return replace(
         known,
         recursive_read_only="rro" in options,
-        idmapped_mounts=idmap,
-        user_namespaces=idmap and "user" in (linux.get("namespaces") or ()),
         checkpoint="true"
         in (annotations.get(f"{key}.checkpoint.enabled") for key in ("org.opencontainers.runc", "run.oci.crun")),
     )
@@ -84,7 +79,7 @@ def limited_by_kernel(known: RuntimeFeatures, release: str) -> RuntimeFeatures:
     """Return `known` without what the kernel of this release lacks."""
     if _numbers(release) >= FIRST_KERNEL_WITH_MOUNT_SETATTR:
         return known
-    return replace(known, recursive_read_only=False, idmapped_mounts=False, user_namespaces=False)
+    return replace(known, recursive_read_only=False)
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -100,30 +95,38 @@ async def why_not_here(program: RuntimeProgram) -> str | None:
     identifier = f"crid-probe-{os.getpid()}-{program.name}"
     with tempfile.TemporaryDirectory(prefix="crid-probe-") as directory:
         bundle = Path(directory)
-        _write_bundle(bundle, identifier, systemd_cgroup=program.systemd_cgroup)
-        command = RuntimeCommand(replace(program, root=bundle / "root"), os.environ)
-        try:
-            done = await _run(command, "create", "--bundle", str(bundle), identifier)
-            return None if done.exit_code == 0 else done.error_text or f"exit code {done.exit_code}"
-        except CridError as error:
-            return str(error)
-        finally:
-            await asyncio.shield(_run(command, "delete", "--force", identifier))
+        write_bundle(bundle, identifier, systemd_cgroup=program.systemd_cgroup)
+        return await why_not_created(program, bundle, identifier)
 
 
-def _write_bundle(bundle: Path, identifier: str, *, systemd_cgroup: bool) -> None:
-    """Write the smallest bundle that both crun and runc create: a program that is never started, and /proc."""
-    for name in ("proc", "dev"):
+async def why_not_created(program: RuntimeProgram, bundle: Path, identifier: str) -> str | None:
+    """Create a container of `bundle` and remove it again; return None if that worked, else the reason."""
+    command = RuntimeCommand(replace(program, root=bundle / "root"), os.environ)
+    try:
+        done = await _run(command, "create", "--bundle", str(bundle), identifier)
+        return None if done.exit_code == 0 else done.error_text or f"exit code {done.exit_code}"
+    except CridError as error:
+        return str(error)
+    finally:
+        await asyncio.shield(_run(command, "delete", "--force", identifier))
+
+
+def write_bundle(bundle: Path, identifier: str, *, systemd_cgroup: bool, linux: Mapping[str, Any] | None = None) -> None:
+    """Write the smallest bundle that both crun and runc create: a program that is never started, and /proc. `linux` replaces
+    what its spec says under that name."""
+    for name in ("proc", "dev", "sys"):
         (bundle / "rootfs" / name).mkdir(parents=True)
     (bundle / "rootfs" / "probe").touch(mode=0o755)
+    mounts = [{"destination": f"/{name}", "type": kind, "source": kind} for name, kind in (("proc", "proc"), ("sys", "sysfs"))]
     document = {
         "ociVersion": "1.0.2",
         "process": {"user": {"uid": 0, "gid": 0}, "args": ["/probe"], "cwd": "/"},
         "root": {"path": "rootfs", "readonly": True},
-        "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
+        "mounts": mounts[: 2 if linux else 1],
         "linux": {
             "cgroupsPath": f"system.slice:crid:{identifier}" if systemd_cgroup else f"/{identifier}",
             "namespaces": [{"type": "mount"}, {"type": "pid"}],
+            **(linux or {}),
         },
     }
     (bundle / "config.json").write_text(json.dumps(document))

@@ -47,7 +47,11 @@ class NodeRpcs:
             status=cri.RuntimeStatus(conditions=conditions),
             info=info,
             runtime_handlers=self._handlers(),
-            features=cri.RuntimeFeatures(supplemental_groups_policy=True),
+            features=cri.RuntimeFeatures(
+                supplemental_groups_policy=True,
+                mount_options=True,
+                user_namespaces_host_network=any(known.user_namespaces for known in self._features.values()),
+            ),
         )
 
     def _handlers(self) -> list[cri.RuntimeHandler]:
@@ -58,7 +62,7 @@ class NodeRpcs:
                 name=shown,
                 features=cri.RuntimeHandlerFeatures(
                     recursive_read_only_mounts=self._features[name].recursive_read_only,
-                    user_namespaces=False,  # the pod option is refused until its issue is done
+                    user_namespaces=self._features[name].user_namespaces,
                 ),
             )
             for shown, name in names
@@ -72,5 +76,7 @@ class NodeRpcs:
     async def UpdateRuntimeConfig(
         self, request: cri.UpdateRuntimeConfigRequest, context: Context
     ) -> cri.UpdateRuntimeConfigResponse:
-        """Take note of the pod CIDR; like CRI-O, crid has its own configuration for that and changes nothing."""
+        """Take note of the pod CIDR, for CNI plugins that want the capability ipRanges."""
+        if cidr := request.runtime_config.network_config.pod_cidr:
+            self._parts.network.use_ranges(cidr.split(","))
         return cri.UpdateRuntimeConfigResponse()

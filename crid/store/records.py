@@ -53,6 +53,14 @@ def _encode(message: Any) -> str:
     return base64.b64encode(message.SerializeToString()).decode()
 
 
+def _encode_resources(resources: cri.LinuxContainerResources | None) -> str | None:
+    return None if resources is None else _encode(resources)
+
+
+def _resources(text: str | None) -> cri.LinuxContainerResources | None:
+    return None if text is None else cri.LinuxContainerResources.FromString(base64.b64decode(text))
+
+
 def _process(value: list[int] | None) -> ProcessIdentity | None:
     return None if value is None else ProcessIdentity(value[0], value[1])
 
@@ -72,7 +80,7 @@ def sandbox_metadata_body(metadata: SandboxMetadata) -> dict[str, Any]:
         "run_directory": str(metadata.run_directory),
         "hostname": metadata.hostname,
         "cgroup_parent": metadata.cgroup_parent,
-        "namespaces": [metadata.namespaces.net, metadata.namespaces.ipc, metadata.namespaces.uts],
+        "namespaces": [metadata.namespaces.net, metadata.namespaces.ipc, metadata.namespaces.uts, metadata.namespaces.user],
         "ips": list(metadata.network.ips),
         "interface": metadata.network.interface,
         "pause": _pair(metadata.pause),
@@ -99,12 +107,22 @@ def sandbox_metadata(body: dict[str, Any], directory: Path) -> SandboxMetadata:
 
 def sandbox_status_body(status: SandboxStatus) -> dict[str, Any]:
     """Return what `status.json` of a pod holds."""
-    return {"stopped_at": status.stopped_at, "network_released": status.network_released}
+    return {
+        "stopped_at": status.stopped_at,
+        "network_released": status.network_released,
+        "resources": _encode_resources(status.resources),
+        "overhead": _encode_resources(status.overhead),
+    }
 
 
 def sandbox_status(body: dict[str, Any]) -> SandboxStatus:
     """Return the status that `sandbox_status_body` wrote. Raises one of DAMAGE."""
-    return SandboxStatus(stopped_at=body["stopped_at"], network_released=body["network_released"])
+    return SandboxStatus(
+        stopped_at=body["stopped_at"],
+        network_released=body["network_released"],
+        resources=_resources(body.get("resources")),  # records of crid's first weeks have none
+        overhead=_resources(body.get("overhead")),
+    )
 
 
 def container_metadata_body(metadata: ContainerMetadata) -> dict[str, Any]:
@@ -161,13 +179,12 @@ def container_status_body(status: ContainerStatus) -> dict[str, Any]:
         "oom_killed": status.oom_killed,
         "reason": status.reason,
         "message": status.message,
-        "resources": None if status.resources is None else _encode(status.resources),
+        "resources": _encode_resources(status.resources),
     }
 
 
 def container_status(body: dict[str, Any]) -> ContainerStatus:
     """Return the status that `container_status_body` wrote. Raises one of DAMAGE."""
-    resources = body["resources"]
     return ContainerStatus(
         process=_process(body["process"]),
         monitor=_process(body["monitor"]),
@@ -179,5 +196,5 @@ def container_status(body: dict[str, Any]) -> ContainerStatus:
         oom_killed=body["oom_killed"],
         reason=body["reason"],
         message=body["message"],
-        resources=None if resources is None else cri.LinuxContainerResources.FromString(base64.b64decode(resources)),
+        resources=_resources(body["resources"]),
     )

@@ -42,10 +42,18 @@ class Host:
     """The host's device nodes, for privileged containers."""
     recursive_read_only: bool = False
     """Whether the handler and the kernel (5.12, mount_setattr(2)) can do recursive read-only mounts."""
-    idmapped_mounts: bool = False
-    """Whether the handler and the kernel can map the owners of a mount's files."""
+    user_namespaces: bool = False
+    """Whether pods can have user namespaces: the kernel can map the owners of a mount's files, and the handler works."""
     policy: Policy = field(default_factory=Policy)
     """What the configuration says about every container of the handler."""
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A mount that crid has prepared at `path`; `image_id` tells which image it is, if it is one."""
+
+    path: str
+    image_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +80,8 @@ class SpecInputs:
     """Path of the namespace to join for POD and TARGET; empty makes a new one. Not used for NODE."""
     sources: Mapping[str, str] = field(default_factory=dict)
     """Each existing mounts[].host_path of the config, with its path after resolution."""
+    volumes: Mapping[int, Volume] = field(default_factory=dict)
+    """What crid itself has mounted for mounts[] of the config, by index: images, and host paths with mapped owners."""
     devices: Mapping[str, tuple[Device, ...]] = field(default_factory=dict)
     """Each existing devices[].host_path of the config: the node, or the nodes below it if it is a directory."""
     apparmor_profiles: frozenset[str] = frozenset()

@@ -9,34 +9,27 @@ Privileged containers get /sys and /sys/fs/cgroup writable. Options are those of
 the container's later mounts from the host.
 """
 
-import posixpath
-from collections.abc import Mapping
 from typing import Any
 
-from crid.cri import api_pb2 as cri
-from crid.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, UnimplementedError
+from crid.model.idmap import IdMap
 from crid.model.sandbox import SandboxMetadata
-from crid.oci.spec.inputs import Host
+from crid.oci.spec import client_mounts
+from crid.oci.spec.inputs import SpecInputs
 
 OciMount = dict[str, Any]
 
-EXTRA_OPTIONS = ("noexec", "nodev", "nosuid")
-"""What Mount.mount_options may add (KEP-5855)."""
-
+TTY_GROUP = 5
 _WHOLE_TREES = ("/dev", "/sys", "/proc")
-_PROPAGATION = {
-    cri.MountPropagation.PROPAGATION_PRIVATE: "rprivate",
-    cri.MountPropagation.PROPAGATION_HOST_TO_CONTAINER: "rslave",
-    cri.MountPropagation.PROPAGATION_BIDIRECTIONAL: "rshared",
-}
 
 
-def build(config: cri.ContainerConfig, sandbox: SandboxMetadata, sources: Mapping[str, str], host: Host) -> list[OciMount]:
+def build(inputs: SpecInputs, idmap: IdMap | None) -> list[OciMount]:
     """Return the OCI spec's `mounts`. Raises an error naming the mount of the config that cannot be made."""
-    security = config.linux.security_context
-    asked = [_client_mount(mount, f"mounts[{index}]", sources, host) for index, mount in enumerate(config.mounts)]
+    security, sandbox = inputs.config.linux.security_context, inputs.sandbox
+    client_mounts.check(inputs.config, inputs.host, idmap)
+    asked = client_mounts.build(inputs)
     targets = {mount["destination"] for mount in asked}
-    defaults = [*_kernel_mounts(security.privileged), *_pod_mounts(sandbox, security.readonly_rootfs)]
+    kernel = _kernel_mounts(security.privileged, idmap, own_network=bool(sandbox.namespaces.net))
+    defaults = [*kernel, *_pod_mounts(sandbox, security.readonly_rootfs)]
     kept = [mount for mount in defaults if not _replaced(mount["destination"], targets)]
     return sorted(kept + asked, key=lambda mount: mount["destination"].count("/"))
 
@@ -50,17 +43,25 @@ def root_propagation(mounts: list[OciMount]) -> str:
     return "rshared" if "rshared" in options else "rslave" if "rslave" in options else ""
 
 
-def _kernel_mounts(privileged: bool) -> list[OciMount]:
-    """Return the file systems that the kernel serves; every program expects them."""
+def _kernel_mounts(privileged: bool, idmap: IdMap | None, *, own_network: bool) -> list[OciMount]:
+    """Return the file systems that the kernel serves; every program expects them.
+
+    A sysfs shows one network namespace, and only who owns that may mount it (sysfs(5)): a user namespace with the host's
+    network gets the host's.
+    """
     access = "rw" if privileged else "ro"
     safe = ["nosuid", "noexec", "nodev"]
+    # gid 5 is tty's number in every distribution; grantpt(3) wants terminals to belong to that group.
+    tty = [f"gid={TTY_GROUP}"] if idmap is None or idmap.groups.length > TTY_GROUP else []
+    sys = _mount("/sys", "sysfs", [*safe, access])
+    if idmap is not None and not own_network:
+        sys = _mount("/sys", "bind", ["rbind", "rprivate", *safe, access], "/sys")
     return [
         _mount("/proc", "proc", safe),
         _mount("/dev", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
-        # gid 5 is tty's number in every distribution; grantpt(3) wants terminals to belong to that group.
-        _mount("/dev/pts", "devpts", ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        _mount("/dev/pts", "devpts", ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", *tty]),
         _mount("/dev/mqueue", "mqueue", safe),
-        _mount("/sys", "sysfs", [*safe, access]),
+        sys,
         _mount("/sys/fs/cgroup", "cgroup", [*safe, "relatime", access]),
     ]
 
@@ -81,62 +82,9 @@ def _pod_mounts(sandbox: SandboxMetadata, readonly: bool) -> list[OciMount]:
     ]
 
 
-def _client_mount(mount: cri.Mount, field: str, sources: Mapping[str, str], host: Host) -> OciMount:
-    """Return the bind mount for one mount of the config, named `field` in errors."""
-    if mount.HasField("image"):
-        raise UnimplementedError(f"{field}.image: image volumes are not supported yet")
-    target = _target(mount.container_path, f"{field}.container_path")
-    if not mount.host_path.startswith("/"):
-        raise InvalidArgumentError(f"{field}.host_path: {mount.host_path[:128]!r} is not an absolute path")
-    if mount.host_path not in sources:
-        raise NotFoundError(f"{field}.host_path: {mount.host_path!r} does not exist")
-    if mount.propagation not in _PROPAGATION:
-        raise InvalidArgumentError(f"{field}.propagation: unknown mode {mount.propagation}")
-    options = ["rbind", _PROPAGATION[mount.propagation], _access(mount, field, host)]
-    for option in mount.mount_options:
-        if option not in EXTRA_OPTIONS:
-            raise InvalidArgumentError(f"{field}.mount_options: {option[:64]!r} is none of {', '.join(EXTRA_OPTIONS)}")
-        options.append(option)
-    built = _mount(target, "bind", options, sources[mount.host_path])
-    if mount.uidMappings or mount.gidMappings:
-        if not host.idmapped_mounts:
-            raise FailedPreconditionError(f"{field}.uidMappings: this host or runtime has no idmapped mounts")
-        built["uidMappings"] = [_mapping(item) for item in mount.uidMappings]
-        built["gidMappings"] = [_mapping(item) for item in mount.gidMappings]
-    return built
-
-
-def _access(mount: cri.Mount, field: str, host: Host) -> str:
-    """Return `rw`, `ro` or `rro`. Recursive read-only is all or an error, never silently less (CRI, Mount)."""
-    if not mount.recursive_read_only:
-        return "ro" if mount.readonly else "rw"
-    if not mount.readonly:
-        raise InvalidArgumentError(f"{field}.recursive_read_only: wants readonly")
-    if mount.propagation != cri.MountPropagation.PROPAGATION_PRIVATE:
-        raise InvalidArgumentError(f"{field}.recursive_read_only: wants PROPAGATION_PRIVATE")
-    if not host.recursive_read_only:
-        raise FailedPreconditionError(f"{field}.recursive_read_only: this host or runtime cannot do it")
-    return "rro"
-
-
-def _target(path: str, field: str) -> str:
-    """Return the cleaned absolute path of a mount's target."""
-    if not path.startswith("/"):
-        raise InvalidArgumentError(f"{field}: {path[:128]!r} is not an absolute path")
-    target = "/" + posixpath.normpath(path).lstrip("/")
-    if target == "/":
-        raise InvalidArgumentError(f"{field}: the root file system itself cannot be a mount's target")
-    return target
-
-
 def _replaced(target: str, asked: set[str]) -> bool:
     """Whether the client's mounts stand in for the default mount at `target`."""
     return target in asked or any(tree in asked and target.startswith(f"{tree}/") for tree in _WHOLE_TREES)
-
-
-def _mapping(mapping: cri.IDMapping) -> dict[str, int]:
-    """Return an OCI spec's ID mapping."""
-    return {"containerID": mapping.container_id, "hostID": mapping.host_id, "size": mapping.length}
 
 
 def _mount(destination: str, kind: str, options: list[str], source: str = "") -> OciMount:

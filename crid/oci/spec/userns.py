@@ -9,11 +9,14 @@ within (mount_namespaces(7), "Restrictions on mount namespaces"). The host's net
 host's, since a new one cannot be mounted either.
 """
 
+import itertools
 from collections.abc import Sequence
+from typing import Any
 
 from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError
 from crid.model.idmap import IdMap, IdRange
+from crid.oci.spec.inputs import SpecInputs
 
 FIELD = "security_context.namespace_options.userns_options"
 ID_LIMIT = 2**32 - 1
@@ -63,6 +66,27 @@ def check_volume(mount: cri.Mount, field: str, pod: IdMap | None) -> bool:
         if list(mappings) != [expected.to_cri()]:
             raise InvalidArgumentError(f"{field}.{name}: is not the mapping of the pod's user namespace")
     return True
+
+
+def adapt(spec: dict[str, Any], idmap: IdMap, inputs: SpecInputs) -> None:
+    """Turn a finished spec into one for a container of the user namespace with the map `idmap`.
+
+    Nobody may make device nodes in there (user_namespaces(7)), so those of the spec become bind mounts of the host's.
+    """
+    linux = spec["linux"]
+    linux["uidMappings"], linux["gidMappings"] = idmap.users.to_oci(), idmap.groups.to_oci()
+    known = itertools.chain(
+        inputs.host.devices,
+        *inputs.devices.values(),
+        (device for _, device in (*inputs.host.policy.additional_devices, *inputs.annotated_devices)),
+    )
+    on_host = {(device.kind, device.major, device.minor): device.path for device in known}
+    for node in linux["devices"]:
+        source = on_host[node["type"], node["major"], node["minor"]]
+        spec["mounts"].append(
+            {"destination": node["path"], "type": "bind", "source": source, "options": ["bind", "nosuid", "noexec"]}
+        )
+    linux["devices"] = []
 
 
 def _range(mappings: Sequence[cri.IDMapping], field: str) -> IdRange:

@@ -139,6 +139,9 @@ class FakeHierarchy(Hierarchy):
     def create(self, path: str) -> None:
         """Nothing to do."""
 
+    def limit(self, path: str, resources: Mapping[str, Any]) -> None:
+        """Nothing to do."""
+
     def stats(self, path: str) -> CgroupStats:
         return CgroupStats(1, cpu=CpuStats(1))
 

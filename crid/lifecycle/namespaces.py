@@ -1,0 +1,65 @@
+"""A pod's pinned namespaces: which it gets, how they are made, and how they are given back."""
+
+import asyncio
+from pathlib import Path
+
+from crid.cri import api_pb2 as cri
+from crid.errors import UnavailableError
+from crid.lifecycle.parts import Parts
+from crid.model.idmap import IdMap
+from crid.model.sandbox import NamespacePaths, SandboxMetadata
+from crid.oci.spec import userns
+
+
+def id_map(config: cri.PodSandboxConfig) -> IdMap | None:
+    """Return the map of the pod's user namespace, None if it uses the host's. Raises InvalidArgumentError."""
+    return userns.wanted(config.linux.security_context.namespace_options)
+
+
+def plan(config: cri.PodSandboxConfig, run_directory: Path) -> NamespacePaths:
+    """Return where the namespaces that the pod gets are to be pinned. Raises InvalidArgumentError."""
+    options = config.linux.security_context.namespace_options
+    pinned = run_directory / "ns"
+    host_network = options.network == cri.NODE
+    return NamespacePaths(
+        net="" if host_network else str(pinned / "net"),
+        ipc="" if options.ipc == cri.NODE else str(pinned / "ipc"),
+        uts="" if host_network else str(pinned / "uts"),
+        user=str(pinned / "user") if id_map(config) else "",
+    )
+
+
+async def pin(parts: Parts, metadata: SandboxMetadata) -> None:
+    """Make the planned namespaces, with the pod's hostname and sysctls in them. Raises UnavailableError."""
+    pinned = metadata.namespaces
+    kinds = [kind for kind, path in (("net", pinned.net), ("ipc", pinned.ipc), ("uts", pinned.uts)) if path]
+    if not kinds and not pinned.user:
+        return
+    directory = metadata.run_directory / "ns"
+    directory.mkdir(mode=0o700)
+    sysctls = dict(metadata.config.linux.sysctls)
+    hostname = metadata.hostname if pinned.uts else None
+    idmap = id_map(metadata.config)
+    try:
+        if idmap is None:
+            await asyncio.to_thread(parts.kernel.pin_namespaces, directory, kinds, hostname=hostname, sysctls=sysctls)
+        else:
+            await asyncio.to_thread(
+                parts.kernel.pin_user_namespace,
+                parts.userns_program,
+                directory,
+                kinds,
+                idmap,
+                hostname=hostname,
+                sysctls=sysctls,
+            )
+    except OSError as error:
+        raise UnavailableError(f"pod {metadata.name}: cannot create its namespaces: {error}") from error
+
+
+def unpin(parts: Parts, metadata: SandboxMetadata) -> None:
+    """Give the namespaces back. Idempotent; blocks shortly."""
+    pinned = metadata.namespaces
+    for path in (pinned.net, pinned.ipc, pinned.uts, pinned.user):
+        if path:
+            parts.kernel.unpin(path)

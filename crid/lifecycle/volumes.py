@@ -1,0 +1,142 @@
+"""Mounts of a container that crid makes itself, below its bundle, and that the runtime then binds into the container:
+
+    <bundle>/volumes/<index>   an image (Mount.image), or a host path whose files' owners are mapped (Mount.uidMappings)
+    <bundle>/lower             all layers with mapped owners, only while an overlay over some of them is being mounted
+
+They go with the bundle: whoever discards it unmounts everything below. An image's layers stay as long as the container's
+root file system, whose snapshot names them, even when the image is removed meanwhile.
+"""
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from crid.cri import api_pb2 as cri
+from crid.errors import FailedPreconditionError, InvalidArgumentError
+from crid.lifecycle.parts import Parts
+from crid.linux import mountinfo
+from crid.linux.openat2 import open_beneath
+from crid.model.image import Image
+from crid.oci.spec.client_mounts import IMAGE_VOLUME_FAILED
+from crid.oci.spec.inputs import Volume
+
+
+def images(parts: Parts, config: cri.ContainerConfig) -> dict[int, Image]:
+    """Return the image of each mount that is one, by the mount's index. Raises NotFoundError if one is not there."""
+    return {
+        index: parts.images.resolve(mount.image.image) for index, mount in enumerate(config.mounts) if mount.HasField("image")
+    }
+
+
+def check_propagation(config: cri.ContainerConfig) -> None:
+    """Refuse propagation from or to a mount of the host that does not take part in any (mount_namespaces(7)).
+
+    Raises FailedPreconditionError naming the field.
+    """
+    wanted = {
+        cri.MountPropagation.PROPAGATION_HOST_TO_CONTAINER: {"shared", "master"},
+        cri.MountPropagation.PROPAGATION_BIDIRECTIONAL: {"shared"},
+    }
+    entries: list[mountinfo.MountEntry] = []
+    for index, mount in enumerate(config.mounts):
+        if mount.propagation not in wanted:
+            continue
+        entries = entries or mountinfo.read()
+        path = os.path.realpath(mount.host_path)
+        entry = mountinfo.holding(entries, path)
+        if not wanted[mount.propagation] & entry.propagation:
+            word = "shared" if mount.propagation == cri.MountPropagation.PROPAGATION_BIDIRECTIONAL else "shared or slave"
+            raise FailedPreconditionError(
+                f"mounts[{index}].propagation: {path} is on the mount {entry.target}, which is not {word}"
+            )
+
+
+@contextlib.contextmanager
+def mapped_layers(parts: Parts, bundle: Path, user_namespace: str) -> Iterator[Path | None]:
+    """Show all layers for the block with their owners as `user_namespace` maps them; yield where, None if that is empty.
+
+    An overlay that is mounted within the block keeps seeing its layers so. Raises OSError.
+    """
+    if not user_namespace:
+        yield None
+        return
+    lower = bundle / "lower"
+    lower.mkdir(mode=0o700)
+    parts.kernel.mount_idmapped(str(parts.images.layers_directory), str(lower), user_namespace)
+    try:
+        yield lower
+    finally:
+        parts.kernel.unmount(str(lower))
+        lower.rmdir()
+
+
+def mount_all(
+    parts: Parts,
+    bundle: Path,
+    config: cri.ContainerConfig,
+    found: dict[int, Image],
+    *,
+    user_namespace: str,
+    seen_at: Path | None,
+) -> dict[int, Volume]:
+    """Mount what the runtime cannot, and return it by index; `seen_at` comes from `mapped_layers`. Blocks shortly.
+
+    Raises InvalidArgumentError for a sub path that is no directory of the image, FailedPreconditionError for a file system
+    that cannot map owners, OSError. What is mounted by then is below `bundle`.
+    """
+    volumes = {}
+    for index, mount in enumerate(config.mounts):
+        if index in found:
+            target = _target(bundle, index, is_directory=True)
+            parts.kernel.perform(parts.images.view(found[index], str(target), seen_at=seen_at))
+            path = _below(target, mount.image_sub_path, f"mounts[{index}].image_sub_path")
+            volumes[index] = Volume(path, found[index].id)
+        elif mount.uidMappings or mount.gidMappings:
+            source = os.path.realpath(mount.host_path)
+            target = _target(bundle, index, is_directory=_is_directory(source, f"mounts[{index}].host_path"))
+            try:
+                parts.kernel.mount_idmapped(source, str(target), user_namespace)
+            except OSError as error:
+                raise FailedPreconditionError(
+                    f"mounts[{index}].uidMappings: the file system of {source} cannot map owners: {error.strerror}"
+                ) from error
+            volumes[index] = Volume(str(target))
+    return volumes
+
+
+def _target(bundle: Path, index: int, *, is_directory: bool) -> Path:
+    """Make something to mount on: only a file can be mounted on a file."""
+    path = bundle / "volumes" / str(index)
+    path.parent.mkdir(mode=0o711, exist_ok=True)
+    if is_directory:
+        path.mkdir(mode=0o711)
+    else:
+        path.touch(mode=0o600)
+    return path
+
+
+def _is_directory(path: str, field: str) -> bool:
+    """Whether `path` is a directory; made as one if it is missing, as host paths are."""
+    try:
+        if not os.path.lexists(path):
+            Path(path).mkdir(mode=0o755, parents=True, exist_ok=True)
+        return stat.S_ISDIR(Path(path).stat().st_mode)
+    except OSError as error:
+        raise InvalidArgumentError(f"{field}: {path} cannot be made: {error.strerror}") from error
+
+
+def _below(root: Path, sub_path: str, field: str) -> str:
+    """Return the path of the directory `sub_path` of the image mounted at `root`; no link of the image leads out of it."""
+    if not sub_path:
+        return str(root)
+    try:
+        descriptor = open_beneath(root, sub_path, os.O_PATH | os.O_DIRECTORY)
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise InvalidArgumentError(f"{IMAGE_VOLUME_FAILED}: {field}: {sub_path[:128]!r} in the image: {reason}") from error
+    try:
+        return str(Path(f"/proc/self/fd/{descriptor}").readlink())
+    finally:
+        os.close(descriptor)
