@@ -106,15 +106,22 @@ class ImageConfig:
 
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
-    """`[crid.network]`. `subnet` (IPv4 CIDR) and `bridge` are the built-in network's.
+    """`[crid.network]`. `subnet` and `bridge` are the built-in network's, the other keys CNI's.
 
-    An empty `bridge` is named by the subnet: crid0 for the default one.
+    `subnet` is one CIDR, or an IPv4 and an IPv6 one with a comma between, as in Kubernetes' own options; the first is the
+    primary one. An empty `bridge` is named by the subnet: crid0 for the default one.
     """
 
     network_dir: str = "/etc/cni/net.d/"
     plugin_dirs: list[str] = field(default_factory=lambda: ["/opt/cni/bin/", "/usr/lib/cni/"])
+    cni_default_network: str = ""
+    disable_hostport_mapping: bool = False
     subnet: str = "10.88.0.0/16"
     bridge: str = ""
+
+    def subnets(self) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+        """Return the networks that `subnet` names. Raises ValueError."""
+        return [ipaddress.ip_network(text.strip()) for text in self.subnet.split(",")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,11 +263,17 @@ def _check_runtime(runtime: RuntimeConfig) -> None:
 
 def _check_network(network: NetworkConfig) -> None:
     try:
-        subnet = ipaddress.IPv4Network(network.subnet)
+        subnets = network.subnets()
     except ValueError as error:
         raise InvalidArgumentError(f"crid.network.subnet: {error}") from error
-    if subnet.num_addresses < 8:
-        raise InvalidArgumentError("crid.network.subnet: must hold at least 8 addresses")
+    if len({subnet.version for subnet in subnets}) != len(subnets):
+        raise InvalidArgumentError("crid.network.subnet: at most one subnet of each IP version")
+    for subnet in subnets:
+        if subnet.num_addresses < 8:
+            raise InvalidArgumentError(f"crid.network.subnet: {subnet} must hold at least 8 addresses")
+    for name, paths in (("network_dir", [network.network_dir]), ("plugin_dirs", network.plugin_dirs)):
+        if not all(Path(path).is_absolute() for path in paths):
+            raise InvalidArgumentError(f"crid.network.{name}: must be absolute")
     bridge = network.bridge
     if len(bridge.encode()) > 15 or bridge in (".", "..") or any(letter in "/:" or letter.isspace() for letter in bridge):
         raise InvalidArgumentError(

@@ -79,6 +79,11 @@ class HostPorts:
             await _forget_connections(ports)
         self._book.release(sandbox_id)
 
+    async def look_after(self) -> None:
+        """Write the table again if somebody changed it. Does nothing where it was never needed."""
+        if self._table.in_use and self._table.changed():
+            await self._table.ensure()
+
     async def restore(self, pods: Collection[tuple[PodNetwork, str]]) -> None:
         """Open exactly the ports of these pods, each with the interface where the host reaches it."""
         ports = []

@@ -52,7 +52,7 @@ class PodNetwork:
     port_mappings: tuple[PortMapping, ...] = ()
     dns: Dns = Dns()
     cgroup_parent: str = ""
-    attachment: NetworkAttachment = NetworkAttachment()
+    attachment: NetworkAttachment = field(default_factory=NetworkAttachment)
     """What `attach` gave to the pod, once it did."""
 
     @property

@@ -59,6 +59,8 @@ OTHER_VALUES: dict[str, Any] = {
     "image.max_concurrent_downloads": 1,
     "network.network_dir": "/etc/n",
     "network.plugin_dirs": ["/a", "/b"],
+    "network.cni_default_network": "n",
+    "network.disable_hostport_mapping": True,
     "network.subnet": "192.168.0.0/29",
     "network.bridge": "b",
 }
@@ -163,7 +165,11 @@ def test_nothing_gives_the_defaults() -> None:
         ("[crid.runtime.runtimes.'']", "crid.runtime.runtimes"),
         ("[crid.image]\nmax_concurrent_downloads = 0", "crid.image.max_concurrent_downloads"),
         ("[crid.network]\nsubnet = '10.88.0.1/16'", "crid.network.subnet"),
-        ("[crid.network]\nsubnet = 'fd00::/64'", "crid.network.subnet"),
+        ("[crid.network]\nsubnet = '10.88.0.0/16,10.89.0.0/16'", "crid.network.subnet"),
+        ("[crid.network]\nsubnet = '10.88.0.0/16,'", "crid.network.subnet"),
+        ("[crid.network]\nsubnet = '10.88.0.0/16,fd00::/126'", "crid.network.subnet"),
+        ("[crid.network]\nnetwork_dir = 'relative'", "crid.network.network_dir"),
+        ("[crid.network]\nplugin_dirs = ['/a', 'b']", "crid.network.plugin_dirs"),
         ("[crid.network]\nsubnet = '10.88.0.0/30'", "crid.network.subnet"),
         ("[crid.network]\nbridge = 'a-name-beyond-15'", "crid.network.bridge"),
         ("[crid.network]\nbridge = 'a/b'", "crid.network.bridge"),
@@ -198,3 +204,8 @@ def test_every_refusal_names_the_file(tmp_path: Path, content: bytes) -> None:
 def test_a_directory_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="directory"):
         config.load(tmp_path, required=False)
+
+
+def test_subnet_may_name_one_of_each_ip_version() -> None:
+    network = config.parse({"crid": {"network": {"subnet": "fd88::/64, 10.88.0.0/16"}}}).network
+    assert list(map(str, network.subnets())) == ["fd88::/64", "10.88.0.0/16"]
