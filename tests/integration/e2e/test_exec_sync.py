@@ -65,7 +65,10 @@ def test_environment_user_and_directory_are_the_containers(node: Node) -> None:
 def test_works_while_the_container_is_stopping(node: Node) -> None:
     """Nothing is locked over the grace period: exec, status and stats answer while StopContainer waits."""
     pod = node.pod()
-    container = pod.run("sh", "-c", "trap 'touch /tmp/asked' TERM; while [ ! -e /tmp/go ]; do sleep 0.05; done; exit 5")
+    container = pod.run(
+        "sh", "-c", "trap 'touch /tmp/asked' TERM; touch /tmp/ready; while [ ! -e /tmp/go ]; do sleep 0.05; done; exit 5"
+    )
+    node.cri.output(container, "sh", "-c", "while [ ! -e /tmp/ready ]; do sleep 0.05; done")
     stopping = threading.Thread(target=node.cri.stop, args=(container,), kwargs={"timeout": 50})
     stopping.start()
     try:

@@ -10,6 +10,7 @@ from tests.harness.configs import namespaces
 from tests.harness.daemon import Daemon, Settings
 from tests.harness.node import Node
 from tests.harness.registry import LocalRegistry
+from tests.harness.tools import eventually
 
 
 def test_a_pod_from_start_to_end(node: Node) -> None:
@@ -21,11 +22,12 @@ def test_a_pod_from_start_to_end(node: Node) -> None:
     assert dict(status.labels)["app"] == "web"
     assert status.annotations == pod.config.annotations
 
-    container = pod.create("sh", "-c", "echo out; echo err >&2; trap 'exit 7' TERM; while :; do sleep 0.05; done", name="main")
+    container = pod.create("sh", "-c", "trap 'exit 7' TERM; echo out; echo err >&2; while :; do sleep 0.05; done", name="main")
     assert node.cri.status(container).state == cri.CONTAINER_CREATED
     node.cri.start(container)
     assert node.cri.status(container).state == cri.CONTAINER_RUNNING
     assert node.cri.output(container, "echo", "from exec") == "from exec"
+    eventually(lambda: len(pod.log(container)) == 2, "both lines are logged: the trap is set")
 
     node.cri.stop(container, timeout=10)
     ended = node.cri.status(container)
