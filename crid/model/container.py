@@ -14,6 +14,7 @@ from pathlib import Path
 
 from crid.cri import api_pb2 as cri
 from crid.model.process import ProcessIdentity
+from crid.model.tracked import Tracked
 
 
 class ContainerState(enum.Enum):
@@ -99,33 +100,10 @@ class ContainerStatus:
         return ContainerState.CREATED if self.created_at else ContainerState.UNKNOWN
 
 
-class Container:
-    """One container: `metadata` for ever, `status` as of now. Readers may keep a status: it will not change under them."""
+class Container(Tracked[ContainerMetadata, ContainerStatus]):
+    """One container."""
 
-    __slots__ = ("_status", "metadata")
-
-    def __init__(self, metadata: ContainerMetadata, status: ContainerStatus) -> None:
-        self.metadata = metadata
-        self._status = status
-
-    @property
-    def id(self) -> str:
-        """The container's id: 64 hexadecimal digits."""
-        return self.metadata.id
-
-    @property
-    def created_at(self) -> int:
-        """When CreateContainer was served, in nanoseconds since the epoch; stores list in this order."""
-        return self.metadata.created_at
-
-    @property
-    def status(self) -> ContainerStatus:
-        """A snapshot of what has happened so far."""
-        return self._status
-
-    def publish(self, status: ContainerStatus) -> None:
-        """Make `status` visible. Only the state store calls this, after it wrote the durable record."""
-        self._status = status
+    __slots__ = ()
 
     def __repr__(self) -> str:
         return f"<Container {self.id[:13]} {self._status.state.value} pid={self._status.process and self._status.process.pid}>"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from crid.cri import api_pb2 as cri
 from crid.model.process import ProcessIdentity
+from crid.model.tracked import Tracked
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,33 +93,10 @@ class SandboxStatus:
         return not self.stopped_at
 
 
-class PodSandbox:
-    """One pod sandbox: `metadata` for ever, `status` as of now."""
+class PodSandbox(Tracked[SandboxMetadata, SandboxStatus]):
+    """One pod sandbox."""
 
-    __slots__ = ("_status", "metadata")
-
-    def __init__(self, metadata: SandboxMetadata, status: SandboxStatus) -> None:
-        self.metadata = metadata
-        self._status = status
-
-    @property
-    def id(self) -> str:
-        """The sandbox's id: 64 hexadecimal digits."""
-        return self.metadata.id
-
-    @property
-    def created_at(self) -> int:
-        """When RunPodSandbox was served, in nanoseconds since the epoch; stores list in this order."""
-        return self.metadata.created_at
-
-    @property
-    def status(self) -> SandboxStatus:
-        """A snapshot of what has happened so far."""
-        return self._status
-
-    def publish(self, status: SandboxStatus) -> None:
-        """Make `status` visible. Only the state store calls this, after it wrote the durable record."""
-        self._status = status
+    __slots__ = ()
 
     def __repr__(self) -> str:
         return f"<PodSandbox {self.id[:13]} {'ready' if self._status.ready else 'stopped'} {self.metadata.name}>"
