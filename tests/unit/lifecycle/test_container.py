@@ -37,8 +37,9 @@ async def created(world: World, pod: PodSandbox) -> Container:
 
 
 async def until(world: World, container: Container, state: ContainerState) -> None:
-    while container.status.state is not state:
-        await asyncio.sleep(0.001)
+    async with asyncio.timeout(10):
+        while container.status.state is not state:
+            await asyncio.sleep(0.001)
 
 
 class TestStart:
@@ -124,7 +125,7 @@ class TestStart:
     async def test_it_goes_on_without_its_caller(self, world: World, created: Container) -> None:
         gate = world.runtime.verbs.close_gate("start")
         caller = asyncio.create_task(world.containers.start(created.id))
-        await world.runtime.verbs.entered["start"].wait()
+        await world.runtime.verbs.reached("start")
         caller.cancel()
         await asyncio.wait([caller])
         gate.set()
@@ -248,7 +249,7 @@ class TestRemove:
     async def test_during_a_start(self, world: World, created: Container) -> None:
         gate = world.runtime.verbs.close_gate("start")
         starting = asyncio.create_task(world.containers.start(created.id))
-        await world.runtime.verbs.entered["start"].wait()
+        await world.runtime.verbs.reached("start")
         removing = asyncio.create_task(world.containers.remove(created.id))
         await asyncio.sleep(0.01)
         gate.set()
@@ -310,7 +311,7 @@ class TestUpdateResources:
         gate = world.runtime.verbs.close_gate("update")
         limits = (cri.LinuxContainerResources(cpu_shares=100), cri.LinuxContainerResources(memory_limit_in_bytes=1 << 20))
         work = [asyncio.create_task(world.containers.update_resources(created.id, limit)) for limit in limits]
-        await world.runtime.verbs.entered["update"].wait()
+        await world.runtime.verbs.reached("update")
         gate.set()
         await asyncio.gather(*work)
         shown = created.status.resources

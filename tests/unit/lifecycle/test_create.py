@@ -115,7 +115,7 @@ async def test_a_stopped_pod_takes_no_more(world: World, pod: PodSandbox) -> Non
 async def test_a_retry_joins_and_another_pods_container_of_the_name_is_another(world: World, pod: PodSandbox) -> None:
     gate = world.runtime.verbs.close_gate("create")
     work = [asyncio.create_task(world.containers.create(pod.id, container_config())) for _ in range(2)]
-    await world.runtime.verbs.entered["create"].wait()
+    await world.runtime.verbs.reached("create")
     gate.set()
     first, second = await asyncio.gather(*work)
     assert first is second

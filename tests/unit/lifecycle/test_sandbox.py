@@ -156,8 +156,9 @@ class TestRun:
         caller = asyncio.create_task(world.pod())
         await asyncio.sleep(0)
         caller.cancel()
-        while not world.parts.sandboxes.list():
-            await asyncio.sleep(0.001)
+        async with asyncio.timeout(10):
+            while not world.parts.sandboxes.list():
+                await asyncio.sleep(0.001)
         first = world.parts.sandboxes.list()[0]
         await world.sandboxes.remove(first.id)
         assert (await world.pod()).id != first.id
@@ -241,7 +242,7 @@ class TestStop:
         pod = await world.pod()
         creating = world.runtime.verbs.close_gate("create")
         work = asyncio.create_task(world.containers.create(pod.id, container_config()))
-        await world.runtime.verbs.entered["create"].wait()
+        await world.runtime.verbs.reached("create")
         detached, detach = asyncio.Event(), world.network.detach
 
         async def slow_detach(network: object) -> None:
@@ -265,7 +266,7 @@ class TestStop:
         await world.running(pod, "stubborn")
         gate = world.runtime.verbs.close_gate("stop")
         caller = asyncio.create_task(world.sandboxes.stop(pod.id))
-        await world.runtime.verbs.entered["stop"].wait()
+        await world.runtime.verbs.reached("stop")
         caller.cancel()
         await asyncio.wait([caller])
         gate.set()

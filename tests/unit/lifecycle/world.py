@@ -48,9 +48,14 @@ class Verbs:
         self.calls: list[str] = []
 
     def close_gate(self, verb: str) -> asyncio.Event:
-        """Make `verb` wait until the returned event is set; `entered[verb]` is set when somebody waits there."""
+        """Make `verb` wait until the returned event is set; see `reached`."""
         self.entered[verb] = asyncio.Event()
         return self.gates.setdefault(verb, asyncio.Event())
+
+    async def reached(self, verb: str) -> None:
+        """Wait until somebody waits at the closed gate of `verb`."""
+        async with asyncio.timeout(10):
+            await self.entered[verb].wait()
 
     async def pass_through(self, verb: str) -> None:
         self.calls.append(verb)
@@ -132,15 +137,19 @@ class FakeHierarchy(Hierarchy):
     def __init__(self) -> None:
         self.removed: list[str] = []
         self.refuses = False
+        self.created: list[str] = []
+        self.limited: list[tuple[str, cri.LinuxContainerResources]] = []
 
     def directories(self, path: str) -> list[str]:
-        return []
+        return [f"/cgroup/{path}"]
 
     def create(self, path: str) -> None:
-        """Nothing to do."""
+        self.created.append(path)
 
-    def limit(self, path: str, resources: Mapping[str, Any]) -> None:
-        """Nothing to do."""
+    def limit(self, path: str, resources: cri.LinuxContainerResources) -> None:
+        if self.refuses:
+            raise OSError(16, os.strerror(16), path)
+        self.limited.append((path, resources))
 
     def stats(self, path: str) -> CgroupStats:
         return CgroupStats(1, cpu=CpuStats(1))
