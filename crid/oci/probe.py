@@ -121,7 +121,7 @@ def write_bundle(bundle: Path, identifier: str, *, systemd_cgroup: bool, linux: 
     document = {
         "ociVersion": "1.0.2",
         "process": {"user": {"uid": 0, "gid": 0}, "args": ["/probe"], "cwd": "/"},
-        "root": {"path": "rootfs", "readonly": True},
+        "root": {"path": str(bundle / "rootfs"), "readonly": True},
         "mounts": mounts[: 2 if linux else 1],
         "linux": {
             "cgroupsPath": f"system.slice:crid:{identifier}" if systemd_cgroup else f"/{identifier}",

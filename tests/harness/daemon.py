@@ -49,6 +49,7 @@ class Daemon:
         self._identity = f"{os.getpid()}-{number}"
         # A short path, since everything below it, sockets too, must fit into the 108 bytes of a unix socket's address.
         self.directory = Path(tempfile.mkdtemp(prefix="crid-test-", dir="/tmp"))
+        self.directory.chmod(0o711)  # the root of a user namespace is somebody else here, and must find its pod's files
         self.root = self.directory / "root"
         self.run_root = self.directory / "run"
         self.socket = self.directory / "crid.sock"
