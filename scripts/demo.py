@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,8 @@ from scripts import small_image
 
 CRID = Path(sys.executable).parent / "crid"
 IMAGE = "localhost/demo/busybox:latest"
+CGROUP = f"/crid-demo-{os.getpid()}"
+"""The pod's cgroup. Who names one removes it, too: the kubelet for its pods, we here."""
 SCRIPT = """
 echo "hello from $(hostname), process $$"
 ip -4 -o address show eth0 | awk '{print "my address is", $4}'
@@ -98,6 +101,7 @@ def run_pod(runtime: services.RuntimeServiceStub, directory: Path) -> None:
         metadata=cri.PodSandboxMetadata(name="demo", namespace="default", uid="demo-uid"),
         hostname="demo",
         log_directory=str(directory / "logs"),
+        linux=cri.LinuxPodSandboxConfig(cgroup_parent=CGROUP),
     )
     config = cri.ContainerConfig(
         metadata=cri.ContainerMetadata(name="main"),
@@ -157,6 +161,9 @@ def main() -> None:
             run_pod(services.RuntimeServiceStub(channel), directory)
     finally:
         shutil.rmtree(directory)
+        for cgroup in {*Path("/sys/fs/cgroup").glob(f"*{CGROUP}"), *Path("/sys/fs/cgroup").glob(CGROUP.strip("/"))}:
+            if not cgroup.parent.is_symlink() and (cgroup.parent / "cgroup.procs").exists():
+                cgroup.rmdir()
 
 
 if __name__ == "__main__":
