@@ -27,7 +27,9 @@ async def gather(world: World, rootfs: Path) -> Gather:
     pod = await world.pod()
 
     def call(config: cri.ContainerConfig) -> SpecInputs:
-        return spec_inputs.gather(world.parts, pod.metadata, config, image(), container_id="x", rootfs=rootfs, cgroup_path="/x")
+        return spec_inputs.gather(
+            world.parts, pod.metadata, config, image(), container_id="x", rootfs=rootfs, cgroup_path="/x", volumes={}
+        )
 
     return call
 
@@ -87,7 +89,7 @@ async def test_the_pid_namespace(world: World, rootfs: Path) -> None:
         config = container_config(pid=pid)
         config.linux.security_context.namespace_options.target_id = target_id
         return spec_inputs.gather(
-            world.parts, pod.metadata, config, image(), container_id="x", rootfs=rootfs, cgroup_path="/x"
+            world.parts, pod.metadata, config, image(), container_id="x", rootfs=rootfs, cgroup_path="/x", volumes={}
         ).pid_namespace
 
     assert namespace(cri.POD) == namespace(cri.TARGET, target.id) == f"/proc/{os.getpid()}/ns/pid"

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +19,7 @@ from crid.lifecycle.parts import Parts
 from crid.lifecycle.sandbox import SandboxLifecycle
 from crid.linux.fake import FakeKernel
 from crid.model.container import Container
+from crid.model.idmap import IdMap
 from crid.model.image import Image, ImageProcess
 from crid.model.mount import Mount
 from crid.model.process import ProcessIdentity
@@ -115,7 +116,15 @@ class FakeImages:
             raise NotFoundError(f"image {reference}: not found")
         return found
 
-    def prepare_rootfs(self, identifier: str, image_: Image) -> Snapshot:
+    def prepare_rootfs(
+        self,
+        identifier: str,
+        image_: Image,
+        *,
+        idmap: IdMap | None = None,
+        seen_at: Path | None = None,
+        volumes: Iterable[Image] = (),
+    ) -> Snapshot:
         upper, work = self._root / identifier / "upper", self._root / identifier / "work"
         for directory in (upper, work):
             directory.mkdir(parents=True)

@@ -31,7 +31,7 @@ class ServedImages(FakeImages):
     def status(self, reference: str) -> Image | None:
         return self.images.get(reference)
 
-    async def pull(self, reference: str, auth: cri.AuthConfig | None = None) -> Image:
+    async def pull(self, reference: str, auth: cri.AuthConfig | None = None, namespace: str = "") -> Image:
         return self.resolve(reference)
 
     async def remove(self, reference: str) -> None:
