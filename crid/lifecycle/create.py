@@ -50,9 +50,9 @@ class ContainerCreation:
         parts = self._parts
         if not self._sandbox.status.ready:
             raise FailedPreconditionError(f"pod {self._sandbox.id} is stopped: container {self._name} cannot be created in it")
+        self._check()
         image = parts.images.resolve(self._config.image.image)
         self._volume_images = volumes.images(parts, self._config)
-        self._check()
         self._labels = labels.of(parts, self._sandbox.metadata, self._config)
         reservation = parts.container_names.reserve(self._name, self._id)
         began = time.monotonic()

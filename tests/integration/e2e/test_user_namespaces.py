@@ -1,6 +1,5 @@
 """Pods with a user namespace of their own: root inside is nobody outside, and everything inside is still root's to use."""
 
-import os
 import socket
 from pathlib import Path
 
@@ -84,9 +83,9 @@ def test_kernel_file_systems_and_devices(pod: Pod) -> None:
 
 def test_the_hosts_null_device_stays_the_hosts(pod: Pod) -> None:
     """crun 1.8 gives a container's stdin to its root; that must not be the host's /dev/null."""
-    before = os.stat("/dev/null")
+    before = Path("/dev/null").stat()
     pod.printed("sh", "-c", "chmod 600 /proc/self/fd/0; true", security=security(userns()))
-    after = os.stat("/dev/null")
+    after = Path("/dev/null").stat()
     assert (after.st_uid, after.st_gid, after.st_mode) == (before.st_uid, before.st_gid, before.st_mode)
 
 
