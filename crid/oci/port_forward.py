@@ -6,6 +6,8 @@ Only making the sockets happens in the pod's network namespace; a socket stays i
 
 import asyncio
 import contextlib
+import errno
+import os
 import socket
 from collections.abc import AsyncIterator
 
@@ -62,7 +64,7 @@ async def _connect(network_namespace: str, port: int) -> socket.socket:
             raise DeadlineExceededError(f"{where}: {address} did not answer within {CONNECT_TIMEOUT:g} s") from error
         except OSError as error:
             connection.close()
-            failures.append(f"{address}: {error.strerror}")
+            failures.append(f"{address}: {os.strerror(error.errno or errno.EIO)}")  # asyncio has words of its own
         except BaseException:
             connection.close()
             raise

@@ -4,8 +4,9 @@ The session decides what is sent and whether more may be read; the link obeys. R
 
 - What a session queued is written at once. While the socket's buffer is above its mark nothing is read either, since
   each read may make the session answer.
-- A session that holds too much input pauses reading. A client that hangs up then is seen by asking the kernel for the
-  connection's state now and then: its farewell lies behind bytes that nobody reads.
+- A session that holds too much input pauses reading. A client that hangs up then is seen late: its farewell lies behind
+  bytes that nobody reads, or has not even left its machine. So the kernel is asked for the connection's state now and
+  then, and a ping is sent, which the kernel of a client that is gone answers with a reset.
 - A connection is closed in two steps: we shut down our half, and read and drop until the client has hung up or has had
   LINGER seconds for it. Closing a socket with unread input would make the kernel reset it and cut off our last words.
 """
@@ -13,7 +14,6 @@ The session decides what is sent and whether more may be read; the link obeys. R
 import asyncio
 import logging
 import socket
-import ssl
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -30,8 +30,8 @@ LINGER = 2.0
 """Seconds that a client has to take our last words and hang up."""
 STALLED = 30.0
 """Seconds for which a client may take nothing of our last words before we give up."""
-WATCH = 1.0
-"""Seconds between looks at the clock and, while reading is paused, at the connection's state."""
+WATCH = 2.0
+"""Seconds between looks at the clock and, while reading is paused, at the client."""
 CLOSE_WAIT = 8
 """TCP_CLOSE_WAIT of Linux's net/tcp_states.h: the peer has sent its FIN."""
 
@@ -189,15 +189,16 @@ class Link(asyncio.Protocol, Generic[Event]):
         if self._idle_timeout and loop.time() - self._active > self._idle_timeout:
             logger.info("closing an idle stream%s", fields(stream=self._name, idle_s=self._idle_timeout))
             self.abort("idle for too long")
-        elif not self._reading and not self._lingering and self._hung_up():
+        elif not self._reading and not self._lingering:
+            self._probe()
+
+    def _probe(self) -> None:
+        """Find out whether a client that we do not read from is still there."""
+        transport = self._transport
+        assert transport is not None
+        client: socket.socket | None = transport.get_extra_info("socket")
+        if client is not None and client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == CLOSE_WAIT:
             self.drop()
-
-    def _hung_up(self) -> bool:
-        assert self._transport is not None
-        client: socket.socket | None = self._transport.get_extra_info("socket")
-        return client is not None and client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == CLOSE_WAIT
-
-
-def is_tls(transport: asyncio.Transport) -> bool:
-    """Whether the connection is encrypted."""
-    return isinstance(transport.get_extra_info("ssl_object"), ssl.SSLObject)
+        elif not transport.get_write_buffer_size():
+            self._session.ping()
+            transport.write(self._session.data_to_send())

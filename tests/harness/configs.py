@@ -79,6 +79,7 @@ def container_config(
     stop_signal: cri.Signal.ValueType = cri.SIGNAL_RUNTIME_DEFAULT,
     tty: bool = False,
     stdin: bool = False,
+    stdin_once: bool = False,
 ) -> cri.ContainerConfig:
     """Return a container whose log is NAME/ATTEMPT.log. Without `security` it is what the kubelet asks for by default."""
     name = name or unique("container")
@@ -102,6 +103,7 @@ def container_config(
         log_path=f"{name}/{attempt}.log",
         tty=tty,
         stdin=stdin,
+        stdin_once=stdin_once,
         stop_signal=stop_signal,
         linux=cri.LinuxContainerConfig(
             resources=resources or cri.LinuxContainerResources(cpu_shares=2, oom_score_adj=1000),
