@@ -15,7 +15,7 @@ from pathlib import Path
 
 from scripts import small_image
 from tests.bench import crid_rounds
-from tests.bench.floor import STEPS, Floor
+from tests.bench.floor import SETTLE, STEPS, Floor
 from tests.bench.numbers import Row, replace_between_markers, summarise, table
 from tests.harness.daemon import Daemon, Settings
 from tests.harness.node import Node
@@ -23,11 +23,6 @@ from tests.harness.registry import LocalRegistry
 
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 WARM_UP = 3
-
-SETTLE = 0.15
-"""Seconds of rest before each part. The kernel takes network namespaces and cgroups apart after their removal has returned,
-and the first move into a cgroup after a quiet time waits for an RCU grace period, later ones do not. So each part starts
-alike: after the other's clean-up, and out of a quiet time, as a pod does that a node is asked for."""
 
 LAYER_FILE = 48 * 1024 * 1024
 """Bytes of the large image's additional file; half of them compress well."""
@@ -75,6 +70,7 @@ def operation_rows(series: Series) -> list[Row]:
         row("StartContainer", "start"),
         Row("CreateContainer + StartContainer", "ms", summarise(both), create_and_start, 1.8),
         row("ExecSync", "exec", 1.6),
+        row("ExecSync again at once", "exec again at once", 1.6),
         row("StopContainer", "kill"),
         row("RemoveContainer", "delete"),
         row("StopPodSandbox"),
