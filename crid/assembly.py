@@ -133,6 +133,7 @@ def image_service(config: Config, supervisor: Supervisor) -> ImageService:
         Path(config.image.registries_conf),
         supervisor,
         max_concurrent_downloads=config.image.max_concurrent_downloads,
+        settings=config.image,
     )
     images.pin(config.image.pause_image)
     images.load()

@@ -97,11 +97,27 @@ class RuntimeConfig:
 
 @dataclass(frozen=True, slots=True)
 class ImageConfig:
-    """`[crid.image]`."""
+    """`[crid.image]`. Sizes are in bytes; a limit or a timeout of 0 is none.
+
+    An empty `signature_policy` is /etc/containers/policy.json where that exists, and accepts everything where not.
+    `pinned_images` are names, beginnings of names that end in `*`, or words between two `*`. A connection that brings less
+    than 64 KiB in `pull_progress_timeout` is taken for broken. `layer_ratio_limit` is of unpacked to compressed size, and
+    counts from 1 GiB on.
+    """
 
     registries_conf: str = "/etc/containers/registries.conf"
+    certs_dirs: list[str] = field(default_factory=lambda: ["/etc/containers/certs.d", "/etc/docker/certs.d"])
+    global_auth_file: str = ""
+    namespaced_auth_dir: str = "/etc/crid/auth"
+    signature_policy: str = ""
+    signature_policy_dir: str = "/etc/crid/policies"
     pause_image: str = "registry.k8s.io/pause:3.10"
+    pinned_images: list[str] = field(default_factory=list)
     max_concurrent_downloads: int = 6
+    pull_progress_timeout: str = "1m"
+    layer_size_limit: int = 100 << 30
+    layer_entries_limit: int = 1_000_000
+    layer_ratio_limit: int = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,10 +221,25 @@ def _check(config: Config) -> None:
     if not Path(config.api.listen.removeprefix("unix://")).is_absolute():
         raise InvalidArgumentError("crid.api.listen: must be the absolute path of a unix socket")
     _check_streams(config.api)
-    if config.image.max_concurrent_downloads < 1:
-        raise InvalidArgumentError("crid.image.max_concurrent_downloads: must be at least 1")
+    _check_image(config.image)
     _check_runtime(config.runtime)
     _check_network(config.network)
+
+
+def _check_image(image: ImageConfig) -> None:
+    if image.max_concurrent_downloads < 1:
+        raise InvalidArgumentError("crid.image.max_concurrent_downloads: must be at least 1")
+    for key in ("layer_size_limit", "layer_entries_limit", "layer_ratio_limit"):
+        if getattr(image, key) < 0:
+            raise InvalidArgumentError(f"crid.image.{key}: must not be negative")
+    for key in ("global_auth_file", "namespaced_auth_dir", "signature_policy", "signature_policy_dir"):
+        path = getattr(image, key)
+        if path and not Path(path).is_absolute():
+            raise InvalidArgumentError(f"crid.image.{key}: must be an absolute path")
+    try:
+        seconds(image.pull_progress_timeout)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"crid.image.pull_progress_timeout: {error}") from error
 
 
 def _check_streams(api: ApiConfig) -> None:

@@ -45,7 +45,7 @@ def from_cri(auth: cri.AuthConfig | None) -> Credentials:
     """
     if auth is None:
         return NONE
-    server = _host(auth.server_address)
+    server = registry_host(auth.server_address)
     if auth.registry_token:
         return Credentials(registry_token=auth.registry_token, server=server)
     if auth.identity_token:
@@ -53,12 +53,13 @@ def from_cri(auth: cri.AuthConfig | None) -> Credentials:
     if auth.username:
         return Credentials(auth.username, auth.password, server=server)
     if auth.auth:
-        username, password = _decode(auth.auth)
+        username, password = decode_basic(auth.auth)
         return Credentials(username, password, server=server)
     return NONE
 
 
-def _decode(encoded: str) -> tuple[str, str]:
+def decode_basic(encoded: str) -> tuple[str, str]:
+    """Return user and password of the base64 `encoded`. Raises InvalidArgumentError, without repeating the secret."""
     try:
         username, colon, password = base64.b64decode(encoded, validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError):
@@ -68,7 +69,7 @@ def _decode(encoded: str) -> tuple[str, str]:
     return username, password.rstrip("\0")
 
 
-def _host(address: str) -> str:
+def registry_host(address: str) -> str:
     """Return HOST or HOST:PORT of a server address, which may be a URL. Docker's own address means docker.io."""
     if not address:
         return ""

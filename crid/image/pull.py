@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from crid.errors import CridError, DataLossError, ResourceExhaustedError, UnavailableError
+from crid.image.admission import Admission
 from crid.image.auth import NONE, Credentials
+from crid.image.auth_files import NodeCredentials
 from crid.image.feed import Feed
 from crid.image.ingest import LayerPlan, StagedLayer, keep_blob, unpack_layer
 from crid.image.manifest import CONFIG_LIMIT, ImageConfig, Index, Manifest, Platform, parse_config, parse_manifest
@@ -43,6 +45,9 @@ _INDEX_DEPTH = 3
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
 
+_Key = tuple[str, Credentials, str]
+"""What makes two pulls the same: the name, the credentials, the namespace."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Found:
@@ -64,6 +69,8 @@ class Puller:
         *,
         client: "Callable[[], RegistryClient]",
         registries: Callable[[], Registries],
+        node_credentials: NodeCredentials,
+        admission: Admission,
         platform: Platform,
         max_downloads: int,
     ) -> None:
@@ -71,36 +78,38 @@ class Puller:
         self._supervisor = supervisor
         self._client = client
         self._registries = registries
+        self._node_credentials = node_credentials
+        self._admission = admission
         self._platform = platform
         self._slots = asyncio.Semaphore(max_downloads)
         self._threads = ThreadPoolExecutor(max_downloads, thread_name_prefix="crid-layer")
         self._locks = KeyedLock()
-        self._flights: dict[tuple[str, Credentials], asyncio.Task[Image]] = {}
+        self._flights: dict[_Key, asyncio.Task[Image]] = {}
 
     def __repr__(self) -> str:
-        return f"<Puller flights={[name for name, _ in self._flights]}>"
+        return f"<Puller flights={[name for name, *_ in self._flights]}>"
 
     def close(self) -> None:
         """Let go of the idle threads. No pull may be running."""
         self._threads.shutdown(wait=False)
 
-    async def pull(self, name: str, credentials: Credentials = NONE) -> Image:
+    async def pull(self, name: str, credentials: Credentials = NONE, namespace: str = "") -> Image:
         """Return the image that `name` means in its registry now, fetching what of it is not here.
 
-        Joins a pull of the same name with the same credentials. A cancelled caller does not end it.
+        Joins a pull of the same name with the same credentials for the same namespace. A cancelled caller does not end it.
 
         Raises InvalidArgumentError (malformed name, or an image crid cannot run), NotFoundError, PermissionDeniedError,
         UnavailableError, DataLossError, ResourceExhaustedError (disk full).
         """
-        key = (name, credentials)
+        key = (name, credentials, namespace)
         flight = self._flights.get(key)
         if flight is None:
-            flight = self._supervisor.start(self._pull(name, credentials), f"pull {name}")
+            flight = self._supervisor.start(self._pull(*key), f"pull {name}")
             self._flights[key] = flight
             flight.add_done_callback(lambda done: self._landed(key, done))
         return await asyncio.shield(flight)
 
-    def _landed(self, key: tuple[str, Credentials], flight: asyncio.Task[Image]) -> None:
+    def _landed(self, key: _Key, flight: asyncio.Task[Image]) -> None:
         del self._flights[key]
         if flight.cancelled():
             logger.warning("pull cancelled%s", fields(image=key[0]))
@@ -109,13 +118,18 @@ class Puller:
         else:
             logger.info("pulled%s", fields(image=key[0], id=flight.result().id))
 
-    async def _pull(self, name: str, credentials: Credentials) -> Image:
+    async def _pull(self, name: str, credentials: Credentials, namespace: str) -> Image:
         registries = self._registries()
         failure: CridError | None = None
         for reference in registries.candidates(name):
+            left = self._node_credentials.take_namespaced(namespace, reference.repository)
             for endpoint in registries.endpoints(reference):
                 try:
-                    return await self._pull_from(endpoint, reference, credentials)
+                    shown = credentials if _may_see(endpoint, reference, credentials) else NONE
+                    if not credentials:
+                        place = endpoint.reference.repository
+                        shown = await self._node_credentials.find(place, registries.credential_helpers, left)
+                    return await self._pull_from(endpoint, reference, shown, namespace)
                 except* CridError as group:
                     failure = _first(group)
                 except* OSError as group:
@@ -125,11 +139,12 @@ class Puller:
         assert failure is not None, "a name has at least one candidate, a candidate at least one endpoint"
         raise failure
 
-    async def _pull_from(self, endpoint: Endpoint, reference: Reference, credentials: Credentials) -> Image:
+    async def _pull_from(self, endpoint: Endpoint, reference: Reference, shown: Credentials, namespace: str) -> Image:
         """Pull from one place, but under the name that was asked for."""
-        shown = credentials if _may_see(endpoint, reference, credentials) else NONE
         repository = self._client().repository(endpoint, shown)
         found = await self._find(repository, reference)
+        digests = (found.target_digest, found.descriptor.digest)
+        await self._admission.admit(repository, reference, digests, found.manifest.config.digest, namespace)
         with self._stores.leases.hold([found.manifest.config.digest]):
             config = await self._config(repository, found.manifest)
             plans = layer_plans(found.manifest, config)

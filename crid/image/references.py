@@ -108,3 +108,16 @@ def id_digits(text: str) -> str:
     """Return the hexadecimal digits if `text` can be (the beginning of) an image's id, else an empty string."""
     match = _ID_PREFIX.fullmatch(text)
     return match[1] if match else ""
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether the fully qualified `name` is meant by `pattern`: a name, the beginning of one and `*`, or a word between two
+    `*` (as CRI-O's `pinned_images`)."""
+    if pattern.startswith("*") and pattern.endswith("*"):
+        return pattern.strip("*") in name
+    if pattern.endswith("*"):
+        return name.startswith(pattern[:-1])
+    try:
+        return name == str(parse(pattern))
+    except InvalidArgumentError:
+        return False

@@ -11,9 +11,11 @@ import asyncio
 import json
 import random
 import ssl
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
@@ -30,12 +32,14 @@ from crid.image.auth import NONE, Credentials
 from crid.image.challenge import parse_challenges, token_request
 from crid.image.manifest import INDEX_TYPES, MANIFEST_LIMIT, MANIFEST_TYPES
 from crid.image.registries import Endpoint
+from crid.image.transport import Certificates, Proxies
 from crid.model.image import Descriptor
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _REDIRECT_LIMIT = 5
 _TOKEN_LIMIT = 1 << 17
 _ERROR_LIMIT = 1 << 14
+_PROGRESS = 1 << 16
 _ACCEPT = ", ".join((*MANIFEST_TYPES, *INDEX_TYPES))
 
 
@@ -46,10 +50,12 @@ class Patience:
     connect: float = 15.0
     read: float = 60.0
     """The longest silence in an answer."""
+    progress: float = 60.0
+    """A blob's connection that brings less than `_PROGRESS` bytes in so long is given up; 0 is never."""
     attempts: int = 4
     backoff: float = 0.3
     """Before the second attempt; doubled for each further one."""
-    longest_wait: float = 10.0
+    longest_wait: float = 60.0
     """A registry's Retry-After is honoured up to this."""
     resumptions: int = 20
     """How often one blob's download may break in all."""
@@ -66,8 +72,10 @@ class _RetryableError(UnavailableError):
 class RegistryClient:
     """The connections of one daemon. Make it on the event loop that uses it, and close it there."""
 
-    def __init__(self, patience: Patience | None = None) -> None:
+    def __init__(self, patience: Patience | None = None, certificates: Certificates | None = None) -> None:
         self.patience = patience or Patience()
+        self._certificates = certificates or Certificates()
+        self._proxies = Proxies.from_environment()
         self._session = aiohttp.ClientSession(
             auto_decompress=False,  # a layer is wanted as it is stored
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -84,7 +92,23 @@ class RegistryClient:
 
     def repository(self, endpoint: Endpoint, credentials: Credentials = NONE) -> "Repository":
         """Return the repository that `endpoint` names."""
-        return Repository(self, self._session, endpoint, credentials, self._plain_hosts)
+        return Repository(self, endpoint, credentials, self._plain_hosts)
+
+    async def send(
+        self, method: str, url: str, *, insecure: bool, headers: Mapping[str, str], **place: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
+        """Send one request, with the certificates of the URL's host and through its proxy. Redirects are not followed."""
+        trust = self._certificates.context(urlsplit(url).netloc.rpartition("@")[2], verified=not insecure)
+        proxy = self._proxies.for_url(url)
+        return await self._session.request(
+            method,
+            url,
+            headers=headers,
+            allow_redirects=False,
+            ssl=trust,
+            proxy=proxy,
+            **place,  # type: ignore[arg-type]
+        )
 
 
 class Repository:
@@ -93,13 +117,12 @@ class Repository:
     def __init__(
         self,
         client: RegistryClient,
-        session: aiohttp.ClientSession,
         endpoint: Endpoint,
         credentials: Credentials,
         plain_hosts: set[str],
     ) -> None:
         self._patience = client.patience
-        self._session = session
+        self._client = client
         self._reference = endpoint.reference
         self._insecure = endpoint.insecure
         self._credentials = credentials
@@ -139,7 +162,7 @@ class Repository:
                 async with self._get(f"blobs/{descriptor.digest}", headers, what) as response:
                     # A registry that does not know ranges starts anew: what we have is skipped.
                     skip = received if response.status == 200 else 0
-                    async for chunk in response.content.iter_any():
+                    async for chunk in _flowing(response, self._patience.progress):
                         chunk, skip = (chunk[skip:], max(0, skip - len(chunk))) if skip else (chunk, 0)
                         received += len(chunk)
                         if received > descriptor.size:
@@ -234,7 +257,7 @@ class Repository:
             sent = dict(headers)
             if self._authorization and _origin(url) == origin:
                 sent["Authorization"] = self._authorization
-            response = await self._session.get(url, headers=sent, allow_redirects=False, ssl=not self._insecure)
+            response = await self._client.send("GET", url, insecure=self._insecure, headers=sent)
             if response.status not in _REDIRECTS:
                 return response
             target = urljoin(url, response.headers.get("Location", ""))
@@ -253,15 +276,43 @@ class Repository:
         if "bearer" in challenges:
             plain = self._insecure or self._host in self._plain_hosts
             request = token_request(challenges["bearer"], self._credentials, self._reference.path, plain_allowed=plain)
-            method = self._session.post if request.post else self._session.get
+            method = "POST" if request.post else "GET"
             sent = {"Authorization": request.authorization} if request.authorization else {}
             place = {"data": request.parameters} if request.post else {"params": request.parameters}
-            async with method(request.url, headers=sent, ssl=not self._insecure, allow_redirects=False, **place) as response:  # type: ignore[arg-type]
+            async with await self._client.send(method, request.url, insecure=self._insecure, headers=sent, **place) as response:
                 await _check_status(response, f"token for {what} from {_origin(request.url)}")
                 return "Bearer " + _token(await _read(response, _TOKEN_LIMIT, "token"), _origin(request.url))
         if "basic" in challenges and self._credentials.basic:
             return self._credentials.basic
         raise PermissionDeniedError(f"{what}: {self._host} asks for credentials, and there are none for it")
+
+
+async def _flowing(response: aiohttp.ClientResponse, seconds: float) -> AsyncGenerator[bytes, None]:
+    """Yield the body as it comes. Raises TimeoutError for a body that drips; the time the reader takes does not count."""
+    clock = asyncio.get_running_loop().time
+    waited, received = 0.0, 0
+    while True:
+        began = clock()
+        chunk = await response.content.readany()
+        if not chunk:
+            return
+        waited += clock() - began
+        received += len(chunk)
+        if received >= _PROGRESS:
+            waited, received = 0.0, 0
+        elif seconds and waited > seconds:
+            raise TimeoutError
+        yield chunk
+
+
+def _delay(after: str) -> float:
+    """Return the seconds that a Retry-After header asks for, a number or a date (RFC 9110, 10.2.3); 0 if it says nothing."""
+    if after.isascii() and after.isdigit():
+        return float(after)
+    try:
+        return max(0.0, parsedate_to_datetime(after).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
 
 
 async def _read(response: aiohttp.ClientResponse, limit: int, what: str) -> bytes:
@@ -286,8 +337,7 @@ async def _check_status(response: aiohttp.ClientResponse, what: str) -> None:
     if status == 416:
         raise DataLossError(message)
     if status == 429 or status >= 500:
-        after = response.headers.get("Retry-After", "")
-        raise _RetryableError(message, float(after) if after.isascii() and after.isdigit() else 0.0)
+        raise _RetryableError(message, _delay(response.headers.get("Retry-After", "")))
     raise InvalidArgumentError(message)
 
 

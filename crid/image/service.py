@@ -14,14 +14,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from crid.config import ImageConfig, seconds
 from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError, NotFoundError, UnavailableError
 from crid.image import importer
+from crid.image.admission import Admission
 from crid.image.auth import from_cri
+from crid.image.auth_files import NodeCredentials
 from crid.image.manifest import host_platform
 from crid.image.pull import Puller
 from crid.image.recording import Stores
-from crid.image.references import id_digits, parse
+from crid.image.references import id_digits, matches, parse
 from crid.image.registries_file import configured
 from crid.model.idmap import IdMap
 from crid.model.image import Image
@@ -58,6 +61,7 @@ class ImageService:
         *,
         max_concurrent_downloads: int = 6,
         in_use: Callable[[], Set[str]] = frozenset,
+        settings: ImageConfig | None = None,
     ) -> None:
         """`in_use` returns chain ids that must stay besides those that images and snapshots need."""
         self._root = root
@@ -68,13 +72,17 @@ class ImageService:
         self._in_use = in_use
         self._supervisor = supervisor
         self._client: RegistryClient | None = None
-        self._pinned: set[str] = set()
+        self._settings = settings = settings or ImageConfig()
+        self._pinned = list(settings.pinned_images)
+        self._admission = Admission(root, settings.signature_policy, settings.signature_policy_dir)
         self._lingering: frozenset[str] = frozenset()
         self._puller = Puller(
             self._stores,
             supervisor,
             client=self._registry_client,
             registries=self._registries.get,
+            node_credentials=NodeCredentials(settings.global_auth_file, settings.namespaced_auth_dir),
+            admission=self._admission,
             platform=self._platform,
             max_downloads=max_concurrent_downloads,
         )
@@ -97,16 +105,17 @@ class ImageService:
 
     def pin(self, reference: str) -> None:
         """Report the image called `reference` as pinned, whenever it is there. Raises InvalidArgumentError."""
-        self._pinned.add(str(parse(reference)))
+        self._pinned.append(str(parse(reference)))
 
-    async def pull(self, reference: str, auth: cri.AuthConfig | None = None) -> Image:
+    async def pull(self, reference: str, auth: cri.AuthConfig | None = None, namespace: str = "") -> Image:
         """Fetch what `reference` names and return it. Idempotent; follows a tag that has moved.
 
+        `namespace` is that of the pod it is for: it may have credentials and a signature policy of its own.
         Goes on when the caller is cancelled, and is joined by whoever asks for the same. Raises InvalidArgumentError,
         NotFoundError, PermissionDeniedError, UnavailableError, DataLossError, ResourceExhaustedError.
         """
         credentials = from_cri(auth)
-        return self._shown(await self._cleaning(self._puller.pull(reference, credentials)))
+        return self._shown(await self._cleaning(self._puller.pull(reference, credentials, namespace)))
 
     async def import_path(self, path: Path, name: str | None = None) -> list[Image]:
         """Import an OCI layout or a docker archive and return its images. Idempotent. See crid.image.importer for what is
@@ -146,11 +155,19 @@ class ImageService:
             raise NotFoundError(f"image {reference}: not found")
         return image
 
+    def check_policy(self, image: Image, reference: str = "", namespace: str = "") -> None:
+        """Check that the signature policy lets `image`, which the user calls `reference`, run in a pod of `namespace`.
+
+        Raises PermissionDeniedError, InvalidArgumentError for a malformed policy.
+        """
+        self._admission.check(image, reference, namespace)
+
     async def remove(self, reference: str) -> None:
         """Remove the image that `reference` means with all its names. Idempotent; pinned ones too. Raises as `status`."""
         image = self.status(reference)
         if image is not None:
             await asyncio.to_thread(self._stores.images.remove, image.id)
+            self._admission.forget([image.id])
             await self.collect()
 
     def fs_usage(self) -> FilesystemUsage:
@@ -234,12 +251,15 @@ class ImageService:
         return gc.take_away(stores.content, stores.layers, garbage)
 
     def _shown(self, image: Image) -> Image:
-        return replace(image, pinned=not self._pinned.isdisjoint(image.repo_tags))
+        return replace(image, pinned=any(matches(pattern, name) for pattern in self._pinned for name in image.repo_tags))
 
     def _registry_client(self) -> "RegistryClient":
         """Return the client, made (and its HTTP library imported) when a daemon pulls for the first time."""
         if self._client is None:
-            from crid.image.registry import RegistryClient
+            from crid.image.registry import Patience, RegistryClient
+            from crid.image.transport import Certificates
 
-            self._client = RegistryClient()
+            settings = self._settings
+            certificates = Certificates([Path(directory) for directory in settings.certs_dirs])
+            self._client = RegistryClient(Patience(progress=seconds(settings.pull_progress_timeout)), certificates)
         return self._client

@@ -52,6 +52,9 @@ class ContainerCreation:
             raise FailedPreconditionError(f"pod {self._sandbox.id} is stopped: container {self._name} cannot be created in it")
         self._check()
         image = parts.images.resolve(self._config.image.image)
+        parts.images.check_policy(
+            image, self._config.image.user_specified_image, self._sandbox.metadata.config.metadata.namespace
+        )
         self._volume_images = volumes.images(parts, self._config)
         self._labels = labels.of(parts, self._sandbox.metadata, self._config)
         reservation = parts.container_names.reserve(self._name, self._id)

@@ -37,7 +37,8 @@ class ImageServicer(ImageServiceServicer):
         """Pull an image and return its id. The pull goes on if this caller gives up, for the next one to join."""
         reference = _reference(request.image)
         self._runtime.resolve(request.image.runtime_handler)
-        image = await self._images.pull(reference, request.auth if request.HasField("auth") else None)
+        auth = request.auth if request.HasField("auth") else None
+        image = await self._images.pull(reference, auth, request.sandbox_config.metadata.namespace)
         return cri.PullImageResponse(image_ref=image.id)
 
     async def RemoveImage(self, request: cri.RemoveImageRequest, context: Context) -> cri.RemoveImageResponse:

@@ -1,5 +1,5 @@
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -30,7 +30,7 @@ class Bench:
 
 @pytest.fixture
 async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
-    monkeypatch.setattr("crid.image.registry.Patience", lambda: IMPATIENT)
+    monkeypatch.setattr("crid.image.registry.Patience", lambda progress: replace(IMPATIENT, progress=progress))
     async with ScriptedRegistry() as registry:
         conf = tmp_path / "registries.conf"
         conf.write_text(f'[[registry]]\nlocation = "{registry.address}"\ninsecure = true\n')

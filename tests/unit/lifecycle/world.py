@@ -20,6 +20,7 @@ from crid.lifecycle.sandbox import SandboxLifecycle
 from crid.linux.fake import FakeKernel
 from crid.model.container import Container
 from crid.model.idmap import IdMap
+from crid.model.idmap import IdMap
 from crid.model.image import Image, ImageProcess
 from crid.model.mount import Mount
 from crid.model.process import ProcessIdentity
@@ -110,11 +111,15 @@ class FakeImages:
         self._root = root
         self.images = {IMAGE: image()}
         self.snapshots: set[str] = set()
+        self.volumes: dict[str, list[str]] = {}
 
     def resolve(self, reference: str) -> Image:
         if (found := self.images.get(reference)) is None:
             raise NotFoundError(f"image {reference}: not found")
         return found
+
+    def check_policy(self, image_: Image, reference: str = "", namespace: str = "") -> None:
+        pass
 
     def prepare_rootfs(
         self,

@@ -1,0 +1,131 @@
+"""The signature policy at work: at a pull, where signatures are fetched and kept, and at a container's creation.
+
+    <root>/images/signatures/<image hex>.json    the signatures an image had when it was pulled
+
+Kept signatures are only evidence: they are verified again at each use, against the policy as it is then. A policy that
+asks for none costs a pull and a container nothing but a few stat(2).
+"""
+
+import asyncio
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from crid.errors import CridError, InvalidArgumentError, NotFoundError, PermissionDeniedError
+from crid.image import signatures
+from crid.image.policy import Policy, read_policy
+from crid.image.references import Reference, parse
+from crid.image.reread import Reread
+from crid.image.signatures import Signature
+from crid.linux.files import write_atomic
+from crid.model.image import Descriptor, Image
+from crid.store.content import check_digest, digest_of
+
+DEFAULT_POLICY = Path("/etc/containers/policy.json")
+
+
+class SignatureSource(Protocol):
+    """Where the signatures of an image may be: a registry's repository."""
+
+    async def manifest(self, version: str) -> tuple[bytes, str]:
+        """Return the manifest with this tag or digest, and its media type. Raises NotFoundError."""
+
+    async def small_blob(self, descriptor: Descriptor, limit: int) -> bytes:
+        """Return a blob of at most `limit` bytes."""
+
+
+class Admission:
+    """Decides with the policy file, or a namespace's own in `policy_directory`, where it has one."""
+
+    def __init__(self, root: Path, policy_file: str = "", policy_directory: str = "") -> None:
+        self._kept = root / "images" / "signatures"
+        path = Path(policy_file) if policy_file else DEFAULT_POLICY
+        self._policy = Reread(lambda: [path], lambda: read_policy(path, required=bool(policy_file)))
+        self._directory = policy_directory
+
+    async def admit(
+        self, source: SignatureSource, reference: Reference, digests: tuple[str, ...], image_id: str, namespace: str = ""
+    ) -> None:
+        """Check an image that is about to be pulled, the policy's name for it being `reference`; `digests` are those of its
+        index and its manifest. Raises PermissionDeniedError, InvalidArgumentError (the policy), and as `source` does."""
+        policy = self._for(namespace)
+        found: tuple[Signature, ...] = ()
+        if policy.wants_signatures(reference):
+            found = tuple([one for digest in dict.fromkeys(digests) for one in await _fetch(source, digest)])
+        policy.check(reference, digests, found)
+        if found:
+            await asyncio.to_thread(self._keep, image_id, found)
+
+    def check(self, image: Image, reference: str = "", namespace: str = "") -> None:
+        """Check an image that is about to run. `reference` is what the user calls it; without it one of the image's own names
+        must do. Raises PermissionDeniedError, InvalidArgumentError (the policy). Blocks only if signatures are wanted."""
+        policy = self._for(namespace)
+        names = _names(image, reference)
+        digests = (image.manifest_digest, *(name.partition("@")[2] for name in image.repo_digests))
+        refusal: PermissionDeniedError | None = None
+        for name in names:
+            try:
+                wanted = name is not None and policy.wants_signatures(name)
+                policy.check(name, digests, self._load(image.id) if wanted else ())
+            except PermissionDeniedError as error:
+                refusal = refusal or error
+            else:
+                return
+        assert refusal is not None
+        raise refusal
+
+    def forget(self, image_ids: Iterable[str]) -> None:
+        """Delete the signatures of images that are gone. Idempotent."""
+        for image_id in image_ids:
+            self._path(image_id).unlink(missing_ok=True)
+
+    def kept(self) -> set[str]:
+        """Return the ids of the images whose signatures are kept."""
+        return {f"sha256:{path.stem}" for path in self._kept.glob("*.json")}
+
+    def _for(self, namespace: str) -> Policy:
+        if namespace and self._directory and "/" not in namespace:
+            path = Path(self._directory, f"{namespace}.json")
+            if path.exists():
+                return read_policy(path, required=True)
+        return self._policy.get()
+
+    def _path(self, image_id: str) -> Path:
+        return self._kept / f"{check_digest(image_id).removeprefix('sha256:')}.json"
+
+    def _keep(self, image_id: str, found: tuple[Signature, ...]) -> None:
+        self._kept.mkdir(mode=0o700, exist_ok=True)
+        all_of_them = tuple(dict.fromkeys((*found, *self._load(image_id))))
+        write_atomic(self._path(image_id), json.dumps(signatures.encode(all_of_them)).encode(), durable=True)
+
+    def _load(self, image_id: str) -> tuple[Signature, ...]:
+        try:
+            return signatures.decode(json.loads(self._path(image_id).read_bytes()))
+        except (FileNotFoundError, ValueError, CridError):
+            return ()  # damaged evidence is none
+
+
+def _names(image: Image, reference: str) -> Sequence[Reference | None]:
+    """Return the names that the policy may be asked about: the user's, if it is one of the image's, or else all of these."""
+    try:
+        given = [parse(reference)] if reference else []
+    except InvalidArgumentError:
+        given = []  # an id
+    own = [parse(name) for name in (*image.repo_tags, *image.repo_digests)]
+    known = {name.repository for name in own}
+    return [name for name in given if name.repository in known] or own or [None]
+
+
+async def _fetch(source: SignatureSource, digest: str) -> list[Signature]:
+    """Return the signatures of the manifest `digest`; none if the registry has none."""
+    try:
+        content, _ = await source.manifest(signatures.signature_tag(digest))
+    except NotFoundError:
+        return []
+    found = []
+    for payload_digest, size, signature in signatures.parse_attached(content):
+        payload = await source.small_blob(Descriptor("", payload_digest, size), signatures.PAYLOAD_LIMIT)
+        if digest_of(payload) == payload_digest:
+            found.append(Signature(payload, signature))
+    return found
