@@ -97,12 +97,13 @@ class BridgeLinks:
                 route.send(rtnetlink.create_bridge(self._bridge, mac_address(gateway(self._networks[0]).ip)))
                 link = route.link(self._bridge)
                 assert link is not None
+                self._skip_address_detection()
             route.send(*(rtnetlink.add_address(link.index, address) for address in missing))
             route.send(rtnetlink.set_up(link.index))
             self._enable_forwarding()
             if created:
                 for pod in self._pods(route, link.index):
-                    route.send(rtnetlink.set_master(pod.index, link.index))
+                    route.send(rtnetlink.set_master(pod.index, link.index), rtnetlink.allow_hairpin(pod.index))
             links = route.links()
             ways_out = {way.link for way in known if not way.destination.prefixlen}
             self._mtu = min((item.mtu for item in links if item.index in ways_out and item.mtu), default=_DEFAULT_MTU)
@@ -219,6 +220,12 @@ class BridgeLinks:
                 if version == 6:
                     _keep_router_advertisements()
                 write_sysctl(name, "1")
+
+    def _skip_address_detection(self) -> None:
+        """Let the bridge use its link-local address at once: until it may, the host cannot ask for a pod's MAC address, and
+        IPv6 packets from its other addresses to pods are lost. Nobody else could have made this address."""
+        if any(network.version == 6 for network in self._networks):
+            write_sysctl(f"net/ipv6/conf/{self._bridge}/dad_transmits", "0")
 
     def _configure_pod(self, addresses: Sequence[Address]) -> None:
         """Configure the pod's end; runs within the pod's namespace."""

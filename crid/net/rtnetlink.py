@@ -37,6 +37,12 @@ _MAIN_TABLE, _LOCAL_TABLE, _UNICAST, _LOCAL, _PROTO_STATIC = 254, 255, 1, 2, 4
 _RECEIVE_SIZE = 1 << 16
 
 
+_HAIRPIN = (
+    "IFLA_LINKINFO",
+    {"attrs": [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", {"attrs": [("IFLA_BRPORT_MODE", 1)]})]},
+)
+
+
 class RouteError(OSError):
     """The kernel refused a request; `strerror` holds what was asked for and the kernel's own words."""
 
@@ -103,8 +109,8 @@ def create_veth(name: str, *, master: int, peer: str, peer_mac: str, namespace: 
 
 
 def set_alias(name: str, alias: str) -> Request:
-    """Set the interface's alias, at most 255 bytes."""
-    message = _link(attrs=[("IFLA_IFNAME", name), ("IFLA_IFALIAS", alias)])
+    """Set the alias, at most 255 bytes, of a bridge's port, and let the port take back what it sent (hairpin)."""
+    message = _link(attrs=[("IFLA_IFNAME", name), ("IFLA_IFALIAS", alias), _HAIRPIN])
     return Request(_RTM_NEWLINK, 0, message, f"set the alias of {name}")
 
 
@@ -112,6 +118,12 @@ def set_master(index: int, master: int) -> Request:
     """Make the interface a port of `master`."""
     message = _link(index=index, attrs=[("IFLA_MASTER", master)])
     return Request(_RTM_NEWLINK, 0, message, f"plug interface {index} into its bridge")
+
+
+def allow_hairpin(index: int) -> Request:
+    """Let a bridge's port take back what it sent. A pod that reaches itself by a host port needs it where the kernel's
+    br_netfilter is loaded: bridged packets are then translated on their way, and never leave the bridge."""
+    return Request(_RTM_NEWLINK, 0, _link(index=index, attrs=[_HAIRPIN]), f"allow interface {index} hairpins")
 
 
 def set_group(index: int, group: int) -> Request:

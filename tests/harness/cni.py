@@ -64,12 +64,12 @@ esac
 
     def call(self, kind: str, verb: str) -> dict[str, str]:
         """Return the environment, and as STDIN the input, of the last such call."""
-        path = sorted(path for path in self._calls.iterdir() if path.name.endswith(f"-{kind}-{verb}"))[-1]
+        path = max(path for path in self._calls.iterdir() if path.name.endswith(f"-{kind}-{verb}"))
         return dict(line.split("=", 1) for line in path.read_text().splitlines())
 
     def bridge(self, subnet: str = "10.93.0.0/24", bridge: str = "cnit0", **more: Any) -> dict[str, Any]:
         """Return the configuration of the real bridge plugin with host-local addresses."""
-        ipam = {"type": "host-local", "dataDir": str(self.state), "ranges": [[{"subnet": subnet}]]}
+        ipam: dict[str, Any] = {"type": "host-local", "dataDir": str(self.state), "ranges": [[{"subnet": subnet}]]}
         ipam["routes"] = [{"dst": "0.0.0.0/0"}]
         return {"type": "bridge", "bridge": bridge, "isGateway": True, "ipam": ipam, **more}
 

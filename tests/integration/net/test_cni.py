@@ -8,6 +8,7 @@ from ipaddress import ip_address
 import pytest
 
 from crid.errors import UnavailableError
+from crid.net.cni import CniNetwork
 from crid.net.plugin import Dns, PodNetwork, PortMapping
 from tests.harness.cni import CniDirectory
 from tests.harness.network import PodNamespaces, ping, pod_links, run, run_in
@@ -16,10 +17,12 @@ from tests.integration.net.conftest import MakeCni
 pytestmark = pytest.mark.root
 
 
-async def until_ready(network: object, wanted: bool = True) -> None:
+async def until_ready(network: CniNetwork, wanted: bool = True) -> bool:
+    """Wait for it, and return whether the network believes that it is configured."""
     async with asyncio.timeout(5):
-        while network.condition().ready is not wanted:  # type: ignore[attr-defined]
+        while network.condition().ready is not wanted:
             await asyncio.sleep(0.01)
+    return network.configured
 
 
 @pytest.mark.parametrize("version", ["0.3.1", "0.4.0", "1.0.0"])
@@ -151,18 +154,15 @@ async def test_a_pod_is_detached_by_the_configuration_it_was_attached_with(
 async def test_configurations_appear_change_and_go_at_run_time(make_cni: MakeCni, cni: CniDirectory) -> None:
     cni.script("scripted")
     network = await make_cni()
-    assert not network.condition().ready
-    assert not network.configured
+    assert not await until_ready(network, wanted=False)
     file = cni.write("50-z.conflist", {"cniVersion": "1.1.0", "name": "z", "plugins": [{"type": "scripted"}]})
-    await until_ready(network)
-    assert network.configured
+    assert await until_ready(network)
     cni.write("10-a.conf", {"cniVersion": "1.1.0", "name": "a", "type": "absent"})
     await until_ready(network, wanted=False)
     (cni.configurations / "10-a.conf").unlink()
     await until_ready(network)
     file.unlink()
-    await until_ready(network, wanted=False)
-    assert not network.configured
+    assert not await until_ready(network, wanted=False)
 
 
 async def test_default_network_by_name(make_cni: MakeCni, cni: CniDirectory) -> None:
