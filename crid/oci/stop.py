@@ -48,7 +48,7 @@ class _Stop:
         """Bring the deadline forward to `deadline` if that is sooner."""
         if deadline < self.deadline:
             self.deadline = deadline
-            if self.grace is not None:
+            if self.grace is not None and not self.grace.expired():
                 self.grace.reschedule(deadline)
 
 
@@ -105,9 +105,13 @@ class Stopping:
         """Send `signal` and wait for the process at most until the deadline; if that has come, do neither."""
         if stop.deadline <= asyncio.get_running_loop().time() or not process.send_signal(first, signal):
             return
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout_at(stop.deadline) as stop.grace:
                 await process.wait_gone(first)
+        except TimeoutError:
+            pass  # its time is over
+        finally:
+            stop.grace = None
 
     async def _kill(self, container: Container, first: ProcessIdentity) -> None:
         """Send SIGKILL until the process is gone. One that stays is frozen or in the kernel's hands: thaw it, say so."""
