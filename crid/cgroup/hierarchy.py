@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from crid.cgroup import files
+from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError
 from crid.model.resources import HostResources
 from crid.model.stats import CgroupStats
@@ -41,6 +42,13 @@ class Hierarchy(ABC):
 
         Processes may be put into it. On v2 only as long as no cgroup below it has controllers: whoever makes one, this
         method or the OCI runtime, needs it to be free of processes (kernel, cgroup-v2, "No Internal Process Constraint").
+        """
+
+    @abstractmethod
+    def limit(self, path: str, resources: cri.LinuxContainerResources) -> None:
+        """Set the limits of an existing cgroup: all of them, or none with OSError. What is zero stays as it is.
+
+        Raises InvalidArgumentError naming the field of a limit that no kernel takes.
         """
 
     @abstractmethod

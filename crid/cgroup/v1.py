@@ -10,8 +10,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from crid.cgroup import files
+from crid.cgroup import files, limits
 from crid.cgroup.hierarchy import Hierarchy, ancestors, hugepage_sizes, relative
+from crid.cri import api_pb2 as cri
 from crid.errors import NotFoundError
 from crid.model.resources import HostResources
 from crid.model.stats import CgroupStats, CpuStats, MemoryStats
@@ -68,6 +69,14 @@ class V1(Hierarchy):
                 if tree == self._mounts.get("cpuset"):
                     _inherit_cpuset(above, directory)
                 above = directory
+
+    def limit(self, path: str, resources: cri.LinuxContainerResources) -> None:
+        path = relative(path)
+        both = (
+            files.read_number(self._base("memory", path) + "memory.memsw.limit_in_bytes") if "memory" in self._mounts else None
+        )
+        plan = limits.plan_v1(resources, self.host_resources(), both)
+        limits.apply(plan, lambda setting: self._base(setting.controller, path) + setting.name)
 
     def stats(self, path: str) -> CgroupStats:
         path = relative(path)

@@ -5,8 +5,9 @@ import os
 import time
 from pathlib import Path
 
-from crid.cgroup import files
+from crid.cgroup import files, limits
 from crid.cgroup.hierarchy import Hierarchy, ancestors, hugepage_sizes, relative
+from crid.cri import api_pb2 as cri
 from crid.errors import NotFoundError
 from crid.model.resources import HostResources
 from crid.model.stats import CgroupStats, CpuStats, MemoryStats, PressureStats
@@ -51,6 +52,10 @@ class V2(Hierarchy):
                 # EBUSY: it has processes of its own. ENOENT, EINVAL, EOPNOTSUPP: lost, or a threaded subtree.
                 if error.errno not in (errno.EBUSY, errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP):
                     raise
+
+    def limit(self, path: str, resources: cri.LinuxContainerResources) -> None:
+        plan = limits.plan_v2(resources, self.host_resources())
+        limits.apply(plan, lambda setting: f"{self._directory(path)}/{setting.name}")
 
     def stats(self, path: str) -> CgroupStats:
         base = self._directory(path) + "/"

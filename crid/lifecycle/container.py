@@ -18,11 +18,11 @@ from crid.lifecycle.create import ContainerCreation, discard
 from crid.lifecycle.exits import Exits
 from crid.lifecycle.inflight import Inflight
 from crid.lifecycle.parts import Parts
+from crid.lifecycle.resources import update_container
 from crid.lifecycle.validate import require_container
 from crid.log import fields
 from crid.model import ids
 from crid.model.container import Container, ContainerState, ContainerStatus
-from crid.model.resources import linux_resources, merge_resources
 from crid.oci.spec import signals
 from crid.tasks import KeyedLock
 
@@ -164,14 +164,7 @@ class ContainerLifecycle:
 
     async def _update_resources(self, container: Container, resources: cri.LinuxContainerResources) -> None:
         async with self._updating.hold(container.id):
-            state = container.status.state
-            if state not in (ContainerState.CREATED, ContainerState.RUNNING, ContainerState.PAUSED):
-                raise FailedPreconditionError(f"container {container.id} is {state.value}: its resources cannot be updated")
-            current = container.status.resources or container.metadata.config.linux.resources
-            merged = merge_resources(current, resources)
-            limits = linux_resources(merged, self._parts.hosts[container.metadata.runtime_handler].resources)
-            await self._parts.runtime.of(container).update(container, limits)
-            self._parts.state.record_container(container, lambda status: replace(status, resources=merged))
+            await update_container(self._parts, container, resources)
 
     async def reopen_log(self, identifier: str) -> None:
         """Make the monitor write to a new file at the log path. Raises FailedPreconditionError unless it runs."""

@@ -6,6 +6,7 @@ nobody asked in earnest (huge page sizes that it lacks, swap that it does not ac
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,7 +80,7 @@ def validate_resources(resources: cri.LinuxContainerResources) -> None:
 def merge_resources(current: cri.LinuxContainerResources, update: cri.LinuxContainerResources) -> cri.LinuxContainerResources:
     """Return `current` with what `update` sets: its zero fields keep what is in force, its huge page sizes and unified keys
     are set one by one. A new memory limit without a swap limit drops the swap limit, so that the usual rule gives one
-    that fits. Neither argument is changed."""
+    that fits. The OOM score is a process's, given once when it is created. Neither argument is changed."""
     merged = cri.LinuxContainerResources()
     merged.CopyFrom(current)
     sizes = {limit.page_size for limit in update.hugepage_limits}
@@ -87,9 +88,54 @@ def merge_resources(current: cri.LinuxContainerResources, update: cri.LinuxConta
     if update.memory_limit_in_bytes:
         merged.memory_swap_limit_in_bytes = 0
     merged.MergeFrom(update)  # the proto's own rule: fields that are not zero, and map keys, replace
+    merged.oom_score_adj = current.oom_score_adj
     del merged.hugepage_limits[:]
     merged.hugepage_limits.extend([*kept, *update.hugepage_limits])
     return merged
+
+
+def undoing(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the `linux.resources` that take `after` back to `before`, for a runtime that has failed halfway.
+
+    A limit that `before` does not have becomes the kernel's default, where that can be said; the others stay.
+    """
+    defaults: dict[str, dict[str, Any]] = {
+        "cpu": {"shares": 1024, "quota": -1, "period": 100_000},
+        "memory": {"limit": -1, "swap": -1},
+    }
+    result = dict(before)
+    for section, values in defaults.items():
+        lost = {key: value for key, value in values.items() if key in after.get(section, {})}
+        if merged := {**lost, **before.get(section, {})}:
+            result[section] = merged
+    return result
+
+
+def check_pod_resources(overhead: cri.LinuxContainerResources, resources: cri.LinuxContainerResources) -> None:
+    """Refuse a pod's limits that no kernel takes. Raises InvalidArgumentError naming which of the two and the field."""
+    for name, value in (("overhead", overhead), ("resources", resources)):
+        try:
+            validate_resources(value)
+        except InvalidArgumentError as error:
+            raise InvalidArgumentError(f"{name}: {error}") from error
+
+
+def pod_resources(overhead: cri.LinuxContainerResources, resources: cri.LinuxContainerResources) -> cri.LinuxContainerResources:
+    """Return the limits of a pod's cgroup: what its containers may have, and on top what the pod itself costs.
+
+    Only what adds up is added: shares, quota (over the pod's own period) and memory, each if the containers have a limit
+    at all. The rest is the containers'.
+    """
+    both = cri.LinuxContainerResources()
+    both.CopyFrom(resources)
+    if resources.cpu_shares and overhead.cpu_shares:
+        both.cpu_shares += overhead.cpu_shares
+    if resources.cpu_quota > 0 and overhead.cpu_quota > 0:
+        both.cpu_quota += overhead.cpu_quota * (resources.cpu_period or 100_000) // (overhead.cpu_period or 100_000)
+    for name in ("memory_limit_in_bytes", "memory_swap_limit_in_bytes"):
+        if getattr(resources, name) > 0:
+            setattr(both, name, getattr(resources, name) + max(overhead.memory_limit_in_bytes, 0))
+    return both
 
 
 def _cpu(resources: cri.LinuxContainerResources) -> dict[str, Any]:

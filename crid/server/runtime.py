@@ -46,12 +46,6 @@ class NotServedYet:
         """Not served yet."""
         await refuse("ListPodSandboxMetrics", context)
 
-    async def UpdatePodSandboxResources(
-        self, request: cri.UpdatePodSandboxResourcesRequest, context: Context
-    ) -> cri.UpdatePodSandboxResourcesResponse:
-        """Not served yet."""
-        await refuse("UpdatePodSandboxResources", context)
-
     async def CheckpointPod(self, request: cri.CheckpointPodRequest, context: Context) -> cri.CheckpointPodResponse:
         """Not served yet."""
         await refuse("CheckpointPod", context)

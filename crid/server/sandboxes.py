@@ -1,7 +1,10 @@
 """The RPCs of pods."""
 
+from google.protobuf.json_format import MessageToDict
+
 from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError
+from crid.lifecycle import resources
 from crid.lifecycle.parts import Parts
 from crid.lifecycle.sandbox import SandboxLifecycle
 from crid.model.sandbox import PodSandbox
@@ -11,7 +14,7 @@ from crid.server.typing import Context
 
 
 class SandboxRpcs:
-    """RunPodSandbox, StopPodSandbox, RemovePodSandbox, PodSandboxStatus, ListPodSandbox."""
+    """RunPodSandbox, StopPodSandbox, RemovePodSandbox, PodSandboxStatus, ListPodSandbox, UpdatePodSandboxResources."""
 
     _parts: Parts
     _sandboxes: SandboxLifecycle
@@ -48,14 +51,28 @@ class SandboxRpcs:
                 },
                 "pid": metadata.pause.pid if metadata.pause else 0,
                 "runDirectory": metadata.run_directory,
+                "resources": _limits(sandbox.status.resources or metadata.config.linux.resources),
+                "overhead": _limits(sandbox.status.overhead or metadata.config.linux.overhead),
             }
             info = translate_pods.verbose(facts)
         return cri.PodSandboxStatusResponse(status=translate_pods.sandbox_status(sandbox), info=info)
+
+    async def UpdatePodSandboxResources(
+        self, request: cri.UpdatePodSandboxResourcesRequest, context: Context
+    ) -> cri.UpdatePodSandboxResourcesResponse:
+        """Take note of a pod's new limits, all or none; the cgroup is changed if it is crid's own."""
+        sandbox = self._parts.sandboxes.get(request.pod_sandbox_id)
+        resources.update_sandbox(self._parts, sandbox, request.overhead, request.resources)
+        return cri.UpdatePodSandboxResourcesResponse()
 
     async def ListPodSandbox(self, request: cri.ListPodSandboxRequest, context: Context) -> cri.ListPodSandboxResponse:
         """List pods, oldest first; the filter's conditions must all hold."""
         items = [translate_pods.sandbox_item(item) for item in self._parts.sandboxes.list() if _matches(item, request.filter)]
         return cri.ListPodSandboxResponse(items=items)
+
+
+def _limits(resources_: cri.LinuxContainerResources) -> dict[str, object]:
+    return MessageToDict(resources_, preserving_proto_field_name=True)
 
 
 def _matches(sandbox: PodSandbox, wanted: cri.PodSandboxFilter) -> bool:

@@ -4,7 +4,7 @@ import pytest
 
 from crid.errors import InvalidArgumentError
 from crid.lifecycle.cgroups import PodCgroups
-from tests.unit.lifecycle.world import FakeHierarchy, World
+from tests.unit.lifecycle.world import FakeHierarchy, World, pod_config
 
 
 @pytest.mark.parametrize(("driver", "parent"), [("cgroupfs", "/crid/x"), ("systemd", "crid-x.slice")])
@@ -27,3 +27,29 @@ async def test_a_pods_accounting_is_its_parents(world: World) -> None:
     cpu = world.parts.cgroups.sandbox_stats(pod.metadata).cpu
     assert cpu is not None
     assert world.parts.cgroups.container_path(pod.metadata, "c") == f"/crid/{pod.id}/crid-c"
+
+
+async def test_the_pause_process_has_a_leaf_of_its_own(world: World) -> None:
+    """Below the pod's cgroup, which on v2 takes no processes itself; below a slice only systemd makes cgroups."""
+    pod = await world.pod()
+    path = f"crid/{pod.id}/crid-pause"
+    assert world.parts.cgroups.pause_procs(pod.metadata) == [f"/cgroup/{path}/cgroup.procs"]
+    assert path in world.hierarchy.created
+    await world.parts.cgroups.remove_pause(pod.metadata)
+    assert path in world.hierarchy.removed
+    by_systemd = PodCgroups(FakeHierarchy(), "systemd")
+    assert by_systemd.pause_procs(pod.metadata) == []
+    await by_systemd.remove_pause(pod.metadata)
+
+
+async def test_a_pods_own_cgroup_is_limited_from_the_start(world: World) -> None:
+    config = pod_config()
+    config.linux.resources.memory_limit_in_bytes = 64
+    config.linux.overhead.memory_limit_in_bytes = 1
+    pod = await world.sandboxes.run(config, "")
+    world.parts.cgroups.prepare(pod.metadata)
+    assert world.hierarchy.limited[-1][1].memory_limit_in_bytes == 65
+    config.linux.resources.cpu_quota = 1
+    with pytest.raises(InvalidArgumentError, match=r"resources: resources\.cpu_quota"):
+        world.parts.cgroups.prepare(pod.metadata)
+    assert not PodCgroups(FakeHierarchy(), "systemd").limit(pod.metadata, config.linux.resources)

@@ -121,6 +121,15 @@ class FakeImages:
     def check_policy(self, image_: Image, reference: str = "", namespace: str = "") -> None:
         pass
 
+    @property
+    def layers_directory(self) -> Path:
+        path = self._root / "layers"
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def view(self, image_: Image, target: str, *, seen_at: Path | None = None) -> Mount:
+        return Mount(target, str(seen_at or self.layers_directory), "bind", ("bind", "ro"))
+
     def prepare_rootfs(
         self,
         identifier: str,
@@ -134,6 +143,7 @@ class FakeImages:
         for directory in (upper, work):
             directory.mkdir(parents=True)
         self.snapshots.add(identifier)
+        self.volumes[identifier] = [volume.id for volume in volumes]
         return Snapshot(identifier, image_.chain_ids, upper, work, Mount("", "overlay", "overlay", ("lowerdir=/x",)))
 
     def upper(self, identifier: str) -> Path:
@@ -314,7 +324,10 @@ def build(tmp_path: Path, supervisor: Supervisor) -> World:
         containers=MemoryStore("container"),
         sandbox_names=NameRegistry("pod"),
         container_names=NameRegistry("container"),
-        hosts={name: Host(capabilities=frozenset({"CAP_KILL"}), resources=HostResources()) for name in ("fake", "other")},
+        hosts={
+            name: Host(capabilities=frozenset({"CAP_KILL"}), resources=HostResources(), user_namespaces=name == "fake")
+            for name in ("fake", "other")
+        },
         hostname="node",
         pause_program=Path("/nowhere/crid-pause"),
         userns_program=Path("/nowhere/crid-userns"),

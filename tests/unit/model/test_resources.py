@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError
-from crid.model.resources import HostResources, linux_resources, merge_resources
+from crid.model.resources import HostResources, linux_resources, merge_resources, pod_resources, undoing
 
 V2 = HostResources(cgroup_v2=True, hugepage_sizes=frozenset(("2MB",)), swap_accounting=True)
 V1 = HostResources(cgroup_v2=False)
@@ -166,3 +166,25 @@ def test_any_message_is_either_refused_or_in_bounds(resources: cri.LinuxContaine
     assert 1000 <= cpu.get("period", 1000) <= 1_000_000
     assert memory.get("swap", -1) == -1 or memory["swap"] >= memory["limit"] > 0
     assert not any("/" in key for key in result.get("unified", {}))
+
+
+def test_undoing_names_defaults_for_what_was_not_limited() -> None:
+    """A runtime that is told less than before leaves the rest as it is."""
+    before = {"memory": {"limit": 5, "swap": 5}}
+    after = {"memory": {"limit": 9, "swap": 9}, "cpu": {"shares": 2, "cpus": "0"}}
+    assert undoing(before, after) == {"memory": {"limit": 5, "swap": 5}, "cpu": {"shares": 1024}}
+    assert undoing({}, {"memory": {"limit": 9}}) == {"memory": {"limit": -1}}
+
+
+def test_a_pod_costs_more_than_its_containers() -> None:
+    containers = cri.LinuxContainerResources(cpu_shares=100, cpu_quota=10000, cpu_period=50000, memory_limit_in_bytes=1000)
+    overhead = cri.LinuxContainerResources(cpu_shares=10, cpu_quota=20000, cpu_period=100000, memory_limit_in_bytes=24)
+    both = pod_resources(overhead, containers)
+    assert (both.cpu_shares, both.cpu_quota, both.memory_limit_in_bytes) == (110, 20000, 1024)
+    unlimited = pod_resources(overhead, cri.LinuxContainerResources())
+    assert unlimited == cri.LinuxContainerResources()
+
+
+def test_the_oom_score_is_not_what_an_update_changes() -> None:
+    merged = merge_resources(cri.LinuxContainerResources(oom_score_adj=5), cri.LinuxContainerResources(oom_score_adj=9))
+    assert merged.oom_score_adj == 5

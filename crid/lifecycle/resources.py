@@ -1,0 +1,78 @@
+"""Changing limits of containers and pods that exist: all of them, or none with an error.
+
+What is in force is recorded, so that status tells the truth, also after a restart of the daemon.
+"""
+
+import logging
+from dataclasses import replace
+
+from crid.cri import api_pb2 as cri
+from crid.errors import CridError, FailedPreconditionError
+from crid.lifecycle.parts import Parts
+from crid.log import fields
+from crid.model import ids
+from crid.model.container import Container, ContainerState
+from crid.model.resources import check_pod_resources, linux_resources, merge_resources, pod_resources, undoing
+from crid.model.sandbox import PodSandbox
+
+logger = logging.getLogger(__name__)
+
+
+async def update_container(parts: Parts, container: Container, resources: cri.LinuxContainerResources) -> None:
+    """Change a container's limits. The caller sees to it that no two changes of one container meet.
+
+    Raises FailedPreconditionError for a container that has ended or that uses more memory than the new limit,
+    InvalidArgumentError naming a field, and what the runtime raises; the old limits are in force then.
+    """
+    state = container.status.state
+    if state not in (ContainerState.CREATED, ContainerState.RUNNING, ContainerState.PAUSED):
+        raise FailedPreconditionError(f"container {container.id} is {state.value}: its resources cannot be updated")
+    host = parts.hosts[container.metadata.runtime_handler]
+    current = container.status.resources or container.metadata.config.linux.resources
+    merged = merge_resources(current, resources)
+    limits = linux_resources(merged, host.resources, min_memory=host.policy.min_memory)
+    runtime = parts.runtime.of(container)
+    if resources.memory_limit_in_bytes > 0:
+        await _require_room(parts, container, resources.memory_limit_in_bytes)
+    try:
+        await runtime.update(container, limits)
+    except CridError:
+        try:
+            await runtime.update(container, undoing(linux_resources(current, host.resources), limits))
+        except CridError as error:
+            logger.warning(
+                "a failed update of limits could not be taken back%s", fields(container=ids.short(container.id), error=error)
+            )
+        raise
+    parts.state.record_container(container, lambda status: replace(status, resources=merged))
+
+
+async def _require_room(parts: Parts, container: Container, limit: int) -> None:
+    """Refuse a memory limit below what is in use: on cgroup v2 the kernel would take it, and kill for it."""
+    try:
+        memory = (await parts.runtime.of(container).stats(container)).memory
+    except (CridError, OSError):
+        return  # nothing to compare with; the kernel decides
+    if memory is not None and memory.working_set > limit:
+        raise FailedPreconditionError(
+            f"container {container.id}: resources.memory_limit_in_bytes: {limit} is below the {memory.working_set} bytes in use"
+        )
+
+
+def update_sandbox(
+    parts: Parts, sandbox: PodSandbox, overhead: cri.LinuxContainerResources, resources: cri.LinuxContainerResources
+) -> None:
+    """Take note of a pod's new limits, and set them if the pod's cgroup is crid's own: the kubelet has resized its own.
+
+    Raises FailedPreconditionError for a stopped pod, InvalidArgumentError naming a field, UnavailableError if the kernel
+    does not take the limits; nothing has changed then.
+    """
+    if not sandbox.status.ready:
+        raise FailedPreconditionError(f"pod {sandbox.id} is stopped: its resources cannot be updated")
+    check_pod_resources(overhead, resources)
+    known = sandbox.status
+    linux = sandbox.metadata.config.linux
+    merged = merge_resources(known.resources or linux.resources, resources)
+    overhead = merge_resources(known.overhead or linux.overhead, overhead)
+    parts.cgroups.limit(sandbox.metadata, pod_resources(overhead, merged))
+    parts.state.update_sandbox(sandbox, lambda status: replace(status, resources=merged, overhead=overhead))
