@@ -7,6 +7,7 @@ alone.
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import time
@@ -47,11 +48,21 @@ async def serve(config: Config) -> None:
         daemon = Daemon(config)
         try:
             await daemon.start()
+            _settle_garbage()
             logger.info("crid is ready%s", fields(version=crid.__version__, ms=round((time.monotonic() - began) * 1000)))
             await stopping.wait()
             logger.info("stopping: containers go on without the daemon")
         finally:
             await daemon.stop()
+
+
+def _settle_garbage() -> None:
+    """Keep the garbage collector off what is there for good: modules, descriptors of messages, recovered objects.
+
+    A full collection over them takes milliseconds, which would fall on some client's request, and finds nothing.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 class Daemon:
