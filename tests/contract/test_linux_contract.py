@@ -10,7 +10,11 @@ import pytest
 from crid.linux.fake import FakeKernel
 from crid.linux.kernel import Kernel, Linux
 from crid.linux.mount import unmount_all_below
+from crid.model.idmap import IdMap, IdRange
 from crid.model.mount import Mount
+
+USERNS = Path(__file__).parents[2] / "conmon" / "crid-userns"
+MAP = IdMap(IdRange(100_000, 65_536), IdRange(200_000, 65_536))
 
 
 @pytest.fixture(params=[pytest.param(Linux, marks=pytest.mark.root), FakeKernel])
@@ -108,6 +112,48 @@ def test_kinds_that_cannot_be_pinned(kernel: Kernel, tmp_path: Path, kinds: tupl
     with pytest.raises(ValueError, match="sysctl"):
         kernel.pin_namespaces(tmp_path, ("net",), sysctls={"net/../x": "1"})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_pinned_user_namespace(kernel: Kernel, tmp_path: Path) -> None:
+    pinned = kernel.pin_user_namespace(
+        USERNS, tmp_path, ("net", "ipc", "uts"), MAP, hostname="pod", sysctls={"kernel.shm_rmid_forced": "1"}
+    )
+    assert pinned == {kind: str(tmp_path / kind) for kind in ("user", "net", "ipc", "uts")}
+    assert all(kernel.is_mount_point(path) for path in pinned.values())
+    for path in pinned.values():
+        kernel.unpin(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_user_namespace_that_fails_leaves_nothing(kernel: Kernel, tmp_path: Path) -> None:
+    (tmp_path / "uts").write_text("somebody else's")
+    with pytest.raises(FileExistsError):
+        kernel.pin_user_namespace(USERNS, tmp_path, ("net", "uts"), MAP)
+    with pytest.raises(ValueError, match="can be pinned"):
+        kernel.pin_user_namespace(USERNS, tmp_path, ("user",), MAP)
+    with pytest.raises(ValueError, match="sysctl"):
+        kernel.pin_user_namespace(USERNS, tmp_path, ("net",), MAP, sysctls={"net/../x": "1"})
+    assert [path.name for path in tmp_path.iterdir()] == ["uts"]
+    assert kernel.mounts_below(str(tmp_path)) == []
+
+
+def test_a_mount_with_mapped_owners(kernel: Kernel, tmp_path: Path, target: Path) -> None:
+    source, pins = tmp_path / "source", tmp_path / "ns"
+    source.mkdir()
+    pins.mkdir()
+    user = kernel.pin_user_namespace(USERNS, pins, (), MAP)["user"]
+    kernel.mount_idmapped(str(source), str(target), user)
+    assert kernel.is_mount_point(str(target))
+    kernel.unmount(str(target))
+    for words in (
+        (tmp_path / "missing", target, user),
+        (source, tmp_path / "missing", user),
+        (source, target, tmp_path / "none"),
+    ):
+        with pytest.raises(FileNotFoundError, match=r"missing|none"):
+            kernel.mount_idmapped(*map(str, words))
+    kernel.unpin(user)
+    assert kernel.mounts_below(str(tmp_path)) == []
 
 
 def test_a_namespace_that_is_gone_cannot_be_entered(kernel: Kernel, tmp_path: Path) -> None:

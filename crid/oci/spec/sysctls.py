@@ -37,10 +37,22 @@ def check(sysctls: Mapping[str, str], options: cri.NamespaceOption) -> None:
             raise InvalidArgumentError(f"linux.sysctls: the value of {name} holds a NUL or a line feed")
 
 
+def with_defaults(asked: Mapping[str, str], defaults: Mapping[str, str], options: cri.NamespaceOption) -> dict[str, str]:
+    """Return what the pod asks for on top of the configuration's `defaults`, as far as it has namespaces of its own for them."""
+    kept = {}
+    for name, value in defaults.items():
+        try:
+            _check(name, options)
+        except InvalidArgumentError:
+            continue
+        kept[name] = value
+    return {**kept, **asked}
+
+
 def _check(name: str, options: cri.NamespaceOption) -> None:
     field = f"linux.sysctls: {name[:128]!r}"
     parts = _parts(name)
-    if any(part in ("", ".", "..") or not part.isprintable() for part in parts):
+    if len(parts) < 2 or any(part in ("", ".", "..") or not part.isprintable() for part in parts):
         raise InvalidArgumentError(f"{field} is not the name of a sysctl")
     if parts[:2] == ["fs", "mqueue"] or ".".join(parts) in _IPC_NAMES:
         kind, mode = "ipc", options.ipc

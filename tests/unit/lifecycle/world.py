@@ -20,7 +20,6 @@ from crid.lifecycle.sandbox import SandboxLifecycle
 from crid.linux.fake import FakeKernel
 from crid.model.container import Container
 from crid.model.idmap import IdMap
-from crid.model.idmap import IdMap
 from crid.model.image import Image, ImageProcess
 from crid.model.mount import Mount
 from crid.model.process import ProcessIdentity

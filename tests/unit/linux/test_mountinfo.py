@@ -9,10 +9,20 @@ RECORDED = rb"""22 28 0:20 / /sys rw,nosuid shared:7 - sysfs sysfs rw
 
 def test_parse() -> None:
     assert mountinfo.parse(RECORDED) == [
-        MountEntry("/sys", "sysfs", "sysfs", "0:20"),
-        MountEntry("/mnt2 with\todd\\names\n", "ext3", "/dev/root", "98:0"),
+        MountEntry("/sys", "sysfs", "sysfs", "0:20", frozenset({"shared"})),
+        MountEntry("/mnt2 with\todd\\names\n", "ext3", "/dev/root", "98:0", frozenset({"master", "propagate_from"})),
         MountEntry("/run/ü", "tmpfs", "tm pfs", "0:44"),
     ]
+
+
+def test_the_mount_that_holds_a_path() -> None:
+    first, sys, again, below = (MountEntry(target, "", str(n), "") for n, target in enumerate(("/", "/sys", "/sys", "/sys/fs")))
+    entries = [first, sys, again, below]
+    assert mountinfo.holding(entries, "/") is first
+    assert mountinfo.holding(entries, "/system") is first
+    assert mountinfo.holding(entries, "/sys") is again  # it covers the other one
+    assert mountinfo.holding(entries, "/sys/kernel/x") is again
+    assert mountinfo.holding(entries, "/sys/fs/cgroup") is below
 
 
 def test_read_knows_proc() -> None:

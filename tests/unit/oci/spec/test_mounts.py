@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from crid.errors import CridError, FailedPreconditionError, InvalidArgumentError, NotFoundError, UnimplementedError
 from crid.model.sandbox import NamespacePaths
 from crid.oci.spec.inputs import BuiltSpec, SpecInputs
 
 Make = Callable[..., BuiltSpec]
+USERNS = """linux { security_context { namespace_options { userns_options {
+    uids { host_id: 100000 length: 65536 } gids { host_id: 100000 length: 65536 } } } } }"""
 PRIVILEGED = "linux { security_context { privileged: true } }"
 
 
@@ -54,17 +55,6 @@ def test_parents_come_before_children(make: Make) -> None:
     assert order.index("/etc/hosts") > order.index("/data")
 
 
-def test_links_are_mounted_as_resolved_and_reported_as_asked(make: Make) -> None:
-    built = make("mounts { container_path: '/data' host_path: '/link' readonly: true }")
-    assert mount(built, "/data") == {
-        "destination": "/data",
-        "type": "bind",
-        "source": "/target",
-        "options": ["rbind", "rprivate", "ro"],
-    }
-    assert [item.host_path for item in built.mounts] == ["/link"]
-
-
 @pytest.mark.parametrize(
     ("modes", "root"),
     [
@@ -81,16 +71,6 @@ def test_propagation(make: Make, modes: list[str], root: str | None) -> None:
     assert built.spec["linux"].get("rootfsPropagation") == root
 
 
-def test_recursive_read_only(make: Make) -> None:
-    built = make("mounts { container_path: '/d' host_path: '/host' readonly: true recursive_read_only: true }")
-    assert mount(built, "/d")["options"] == ["rbind", "rprivate", "rro"]
-
-
-def test_extra_options(make: Make) -> None:
-    built = make("mounts { container_path: '/d' host_path: '/host' mount_options: ['noexec', 'nosuid'] }")
-    assert mount(built, "/d")["options"] == ["rbind", "rprivate", "rw", "noexec", "nosuid"]
-
-
 def test_read_only_root_makes_the_pods_files_read_only(make: Make) -> None:
     built = make("linux { security_context { readonly_rootfs: true } }")
     assert built.spec["root"]["readonly"] is True
@@ -105,35 +85,13 @@ def test_privileged_containers_write_to_sys(make: Make) -> None:
             assert options[-1] == access
 
 
-@pytest.mark.parametrize(
-    ("text", "kind", "message"),
-    [
-        ("container_path: 'd' host_path: '/host'", InvalidArgumentError, r"mounts\[0\]\.container_path"),
-        ("container_path: '' host_path: '/host'", InvalidArgumentError, "container_path"),
-        ("container_path: '/' host_path: '/host'", InvalidArgumentError, "root file system"),
-        ("container_path: '/x/../..' host_path: '/host'", InvalidArgumentError, "root file system"),
-        ("container_path: '/d' host_path: 'host'", InvalidArgumentError, "host_path"),
-        ("container_path: '/d' host_path: '/gone'", NotFoundError, "'/gone' does not exist"),
-        ("container_path: '/d' host_path: '/host' recursive_read_only: true", InvalidArgumentError, "wants readonly"),
-        (
-            "container_path: '/d' host_path: '/host' readonly: true recursive_read_only: true "
-            "propagation: PROPAGATION_BIDIRECTIONAL",
-            InvalidArgumentError,
-            "PROPAGATION_PRIVATE",
-        ),
-        ("container_path: '/d' host_path: '/host' mount_options: 'suid'", InvalidArgumentError, "'suid'"),
-        ("container_path: '/d' host_path: '/host' uidMappings { length: 1 }", FailedPreconditionError, "idmapped"),
-        ("container_path: '/d' image { image: 'x' }", UnimplementedError, "image"),
-    ],
-)
-def test_refusals(make: Make, text: str, kind: type[CridError], message: str) -> None:
-    with pytest.raises(kind, match=message):
-        make(f"mounts {{ {text} }}")
+def test_a_user_namespace_with_the_hosts_network_gets_the_hosts_sys(make: Make, inputs: SpecInputs) -> None:
+    built = make(pod=USERNS, sandbox=replace(inputs.sandbox, namespaces=NamespacePaths(ipc="/i", user="/u")))
+    assert mount(built, "/sys")["source"] == "/sys"
+    built = make(sandbox=replace(inputs.sandbox, namespaces=NamespacePaths(net="/n", ipc="/i", user="/u")))
+    assert mount(built, "/sys")["type"] == "sysfs"
 
 
-def test_a_host_without_recursive_read_only_says_so(make: Make, inputs: SpecInputs) -> None:
-    with pytest.raises(FailedPreconditionError, match="recursive_read_only"):
-        make(
-            "mounts { container_path: '/d' host_path: '/host' readonly: true recursive_read_only: true }",
-            host=replace(inputs.host, recursive_read_only=False),
-        )
+def test_the_group_of_terminals_must_be_mapped(make: Make) -> None:
+    assert "gid=5" in str(mount(make(), "/dev/pts")["options"])
+    assert "gid=5" not in str(mount(make(pod=USERNS.replace("65536", "5")), "/dev/pts")["options"])

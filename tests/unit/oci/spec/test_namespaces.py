@@ -4,7 +4,7 @@ import pytest
 from google.protobuf import text_format
 
 from crid.cri import api_pb2 as cri
-from crid.errors import InvalidArgumentError, UnimplementedError
+from crid.errors import InvalidArgumentError
 from crid.model.sandbox import NamespacePaths
 from crid.oci.spec import namespaces
 
@@ -35,24 +35,12 @@ def test_a_cgroup_namespace_on_v2_unless_privileged() -> None:
     assert "cgroup" not in build("privileged: true", cgroup_v2=True)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("pid: TARGET target_id: 'gone'", "target_id.*'gone'"),
-        ("userns_options { mode: CONTAINER }", "POD or NODE"),
-        ("userns_options { mode: TARGET }", "POD or NODE"),
-        ("userns_options { mode: NODE uids { length: 1 } gids { length: 1 } }", "NODE takes no"),
-        ("userns_options { uids { length: 1 } uids { length: 1 } gids { length: 1 } }", "exactly one"),
-        ("userns_options { uids { length: 1 } }", "exactly one"),
-        ("userns_options { uids { length: 1 host_id: 5 } gids { length: 1 } }", "differ"),
-        ("userns_options { uids { container_id: 1 length: 9 } gids { container_id: 1 length: 9 } }", "cover id 0"),
-    ],
-)
-def test_refusals(text: str, message: str) -> None:
-    with pytest.raises(InvalidArgumentError, match=message):
-        build(f"namespace_options {{ {text} }}")
+def test_a_target_that_is_gone() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"target_id.*'gone'"):
+        build("namespace_options { pid: TARGET target_id: 'gone' }")
 
 
-def test_user_namespaces_are_still_to_come() -> None:
-    with pytest.raises(UnimplementedError, match="userns_options"):
-        build("namespace_options { userns_options { uids { length: 9 } gids { length: 9 } } }")
+def test_a_user_namespace_is_joined_first_and_cannot_see_the_hosts_cgroups() -> None:
+    pod = NamespacePaths(net="/ns/net", ipc="/ns/ipc", uts="/ns/uts", user="/ns/user")
+    assert list(build("", pod=pod).items())[:2] == [("mount", None), ("user", "/ns/user")]
+    assert "cgroup" in build("privileged: true", pod=pod, cgroup_v2=True)
