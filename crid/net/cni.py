@@ -9,6 +9,7 @@ STATUS (1.1) they say yes.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -42,6 +43,9 @@ _LOOK_INTERVAL = 5.0
 
 _CLOSE_GRACE = 10.0
 _PARALLEL_REMOVALS = 8
+_PATIENCE = 10.0
+"""Seconds that a new pod waits for addresses of pods that are gone to be released."""
+
 _CHANGES = IN_CREATE | IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE
 
 
@@ -76,8 +80,9 @@ class CniNetwork(NetworkPlugin):
         self._pods = KeyedLock()
         self._looking = asyncio.Lock()
         self._recheck: asyncio.Task[object] | None = None
-        self._collected = asyncio.Event()
+        self._collected, self._released = asyncio.Event(), asyncio.Event()
         self._collected.set()
+        self._released.set()
         self._watcher: Watcher | None = None
 
     def __repr__(self) -> str:
@@ -131,8 +136,10 @@ class CniNetwork(NetworkPlugin):
 
     def collect(self, pods: Collection[PodNetwork]) -> None:
         """Do `retain` but for host ports, beside everything else: a plugin that hangs must not hold up the daemon's start.
-        Pods wait with their ADD until GC is through, as plugins would take them for strangers."""
+        Pods wait with their ADD until GC is through, as plugins would take them for strangers; and a while for the DELs,
+        which may free the addresses that they need."""
         self._collected.clear()
+        self._released.clear()
         self._supervisor.start_logged(self._collect(frozenset(pod.sandbox_id for pod in pods)), "collect CNI attachments")
 
     def port_interface(self, pod: PodNetwork) -> str:
@@ -144,6 +151,9 @@ class CniNetwork(NetworkPlugin):
 
     async def _attach(self, pod: PodNetwork) -> NetworkAttachment:
         await self._collected.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                await self._released.wait()
         async with self._pods.hold(pod.sandbox_id):
             if not self._condition.ready:
                 await self._look()
@@ -209,36 +219,34 @@ class CniNetwork(NetworkPlugin):
         self._cache.forget(sandbox_id)
 
     async def _collect(self, kept: Collection[str]) -> None:
-        """Run DEL for what is attached for nobody, GC where the network knows it, and CHECK for the rest."""
-        gate = asyncio.Semaphore(_PARALLEL_REMOVALS)
-
-        async def remove(sandbox_id: str) -> None:
-            async with gate:
-                logger.info("releasing the network of a pod that is gone%s", fields(sandbox=sandbox_id))
-                try:
-                    await self._detach(sandbox_id)
-                except CridError as error:
-                    logger.error("cannot release it%s", fields(sandbox=sandbox_id, error=error))
-
-        known = self._cache.all()
+        """Run GC where the network knows it, DEL for what is attached for nobody, and CHECK for the rest."""
+        known = [item for item in self._cache.all() if item.attachment.container_id in kept]
         try:
             if self._network is not None:
-                await self._verbs.collect(
-                    self._network, [item.attachment for item in known if item.attachment.container_id in kept]
-                )
+                await self._verbs.collect(self._network, [item.attachment for item in known])
         except CridError as error:
             logger.error("CNI garbage collection failed%s", fields(error=error))
         finally:
             self._collected.set()
-        gone = dict.fromkeys(item.attachment.container_id for item in known if item.attachment.container_id not in kept)
-        await asyncio.gather(*map(remove, gone))
+        gate = asyncio.Semaphore(_PARALLEL_REMOVALS)
+        try:
+            await asyncio.gather(*(self._remove(holder, gate) for holder in self._cache.holders() - set(kept)))
+        finally:
+            self._released.set()
         for item in known:
-            if item.attachment.container_id in kept:
-                try:
-                    await self._verbs.check(item)
-                except CridError as error:
-                    words = fields(sandbox=item.attachment.container_id, error=error)
-                    logger.warning("a pod's network is not as it was%s", words)
+            try:
+                await self._verbs.check(item)
+            except CridError as error:
+                words = fields(sandbox=item.attachment.container_id, error=error)
+                logger.warning("a pod's network is not as it was%s", words)
+
+    async def _remove(self, sandbox_id: str, gate: asyncio.Semaphore) -> None:
+        async with gate:
+            logger.info("releasing the network of a pod that is gone%s", fields(sandbox=sandbox_id))
+            try:
+                await self._detach(sandbox_id)
+            except CridError as error:
+                logger.error("cannot release it%s", fields(sandbox=sandbox_id, error=error))
 
     async def _follow(self, watcher: Watcher) -> None:
         """Look again after each change of the directory."""

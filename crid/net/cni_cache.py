@@ -9,6 +9,7 @@ import base64
 import binascii
 import json
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from crid.net.cni_exec import Attachment
 logger = logging.getLogger(__name__)
 
 _KIND = "cniCacheV1"
+_FILE = re.compile(r"[^.].*-([0-9a-f]+)-[^-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,11 @@ class AttachmentCache:
     def holds(self, container_id: str) -> bool:
         """Whether the pod has a file, readable or not."""
         return any(self._directory.glob(f"*-{container_id}-*"))
+
+    def holders(self) -> set[str]:
+        """Return the ids of all pods that have a file, readable or not."""
+        found = (_FILE.fullmatch(path.name) for path in self._directory.glob("*"))
+        return {name[1] for name in found if name}
 
     def of(self, container_id: str) -> list[CachedAttachment]:
         """Return the attachments of one pod, as far as they can be read."""

@@ -65,7 +65,7 @@ def convert(result: Mapping[str, Any], version: str) -> dict[str, Any]:
     source, target = VERSIONS.index(had), VERSIONS.index(version)
     converted = {**result, "cniVersion": version}
     if source < _FIRST_WITH_LIST <= target:
-        old = [converted.pop(key, None) for key in ("ip4", "ip6")]
+        old = [_old_entry(converted.pop(key, None)) for key in ("ip4", "ip6")]
         converted["ips"] = [{"address": entry.get("ip"), "gateway": entry.get("gateway")} for entry in old if entry]
         converted["routes"] = [route for entry in old if entry for route in entry.get("routes") or ()]
         for entry in converted["ips"]:
@@ -89,9 +89,12 @@ def convert(result: Mapping[str, Any], version: str) -> dict[str, Any]:
 def addresses(result: Mapping[str, Any], interface: str) -> tuple[str, ...]:
     """Return the pod's addresses without prefix lengths, IPv4 and IPv6 in the plugin's order: those of its own interface
     `interface`, and those that belong to no interface."""
-    interfaces = convert(result, VERSIONS[-1]).get("interfaces") or []
+    newest = convert(result, VERSIONS[-1])
+    interfaces = newest.get("interfaces") or []
+    if not isinstance(interfaces, list):
+        raise UnavailableError("its result has interfaces that are no list")
     found = []
-    for entry in _entries(convert(result, VERSIONS[-1])):
+    for entry in _entries(newest):
         index = entry.get("interface")
         if isinstance(index, int) and 0 <= index < len(interfaces):
             owner = interfaces[index]
@@ -99,6 +102,13 @@ def addresses(result: Mapping[str, Any], interface: str) -> tuple[str, ...]:
                 continue
         found.append(str(_interface(entry).ip))
     return tuple(dict.fromkeys(found))
+
+
+def _old_entry(entry: object) -> dict[str, Any]:
+    """Return the `ip4` or `ip6` of a result before 0.3.0."""
+    if not isinstance(entry or {}, dict) or (isinstance(entry, dict) and not isinstance(entry.get("routes") or [], list)):
+        raise UnavailableError("its result has an ip4 or ip6 of no known form")
+    return entry if isinstance(entry, dict) else {}
 
 
 def _entries(result: Mapping[str, Any]) -> list[dict[str, Any]]:

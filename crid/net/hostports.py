@@ -86,6 +86,7 @@ class HostPorts:
 
     async def restore(self, pods: Collection[tuple[PodNetwork, str]]) -> None:
         """Open exactly the ports of these pods, each with the interface where the host reaches it."""
+        self._book = PortBook()
         ports = []
         for pod, interface in pods:
             try:

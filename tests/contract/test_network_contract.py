@@ -3,16 +3,21 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 import pytest
 
-from crid.errors import ResourceExhaustedError
+from crid.errors import FailedPreconditionError, ResourceExhaustedError
 from crid.model.ids import new_id
 from crid.net.bridge import BridgeNetwork
+from crid.net.choice import ChosenNetwork
+from crid.net.cni import CniNetwork
 from crid.net.fake import FakeNetwork
-from crid.net.plugin import NetworkPlugin, PodNetwork
+from crid.net.plugin import NetworkPlugin, PodNetwork, PortMapping
+from tests.harness.cni import REAL as PLUGINS
+from tests.harness.cni import CniDirectory
 from tests.harness.network import PodNamespaces, private_host
 
 NETWORK = IPv4Network("10.91.0.0/25")
@@ -35,7 +40,10 @@ class Pods:
             self._namespaces.destroy(pod)
 
 
-@pytest.fixture(params=[pytest.param("bridge", marks=pytest.mark.root), "fake"])
+REAL = ("bridge", "cni", "chosen")
+
+
+@pytest.fixture(params=[*(pytest.param(name, marks=pytest.mark.root) for name in REAL), "fake"])
 async def parts(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[NetworkPlugin, Pods]]:
     subnet = getattr(request.function, "subnet", NETWORK)
     if request.param == "fake":
@@ -45,13 +53,27 @@ async def parts(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         pytest.skip("needs root")
     with private_host():
         namespaces = PodNamespaces(tmp_path)
-        network = BridgeNetwork("cridt0", [subnet], tmp_path / "network")
+        network = real_network(request.param, subnet, tmp_path)
         await network.start()
+        await network.retain([])
         try:
             yield network, Pods(namespaces)
         finally:
             namespaces.close()
             await network.close()
+
+
+def real_network(name: str, subnet: IPv4Network, directory: Path) -> BridgeNetwork | CniNetwork | ChosenNetwork:
+    """Return the network of this name, not started: CNI's is made of Debian's bridge and host-local plugins."""
+    bridge = BridgeNetwork("cridt0", [subnet], directory / "network")
+    if name == "bridge":
+        return bridge
+    files = CniDirectory(directory / "cni")
+    cni = CniNetwork(files.configurations, [files.programs, PLUGINS], files.cache, bridge.host_ports)
+    if name == "cni":
+        files.write_list(files.bridge(str(subnet)), version="1.0.0")
+        return cni
+    return ChosenNetwork(bridge, cni)
 
 
 @pytest.fixture
@@ -120,7 +142,7 @@ async def test_full_network_is_named_and_serves_again_after_a_release(network: N
     for pod in held:
         await network.attach(pod)
     late = pods.new()
-    with pytest.raises(ResourceExhaustedError, match=str(SMALL)):
+    with pytest.raises(ResourceExhaustedError, match=r"10\.91\.1\.[01]"):
         await network.attach(late)
     await network.detach(late)
     await network.detach(held[2])
@@ -150,3 +172,25 @@ async def test_detach_and_attach_of_many_at_once(network: NetworkPlugin, pods: P
     results = await asyncio.gather(*map(network.detach, old), *map(network.attach, new))
     attachments = [result for result in results if result]
     assert len({attachment.ips for attachment in attachments}) == 10
+
+
+async def test_a_host_port_has_one_owner_until_it_is_detached(network: NetworkPlugin, pods: Pods) -> None:
+    ports = (PortMapping("tcp", 12000, 80),)
+    owner, other = (replace(pods.new(), port_mappings=ports, pod_name=name) for name in ("owner", "other"))
+    await network.attach(owner)
+    with pytest.raises(FailedPreconditionError, match=r"host port \*:12000/tcp is in use by pod .*/owner"):
+        await network.attach(other)
+    await network.detach(other)
+    await network.detach(owner)
+    await network.attach(other)
+
+
+async def test_a_host_port_stays_its_owners_when_a_daemon_begins(network: NetworkPlugin, pods: Pods) -> None:
+    ports = (PortMapping("tcp", 12000, 80),)
+    owner, other = (replace(pods.new(), port_mappings=ports) for _ in range(2))
+    attachment = await network.attach(owner)
+    await network.retain([replace(owner, attachment=attachment)])
+    with pytest.raises(FailedPreconditionError, match="in use"):
+        await network.attach(other)
+    await network.retain([])
+    await network.attach(other)

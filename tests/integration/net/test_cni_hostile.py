@@ -197,17 +197,19 @@ async def test_a_failed_del_does_not_keep_a_pod_whose_namespace_is_gone(
     assert cni.cached() == []
 
 
+@pytest.mark.parametrize("by", ["detach", "retain"])
 @pytest.mark.parametrize("content", ["", "{", '{"kind": "other"}', '{"kind": "cniCacheV1"}', "[]", "\x00"])
 async def test_a_damaged_cache_file_still_leads_to_a_del(
-    make_cni: MakeCni, cni: CniDirectory, pods: PodNamespaces, content: str
+    make_cni: MakeCni, cni: CniDirectory, pods: PodNamespaces, content: str, by: str
 ) -> None:
     cni.write_list(cni.bridge(), version="1.0.0")
     network = await make_cni()
     pod = pods.new()
     await network.attach(pod)
     cni.cached()[0].write_text(content)
-    await network.retain([pod])
+    await network.retain([pod] if by == "detach" else [])
     await cni.settled(network)
+    assert bool(cni.leases()) == (by == "detach")
     await network.detach(pod)
     assert (cni.leases(), cni.cached()) == ([], [])
 
