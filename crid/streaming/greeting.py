@@ -52,6 +52,8 @@ class Greeting(asyncio.Protocol):
         self._crowded = crowded
         self._http = HttpUpgrade()
         self._answered = False
+        self._early: bytes | None = b"" if tls else None
+        """What came with the last bytes of the TLS handshake, before `start_tls` has returned; None once it has."""
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -73,8 +75,13 @@ class Greeting(asyncio.Protocol):
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
         self._timer = asyncio.get_running_loop().call_later(GREETING_TIMEOUT, transport.abort)
         if self._tls is not None:
-            transport.pause_reading()
-            self._supervisor.start_logged(self._encrypt(transport, self._tls), "TLS handshake")
+            # The transport begins to read right after this callback, whatever it is told in it (CPython before 3.12); the
+            # next callback still comes before the first read.
+            asyncio.get_running_loop().call_soon(self._begin_tls, transport, self._tls)
+
+    def _begin_tls(self, transport: asyncio.Transport, context: ssl.SSLContext) -> None:
+        transport.pause_reading()
+        self._supervisor.start_logged(self._encrypt(transport, context), "TLS handshake")
 
     async def _encrypt(self, transport: asyncio.Transport, context: ssl.SSLContext) -> None:
         try:
@@ -85,10 +92,16 @@ class Greeting(asyncio.Protocol):
             self._leave()  # nobody tells us of the end of a connection that never was
             return
         self._transport = encrypted
+        early, self._early = self._early, None
+        if early:
+            self.data_received(early)
 
     def data_received(self, data: bytes) -> None:
         """Answer once the request is there."""
         if self._answered:
+            return
+        if self._early is not None:
+            self._early += data
             return
         try:
             asked = self._http.receive_data(data)

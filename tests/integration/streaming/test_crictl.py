@@ -56,7 +56,7 @@ def test_a_killed_crictl_takes_its_command_along(node: Node, transport: str) -> 
         assert process.stdout.readline() == b"ready\n"
         assert running_below(node, "8765")
         process.send_signal(signal.SIGKILL)
-    eventually(lambda: not running_below(node, "8765"), "the command is gone with its client")
+    eventually(lambda: not running_below(node, "exec --process"), "the command and its runtime are gone with their client")
 
 
 def test_attach(node: Node, transport: str) -> None:

@@ -42,6 +42,11 @@ def flood(command: Command) -> None:
     raise AssertionError("the server takes 64 MiB that nobody reads")
 
 
+def gone(node: Node) -> None:
+    """Wait until no command is left, nor its runtime."""
+    eventually(lambda: not running_below(node, "exec --process"), "the command and its runtime are gone with their client")
+
+
 @every_client
 def test_output_error_and_exit_code_come_apart(node: Node, client: Client) -> None:
     container = node.pod().sleeper()
@@ -107,7 +112,7 @@ def test_a_client_that_vanishes_takes_an_endless_command_along(node: Node, clien
     with start_command(client, node, container, "yes", names="stdout") as command:
         command.expect(b"y\ny\n")
         assert running_below(node, "yes")
-    eventually(lambda: not running_below(node, "yes"), "the command is gone with its client")
+    gone(node)
 
 
 @every_client
@@ -118,7 +123,7 @@ def test_a_client_that_vanishes_is_noticed_while_its_input_is_not_read(node: Nod
         command.expect(b"ready")
         flood(command)
         assert running_below(node, "4321")
-    eventually(lambda: not running_below(node, "4321"), "the command is gone with its client")
+    gone(node)
 
 
 @pytest.mark.parametrize("client", [spdy, websocket])
@@ -134,6 +139,7 @@ def test_a_client_that_reads_nothing_costs_bounded_memory_and_stops_nobody(node:
         with start_command(client, node, container, "echo", "others go on") as quick:
             assert quick.result().stdout == b"others go on\n"
         assert resident_memory(node.daemon.pid) - before < 4 * MEBIBYTE
+    gone(node)
 
 
 @pytest.mark.parametrize("client", [spdy, websocket])
@@ -145,6 +151,7 @@ def test_input_that_nobody_takes_costs_bounded_memory(node: Node, client: Client
     with start_command(client, node, container, "sleep", "1000", names="stdin stdout") as command:
         flood(command)
         assert resident_memory(node.daemon.pid) - before < 4 * MEBIBYTE
+    gone(node)
 
 
 @every_client
@@ -213,4 +220,4 @@ def test_a_restarted_daemon_ends_its_streams(crun_node: Node) -> None:
     assert "stopping" in result.status["message"]
     crun_node.daemon.start()
     assert crun_node.cri.status(container).state == cri.CONTAINER_RUNNING
-    assert crun_node.cri.exec(container, ["pgrep", "-f", "sleep 7654"]).exit_code == 1
+    assert "7654" not in crun_node.cri.output(container, "ps")

@@ -149,7 +149,7 @@ def frame(kind: int, payload: bytes, flags: int = 0, version: int = 3) -> bytes:
 
 BOMB = zlib.compress(bytes(64 * 1024 * 1024), 9)[:60_000]
 SPDY_GARBAGE = {
-    "noise": bytes(range(1, 256)) * 1000,
+    "noise": bytes(range(255, 0, -1)) * 1000,
     "version": frame(1, bytes(20), version=2),
     "unknown length": struct.pack("!HHI", 0x8003, 1, 0xFFFFFF) + bytes(100_000),
     "header bomb": frame(1, struct.pack("!IIH", 1, 0, 0) + BOMB),
