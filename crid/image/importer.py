@@ -90,7 +90,7 @@ def _import_layer(stores: Stores, directory: Path, plan: LayerPlan, name: str) -
                 keep_blob(stores.content, plan.blob, file)
         return
     with opened(directory, name) as file:
-        staged = unpack_layer(stores.content, stores.layers, plan, file, keep=keep)
+        staged = unpack_layer(stores.content, stores.layers, plan, file, keep=keep, limits=stores.limits)
     try:
         staged.commit()
     finally:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crid.errors import CridError
+from crid.image.limits import NO_LIMITS, LayerLimits
 from crid.image.tar import ByteSource
 from crid.image.unpack import Unpacked, unpack
 from crid.model.image import Descriptor
@@ -29,22 +30,25 @@ class LayerPlan:
 
 
 class _Kept:
-    """Reads from a source and writes what was read to a blob."""
+    """Reads what a blob has already, then from a source, and writes what was read there to the blob."""
 
     def __init__(self, source: ByteSource, blob: Ingest) -> None:
         self._source = source
         self._blob = blob
 
     def read(self, size: int) -> bytes:
-        data = self._source.read(size)
-        if data:
+        data = self._blob.replay(size)
+        if not data and (data := self._source.read(size)):
             self._blob.write(data)
         return data
 
 
-def keep_blob(content: ContentStore, blob: Descriptor, source: ByteSource) -> None:
-    """Store `source` as `blob`. Raises DataLossError if it is not, OSError, and what `source` raises."""
-    with content.ingest(blob) as ingest:
+def keep_blob(content: ContentStore, blob: Descriptor, source: ByteSource, *, resume: bool = False) -> None:
+    """Store `source` as `blob`; with `resume` it is what follows `content.partial_size(blob)`, as in `content.ingest`.
+
+    Raises DataLossError if it is something else, OSError, and what `source` raises.
+    """
+    with content.ingest(blob, resume=resume) as ingest:
         kept = _Kept(source, ingest)
         while kept.read(_CHUNK):
             pass
@@ -52,18 +56,25 @@ def keep_blob(content: ContentStore, blob: Descriptor, source: ByteSource) -> No
 
 
 def unpack_layer(
-    content: ContentStore, layers: LayerStore, plan: LayerPlan, source: ByteSource, *, keep: bool
+    content: ContentStore,
+    layers: LayerStore,
+    plan: LayerPlan,
+    source: ByteSource,
+    *,
+    keep: bool,
+    resume: bool = False,
+    limits: LayerLimits = NO_LIMITS,
 ) -> "StagedLayer":
-    """Unpack `source` into a staged layer and, with `keep`, store it as the plan's blob.
+    """Unpack `source` into a staged layer and, with `keep`, store it as the plan's blob; `resume` as for `keep_blob`.
 
     The result is to be committed, or closed. Raises as crid.image.unpack does; nothing remains then.
     """
     with contextlib.ExitStack() as stack:
         staged = stack.enter_context(layers.stage())
-        ingest = stack.enter_context(content.ingest(plan.blob)) if keep else None
+        ingest = stack.enter_context(content.ingest(plan.blob, resume=resume)) if keep else None
         kept = _Kept(source, ingest) if ingest is not None else source
         try:
-            unpacked = unpack(kept, staged / "diff", plan.diff_id)
+            unpacked = unpack(kept, staged / "diff", plan.diff_id, limits, plan.blob.size)
         except CridError as error:
             if plan.blob.digest in str(error):
                 raise

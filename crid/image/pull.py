@@ -11,21 +11,23 @@ Locks: a layer's task holds its chain id's, then its blob's, never the other way
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from crid.errors import CridError, DataLossError, ResourceExhaustedError, UnavailableError
+from crid.errors import CridError, DataLossError, InvalidArgumentError, ResourceExhaustedError, UnavailableError
 from crid.image.admission import Admission
 from crid.image.auth import NONE, Credentials
 from crid.image.auth_files import NodeCredentials
 from crid.image.feed import Feed
 from crid.image.ingest import LayerPlan, StagedLayer, keep_blob, unpack_layer
 from crid.image.manifest import CONFIG_LIMIT, ImageConfig, Index, Manifest, Platform, parse_config, parse_manifest
-from crid.image.recording import Stores, layer_plans, leased, record_image
+from crid.image.recording import Stores, check_room, layer_plans, leased, record_image
 from crid.image.references import Reference
 from crid.image.registries import Endpoint, Registries
 from crid.image.tar import ByteSource
@@ -149,7 +151,13 @@ class Puller:
             config = await self._config(repository, found.manifest)
             plans = layer_plans(found.manifest, config)
             with self._stores.leases.hold(leased(plans, found.manifest, found.descriptor)):
-                await self._layers(repository, plans)
+                await asyncio.to_thread(check_room, self._stores, plans)
+                try:
+                    await self._layers(repository, plans)
+                except BaseExceptionGroup as group:
+                    if group.split(UnavailableError)[1] is not None:
+                        self._stores.content.drop_partials(plan.blob.digest for plan in plans)  # nobody will go on with it
+                    raise
                 return await asyncio.to_thread(
                     record_image,
                     self._stores,
@@ -203,7 +211,7 @@ class Puller:
             present = plan.chain_id in layers
             async with self._locks.hold(f"blob {plan.blob.digest}"):
                 if present and plan.blob.digest not in content:
-                    await self._download(repository, plan, lambda source: keep_blob(content, plan.blob, source))
+                    await self._download(repository, plan, partial(keep_blob, content, plan.blob, resume=True))
                 if present:
                     return
                 staged = await self._unpack(repository, plan)
@@ -220,11 +228,12 @@ class Puller:
         """Unpack the layer from its blob, downloaded if it is not here; the caller closes the result."""
         content, layers = self._stores.content, self._stores.layers
         if plan.blob.digest not in content:
-            return await self._download(repository, plan, lambda source: unpack_layer(content, layers, plan, source, keep=True))
+            work = partial(unpack_layer, content, layers, plan, keep=True, resume=True, limits=self._stores.limits)
+            return await self._download(repository, plan, work)
 
         def unpack_stored() -> StagedLayer:
             with content.path(plan.blob.digest).open("rb", buffering=0) as blob:
-                return unpack_layer(content, layers, plan, blob, keep=False)
+                return unpack_layer(content, layers, plan, blob, keep=False, limits=self._stores.limits)
 
         async with self._slots:
             future = asyncio.get_running_loop().run_in_executor(self._threads, unpack_stored)
@@ -235,12 +244,22 @@ class Puller:
                 raise
 
     async def _download(self, repository: "Repository", plan: LayerPlan, work: Callable[[ByteSource], T]) -> T:
-        """Run `work` on a thread over the blob as it arrives, and return what it returns."""
+        """Run `work` on a thread over the blob as it arrives, and return what it returns.
+
+        What an earlier download has left is gone on with. If the whole is then not what was promised, as after a power
+        cut, that part was taken away, and the blob is fetched anew.
+        """
+        if start := await asyncio.to_thread(self._stores.content.partial_size, plan.blob):
+            with contextlib.suppress(DataLossError, InvalidArgumentError):
+                return await self._download_from(start, repository, plan, work)
+        return await self._download_from(0, repository, plan, work)
+
+    async def _download_from(self, start: int, repository: "Repository", plan: LayerPlan, work: Callable[[ByteSource], T]) -> T:
         async with self._slots:
             feed = Feed()
             future = asyncio.get_running_loop().run_in_executor(self._threads, _closing, feed, work)
             try:
-                async with aclosing(repository.blob(plan.blob)) as chunks:
+                async with aclosing(repository.blob(plan.blob, start)) as chunks:
                     async for chunk in chunks:
                         await feed.put(chunk)
                         if feed.closed:

@@ -5,9 +5,12 @@ kept as it came, under the digest by which it is known, and a second manifest of
 and layers, stands in the index.
 """
 
+import os
 from dataclasses import dataclass
 
+from crid.errors import ResourceExhaustedError
 from crid.image.ingest import LayerPlan
+from crid.image.limits import NO_LIMITS, LayerLimits
 from crid.image.manifest import OCI_MANIFEST, ImageConfig, Manifest, write_manifest
 from crid.model.image import Descriptor, Image
 from crid.store.content import ContentStore
@@ -24,6 +27,7 @@ class Stores:
     layers: LayerStore
     images: ImageStore
     leases: Leases
+    limits: LayerLimits = NO_LIMITS
 
 
 def layer_plans(manifest: Manifest, config: ImageConfig) -> list[LayerPlan]:
@@ -40,6 +44,20 @@ def leased(plans: list[LayerPlan], manifest: Manifest, descriptor: Descriptor) -
     return blobs + [plan.chain_id for plan in plans]
 
 
+def check_room(stores: Stores, plans: list[LayerPlan]) -> None:
+    """Refuse early what cannot fit: a layer that is not here takes at least twice its blob's size, packed and unpacked.
+
+    Raises ResourceExhaustedError saying what is needed and what there is.
+    """
+    content = stores.content
+    packed = sum(plan.blob.size - content.partial_size(plan.blob) for plan in plans if plan.blob.digest not in content)
+    needed = packed + sum(plan.blob.size for plan in plans if plan.chain_id not in stores.layers)
+    status = os.statvfs(content.directory)
+    free = status.f_bavail * status.f_frsize
+    if needed > free:
+        raise ResourceExhaustedError(f"{content.directory}: the image needs at least {needed} bytes, {free} are free")
+
+
 def record_image(
     stores: Stores,
     manifest: Manifest,
@@ -53,6 +71,7 @@ def record_image(
 
     Returns the image with all its names, old and new. Raises OSError.
     """
+    stores.layers.sync()
     descriptor = stores.content.add(manifest.media_type, content)
     shown, shown_content = _shown(manifest, descriptor)
     if shown_content is not None:

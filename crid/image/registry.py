@@ -147,14 +147,14 @@ class Repository:
         content, _ = await self._document(f"blobs/{descriptor.digest}", {}, min(limit, descriptor.size), what)
         return content
 
-    async def blob(self, descriptor: Descriptor) -> AsyncGenerator[bytes, None]:
-        """Yield the blob's content, resuming where a connection broke.
+    async def blob(self, descriptor: Descriptor, start: int = 0) -> AsyncGenerator[bytes, None]:
+        """Yield the blob's content from byte `start` on, resuming where a connection broke.
 
         Raises as `manifest` does; DataLossError if the registry sends more bytes than promised, or insists on fewer.
         """
         what = f"blob {descriptor.digest} of {self._reference.repository}"
-        received = idle = broken = 0
-        while True:
+        received, idle, broken = start, 0, 0
+        while received < descriptor.size or not start:
             before = received
             cause: Exception | None = None
             headers = {"Range": f"bytes={received}-"} if received else {}

@@ -9,6 +9,7 @@ container's snapshot is released. Garbage is collected after a removal, a failed
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,11 +22,13 @@ from crid.image import importer
 from crid.image.admission import Admission
 from crid.image.auth import from_cri
 from crid.image.auth_files import NodeCredentials
+from crid.image.limits import LayerLimits
 from crid.image.manifest import host_platform
 from crid.image.pull import Puller
 from crid.image.recording import Stores
 from crid.image.references import id_digits, matches, parse
 from crid.image.registries_file import configured
+from crid.log import fields
 from crid.model.idmap import IdMap
 from crid.model.image import Image
 from crid.model.mount import Mount
@@ -37,6 +40,8 @@ from crid.tasks import Supervisor
 
 if TYPE_CHECKING:
     from crid.image.registry import RegistryClient
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -65,14 +70,14 @@ class ImageService:
     ) -> None:
         """`in_use` returns chain ids that must stay besides those that images and snapshots need."""
         self._root = root
+        self._settings = settings = settings or ImageConfig()
         self._registries = configured(registries_conf)
         content = ContentStore(root)
-        self._stores = Stores(content, LayerStore(root), ImageStore(content), gc.Leases())
+        self._stores = Stores(content, LayerStore(root), ImageStore(content), gc.Leases(), _limits(self._settings))
         self._platform = host_platform()
         self._in_use = in_use
         self._supervisor = supervisor
         self._client: RegistryClient | None = None
-        self._settings = settings = settings or ImageConfig()
         self._pinned = list(settings.pinned_images)
         self._admission = Admission(root, settings.signature_policy, settings.signature_policy_dir)
         self._lingering: frozenset[str] = frozenset()
@@ -95,7 +100,18 @@ class ImageService:
         self._stores.content.load()
         self._stores.layers.load()
         self._stores.images.load()
-        gc.delete(self._take_garbage())
+        gc.delete(self._take_garbage(self._stores.content.recent() | self._drop_incomplete()))
+        self._admission.forget(self._admission.kept() - {image.id for image in self._stores.images.all()})
+
+    def _drop_incomplete(self) -> set[str]:
+        """Forget the images that lack a layer and so cannot run; return their blobs, from which the next pull makes them."""
+        stores, blobs = self._stores, set()
+        for image in stores.images.all():
+            if missing := [chain_id for chain_id in image.chain_ids if chain_id not in stores.layers]:
+                logger.error("image without all its layers dropped%s", fields(image=image.id, missing=missing[0]))
+                blobs |= {image.id, *stores.images.contents()[image.id].blobs}
+                stores.images.remove(image.id)
+        return blobs
 
     async def close(self) -> None:
         """Close connections and threads. Pulls must have ended: the supervisor is closed first."""
@@ -234,10 +250,10 @@ class ImageService:
             await self.collect()
             raise
 
-    def _take_garbage(self) -> list[Path]:
-        """Take out of sight what nothing needs; on the event loop, where no lease can come in between."""
+    def _take_garbage(self, spared: Set[str] = frozenset()) -> list[Path]:
+        """Take out of sight what nothing needs, but the blobs `spared`; on the event loop, where no lease comes in between."""
         stores = self._stores
-        needed_blobs = set(stores.leases.held())
+        needed_blobs = set(stores.leases.held()) | spared
         needed_layers = set(stores.leases.held()) | set(self._in_use())
         for image in stores.images.all():
             needed_layers.update(image.chain_ids)
@@ -248,7 +264,7 @@ class ImageService:
         parents = {chain_id: layer.parent for chain_id, layer in stores.layers.layers().items()}
         blobs = set(stores.content.sizes())
         garbage = gc.find_garbage(blobs, parents, needed_blobs, needed_layers | in_snapshots)
-        return gc.take_away(stores.content, stores.layers, garbage)
+        return gc.take_away(stores.content, stores.layers, garbage) + stores.content.stale_partials(needed_blobs)
 
     def _shown(self, image: Image) -> Image:
         return replace(image, pinned=any(matches(pattern, name) for pattern in self._pinned for name in image.repo_tags))
@@ -263,3 +279,7 @@ class ImageService:
             certificates = Certificates([Path(directory) for directory in settings.certs_dirs])
             self._client = RegistryClient(Patience(progress=seconds(settings.pull_progress_timeout)), certificates)
         return self._client
+
+
+def _limits(settings: ImageConfig) -> LayerLimits:
+    return LayerLimits(settings.layer_size_limit, settings.layer_entries_limit, settings.layer_ratio_limit)

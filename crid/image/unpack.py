@@ -28,6 +28,7 @@ from typing import Self
 
 from crid.errors import CridError, DataLossError, InvalidArgumentError, ResourceExhaustedError
 from crid.image.compression import Hashed, decompressed
+from crid.image.limits import NO_LIMITS, LayerLimits, Limited
 from crid.image.tar import ByteSource, Member, TarReader
 from crid.linux.openat2 import open_in_root
 
@@ -54,16 +55,21 @@ class Unpacked:
     implied: dict[str, None] = field(default_factory=dict)
 
 
-def unpack(source: ByteSource, target: Path, diff_id: str = "") -> Unpacked:
+def unpack(
+    source: ByteSource, target: Path, diff_id: str = "", limits: LayerLimits = NO_LIMITS, compressed: int = 0
+) -> Unpacked:
     """Unpack the layer `source` (compressed or not) into the empty directory `target`, reading it to its end.
 
-    Raises InvalidArgumentError for a member that tries to leave its root or cannot be taken, DataLossError for a damaged
-    archive or one whose digest is not `diff_id`, ResourceExhaustedError for a full disk; each names the member.
+    `compressed` is the size of the source, 0 if it is not known. Raises InvalidArgumentError for a member that tries to
+    leave its root or cannot be taken, and beyond the `limits`; DataLossError for a damaged archive or one whose digest is
+    not `diff_id`; ResourceExhaustedError for a full disk; each names the member.
     """
     plain = Hashed(decompressed(source))
-    reader = TarReader(plain)
+    limited = Limited(plain, limits, compressed)
+    reader = TarReader(limited)
     with _Tree(target) as tree:
         for member in reader:
+            limited.count_member()
             try:
                 tree.add(member, reader)
             except OSError as error:

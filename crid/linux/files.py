@@ -4,6 +4,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from crid.linux import libc
+
 
 def write_atomic(path: Path, content: bytes, *, mode: int = 0o600, durable: bool = False) -> None:
     """Write `content` to a temporary name beside `path` and rename it, so that a reader or a crash of the daemon sees all
@@ -36,5 +38,14 @@ def sync_directory(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file_system(path: Path) -> None:
+    """Write all that is dirty on the file system of directory `path` to the disk (syncfs(2)). May take long. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        libc.call("syncfs", descriptor, path=str(path))
     finally:
         os.close(descriptor)

@@ -4,10 +4,11 @@
     <root>/images/index.json            one descriptor a name; derived from crid.store.images' records
     <root>/images/blobs/sha256/<hex>    complete, verified content: manifests, configurations, compressed layers
     <root>/images/ingest/<random>       a blob that is still arriving; nothing here outlives the daemon
+    <root>/images/partial/<hex>         what has arrived of a blob whose download broke; the next one goes on from there
 
-A blob is written below `ingest`, hashed on the way, flushed to the disk, compared with the digest and size that were
-promised, and only then renamed to its name: what stands under a digest has that digest. It is never changed afterwards,
-so readers need no lock.
+A blob is written below `ingest` or `partial`, hashed on the way (what a partial one had already, too), flushed to the
+disk, compared with the digest and size that were promised, and only then renamed to its name: what stands under a digest
+has that digest. It is never changed afterwards, so readers need no lock.
 
 The store knows nothing of what a blob means, nor who still needs one: that is crid.store.gc's.
 """
@@ -18,17 +19,20 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from crid.errors import DataLossError, InvalidArgumentError, NotFoundError
+from crid.errors import DataLossError, InvalidArgumentError, NotFoundError, UnavailableError
 from crid.linux.files import sync_directory, write_atomic
 from crid.model.image import Descriptor
 
 NAME_ANNOTATION = "org.opencontainers.image.ref.name"
 _INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+PARTIAL_SECONDS = 24 * 3600.0
+"""How long what an interrupted pull has brought waits for the next one."""
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -51,6 +55,7 @@ class ContentStore:
         self.directory = root / "images"
         self._blobs = self.directory / "blobs" / "sha256"
         self._ingest = self.directory / "ingest"
+        self._partial = self.directory / "partial"
         self._sizes: dict[str, int] = {}
 
     def __repr__(self) -> str:
@@ -60,7 +65,7 @@ class ContentStore:
         """Make the layout if it is not there, drop what was still arriving when the last daemon ended, and learn which
         blobs exist. Raises OSError."""
         shutil.rmtree(self._ingest, ignore_errors=True)
-        for directory in (self.directory, self._blobs, self._ingest):
+        for directory in (self.directory, self._blobs, self._ingest, self._partial):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         layout = self.directory / "oci-layout"
         if not layout.exists():
@@ -106,14 +111,48 @@ class ContentStore:
                 blob.commit()
         return descriptor
 
-    def ingest(self, expected: Descriptor | None = None) -> "Ingest":
+    def ingest(self, expected: Descriptor | None = None, *, resume: bool = False) -> "Ingest":
         """Return a new blob to be written in a `with` block; without a commit nothing remains of it.
 
-        `expected` is what the writer was promised; None when the digest is only known at the end.
+        `expected` is what the writer was promised; None when the digest is only known at the end. With `resume` it begins
+        with what the last such attempt has brought, and an UnavailableError in the block leaves all that is there for the
+        next; only one writer may do so at a time.
         """
-        if expected is not None:
-            check_digest(expected.digest)
-        return Ingest(self, expected, self._ingest / secrets.token_hex(8))
+        if expected is None:
+            return Ingest(self, expected, self._ingest / secrets.token_hex(8))
+        hexadecimal = check_digest(expected.digest).removeprefix("sha256:")
+        path = self._partial / hexadecimal if resume else self._ingest / secrets.token_hex(8)
+        return Ingest(self, expected, path, resume=resume)
+
+    def partial_size(self, blob: Descriptor) -> int:
+        """Return how many bytes of `blob` a broken download has left."""
+        try:
+            size = (self._partial / check_digest(blob.digest).removeprefix("sha256:")).stat().st_size
+        except FileNotFoundError:
+            return 0
+        return size if size <= blob.size else 0
+
+    def stale_partials(self, needed: Set[str]) -> list[Path]:
+        """Return the parts that nobody has gone on with for `PARTIAL_SECONDS`, to be deleted, but not those of the blobs
+        `needed`."""
+        oldest = time.time() - PARTIAL_SECONDS
+        with os.scandir(self._partial) as entries:
+            return [
+                self._partial / entry.name
+                for entry in entries
+                if entry.stat().st_mtime < oldest and f"sha256:{entry.name}" not in needed
+            ]
+
+    def drop_partials(self, digests: Iterable[str]) -> None:
+        """Delete what broken downloads have left of the blobs `digests`. Idempotent."""
+        for digest in digests:
+            (self._partial / check_digest(digest).removeprefix("sha256:")).unlink(missing_ok=True)
+
+    def recent(self) -> set[str]:
+        """Return the blobs that came within the last `PARTIAL_SECONDS`."""
+        oldest = time.time() - PARTIAL_SECONDS
+        with os.scandir(self._blobs) as entries:
+            return {f"sha256:{entry.name}" for entry in entries if entry.stat().st_mtime >= oldest}
 
     def scratch(self) -> Path:
         """Make and return an empty directory that does not outlive the daemon; the caller removes it."""
@@ -156,23 +195,38 @@ class ContentStore:
 class Ingest:
     """One blob on its way in: write, then commit, within a `with` block. Used by one thread at a time."""
 
-    def __init__(self, store: ContentStore, expected: Descriptor | None, temporary: Path) -> None:
+    def __init__(self, store: ContentStore, expected: Descriptor | None, temporary: Path, *, resume: bool = False) -> None:
         self._store = store
         self._expected = expected
         self._temporary = temporary
+        self._resume = resume
+        self._left = 0
         self._hash = hashlib.sha256()
         self._descriptor = -1
         self.size = 0
-        """Bytes written so far."""
+        """Bytes replayed and written so far."""
 
     def __enter__(self) -> Self:
-        self._descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        create = os.O_CREAT if self._resume else os.O_CREAT | os.O_EXCL
+        self._descriptor = os.open(self._temporary, os.O_RDWR | create | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        if self._expected is not None and os.fstat(self._descriptor).st_size > self._expected.size:
+            os.ftruncate(self._descriptor, 0)
+        self._left = os.fstat(self._descriptor).st_size
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         descriptor, self._descriptor = self._descriptor, -1
         os.close(descriptor)
-        self._temporary.unlink(missing_ok=True)
+        if not (self._resume and self.size and isinstance(error, UnavailableError)):
+            self._temporary.unlink(missing_ok=True)
+
+    def replay(self, size: int) -> bytes:
+        """Return at most `size` bytes of what was there at the beginning, none at its end; to be done before writing."""
+        data = os.read(self._descriptor, min(size, self._left))
+        self._hash.update(data)
+        self.size += len(data)
+        self._left -= len(data)
+        return data
 
     def write(self, data: bytes | memoryview) -> None:
         """Append `data`. Raises DataLossError as soon as the blob is longer than promised, OSError."""
