@@ -36,6 +36,8 @@ class Settings:
     """The text of the file, not its path."""
     runtime: Mapping[str, str | int] = field(default_factory=dict)
     """More keys for `[crid.runtime]`."""
+    network: Mapping[str, str | bool] = field(default_factory=dict)
+    """More keys for `[crid.network]`."""
     api: Mapping[str, str | bool] = field(default_factory=dict)
     """More keys for `[crid.api]`."""
 
@@ -117,6 +119,7 @@ class Daemon:
                 "network_dir": str(self.directory / "no-cni"),
                 "subnet": self.subnet,
                 "bridge": self.bridge,
+                **settings.network,
             },
         }
         # JSON's strings and numbers are TOML's, too.
