@@ -17,6 +17,7 @@ from scripts import small_image
 from tests.bench import crid_rounds
 from tests.bench.floor import SETTLE, STEPS, Floor
 from tests.bench.numbers import Row, replace_between_markers, summarise, table
+from tests.bench.stream_rounds import stream_rows
 from tests.harness.daemon import Daemon, Settings
 from tests.harness.node import Node
 from tests.harness.registry import LocalRegistry
@@ -151,6 +152,8 @@ def measure(options: argparse.Namespace, directory: Path) -> list[Row]:
             node.cri.remove_all_pods()
             say(f"{options.pods} pods")
             rows += crowd_rows(node, options.pods, options.rounds)
+            say("streams")
+            rows += stream_rows(node, 7)
             say("starts and pulls")
             rows.append(start_row(node, 7))
             rows.append(Row("PullImage, 1 MB", "ms", summarise(pulls[small])))

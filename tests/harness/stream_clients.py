@@ -78,10 +78,14 @@ def upgrade(
                 body += bytes(data)
             case h11.EndOfMessage() | h11.ConnectionClosed():
                 connection.close()
-                assert answer is not None, "the server closed the connection without an answer"
+                assert answer is not None
                 raise Refused(_answer(answer, body))
             case _:
-                http.receive_data(connection.recv(CHUNK))
+                data = connection.recv(CHUNK)
+                if not data and answer is None:
+                    connection.close()
+                    raise ConnectionAbortedError("the server closed the connection without an answer")
+                http.receive_data(data)
 
 
 def _answer(response: h11.Response | h11.InformationalResponse, body: bytes) -> Answer:
