@@ -31,7 +31,7 @@ def room(tmp_path: Path) -> Iterator[Path]:
 def inside(pinned: dict[str, str], script: str) -> str:
     """Return what a shell prints that has entered all pinned namespaces as their root."""
     options = [f"--{kind}={path}" for kind, path in pinned.items()]
-    argv = [require_tool("nsenter"), *options, "--setuid=0", "--setgid=0", "sh", "-c", script]
+    argv = [str(require_tool("nsenter")), *options, "--setuid=0", "--setgid=0", "sh", "-c", script]
     return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
 
 
