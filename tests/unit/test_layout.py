@@ -52,6 +52,15 @@ ELSEWHERE = {
     "image/archive.py": "tests/unit/image/test_importer.py",
     "image/ingest.py": "tests/unit/image/test_pull.py",
     "image/recording.py": "tests/unit/image/test_pull.py",
+    # What is nothing without sockets, clients and containers.
+    "lifecycle/streams.py": "tests/integration/streaming/test_requests.py",
+    "streaming/command.py": "tests/integration/streaming/test_exec.py",
+    "streaming/forward.py": "tests/integration/streaming/test_port_forward.py",
+    "streaming/greeting.py": "tests/integration/streaming/test_requests.py",
+    "streaming/link.py": "tests/integration/streaming/test_exec.py",
+    "streaming/outflow.py": "tests/integration/streaming/test_exec.py",
+    "streaming/server.py": "tests/integration/streaming/test_requests.py",
+    "streaming/tls.py": "tests/integration/streaming/test_tls.py",
     # Protocols, as scripts of bytes and events.
     "wire/": "tests/wire",
 }
