@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from crid.config import RuntimeConfig, RuntimeHandlerConfig
+from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError, UnavailableError
 from crid.linux import apparmor, capabilities, devices, selinux
 from crid.log import fields
@@ -20,7 +21,7 @@ from crid.model.device import Device
 from crid.model.resources import HostResources
 from crid.oci.probe import RuntimeFeatures
 from crid.oci.spec import apparmor as profiles
-from crid.oci.spec import policy
+from crid.oci.spec import policy, sysctls
 from crid.oci.spec.inputs import Host
 from crid.oci.spec.policy import AskedDevice, Policy
 from crid.oci.spec.seccomp import parse_profile
@@ -95,6 +96,7 @@ def handler_policy(runtime: RuntimeConfig, handler: RuntimeHandlerConfig, name: 
         capabilities=_parsed(f"{_WHERE}.default_capabilities", policy.capability_names, runtime.default_capabilities),
         environment=_parsed(f"{_WHERE}.default_env", policy.environment, runtime.default_env),
         ulimits=_parsed(f"{_WHERE}.default_ulimits", policy.ulimits, runtime.default_ulimits),
+        sysctls=_parsed(f"{_WHERE}.default_sysctls", _sysctls, runtime.default_sysctls),
         allowed_annotations=tuple(handler.allowed_annotations),
         default_annotations=handler.default_annotations,
         privileged_without_host_devices=handler.privileged_without_host_devices,
@@ -112,6 +114,12 @@ def _parsed(key: str, parse: Callable[[V], T], value: V) -> T:
         return parse(value)
     except InvalidArgumentError as error:
         raise InvalidArgumentError(f"{key}: {error}") from error
+
+
+def _sysctls(values: Iterable[str]) -> dict[str, str]:
+    parsed = policy.sysctls(values)
+    sysctls.check(parsed, cri.NamespaceOption())
+    return parsed
 
 
 def _present(values: Iterable[str]) -> tuple[tuple[AskedDevice, Device], ...]:

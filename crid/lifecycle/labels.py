@@ -12,10 +12,8 @@ from crid.linux import selinux
 from crid.model.sandbox import SandboxMetadata
 from crid.oci.spec.selinux import Labels, check, labels
 
-NEVER_RELABELLED = frozenset(
-    """/ /bin /boot /dev /etc /home /lib /lib64 /opt /proc /root /run /sbin /srv /sys /tmp /usr /var /var/lib
-    /var/log""".split()
-)
+_HOSTS = "/ /bin /boot /dev /etc /home /lib /lib64 /opt /proc /root /run /sbin /srv /sys /tmp /usr /var /var/lib /var/log"
+NEVER_RELABELLED = frozenset(_HOSTS.split())
 """Directories that the host itself lives in: with a container's label its own services could not use them."""
 
 

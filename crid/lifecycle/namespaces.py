@@ -9,6 +9,7 @@ from crid.lifecycle.parts import Parts
 from crid.model.idmap import IdMap
 from crid.model.sandbox import NamespacePaths, SandboxMetadata
 from crid.oci.spec import userns
+from crid.oci.spec.sysctls import with_defaults
 
 
 def id_map(config: cri.PodSandboxConfig) -> IdMap | None:
@@ -37,7 +38,9 @@ async def pin(parts: Parts, metadata: SandboxMetadata) -> None:
         return
     directory = metadata.run_directory / "ns"
     directory.mkdir(mode=0o700)
-    sysctls = dict(metadata.config.linux.sysctls)
+    linux = metadata.config.linux
+    defaults = parts.hosts[parts.runtime.resolve(metadata.runtime_handler)].policy.sysctls
+    sysctls = with_defaults(linux.sysctls, defaults, linux.security_context.namespace_options)
     hostname = metadata.hostname if pinned.uts else None
     idmap = id_map(metadata.config)
     try:

@@ -110,6 +110,9 @@ class SandboxLifecycle:
         for directory in (metadata.directory, metadata.run_directory):
             rollback.undo(f"remove {directory}", partial(shutil.rmtree, directory, ignore_errors=True))
             directory.mkdir(mode=0o711, parents=True)
+        reservation.step = "limiting its cgroup"
+        rollback.undo("remove its cgroup", lambda: self._parts.cgroups.remove_parent(metadata))
+        self._parts.cgroups.prepare(metadata)
         reservation.step = "creating its namespaces"
         rollback.undo("unpin namespaces", partial(asyncio.to_thread, namespaces.unpin, self._parts, metadata))
         await namespaces.pin(self._parts, metadata)
@@ -151,9 +154,14 @@ class SandboxLifecycle:
                 os.chown(path, *idmap.root)
 
     async def _start_pause(self, metadata: SandboxMetadata, rollback: Rollback) -> SandboxMetadata:
+        cgroups = self._parts.cgroups
+        rollback.undo("remove the cgroup of its pause process", lambda: cgroups.remove_pause(metadata))
         try:
             process = await pid_namespace.start_pause(
-                self._parts.pause_program, namespaces=metadata.namespaces, user=metadata.namespaces.user
+                self._parts.pause_program,
+                namespaces=metadata.namespaces,
+                user=metadata.namespaces.user,
+                cgroup_procs=cgroups.pause_procs(metadata),
             )
         except OSError as error:
             raise UnavailableError(f"pod {metadata.name}: cannot start its pause process: {error}") from error
@@ -201,6 +209,7 @@ async def release(parts: Parts, metadata: SandboxMetadata) -> None:
     """Give back what a pod holds while it is ready: network, pause process, namespaces, shm. Idempotent."""
     if metadata.pause is not None:
         await pid_namespace.stop_pause(metadata.pause)
+        await parts.cgroups.remove_pause(metadata)
     if metadata.namespaces.net:
         await parts.network.detach(pod_network(metadata))
     await asyncio.to_thread(namespaces.unpin, parts, metadata)

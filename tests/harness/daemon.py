@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import grpc
 
@@ -31,10 +31,10 @@ class Settings:
     """What a test may choose for its daemon; tables are written into the configuration as they are."""
 
     default_runtime: str = ""
-    runtimes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    runtimes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     registries_conf: str = ""
     """The text of the file, not its path."""
-    runtime: Mapping[str, str | int] = field(default_factory=dict)
+    runtime: Mapping[str, Any] = field(default_factory=dict)
     """More keys for `[crid.runtime]`."""
     network: Mapping[str, str | bool] = field(default_factory=dict)
     """More keys for `[crid.network]`."""

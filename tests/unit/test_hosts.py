@@ -29,6 +29,7 @@ def test_the_defaults_are_the_policys() -> None:
         ("default_capabilities", ["FLY"]),
         ("default_env", ["A"]),
         ("default_ulimits", ["nofile"]),
+        ("default_sysctls", ["vm.swappiness=1"]),
         ("additional_devices", ["/dev/there-is-no-such-device"]),
         ("additional_devices", ["/dev/pts"]),
         ("seccomp_profile", "/nowhere/profile.json"),

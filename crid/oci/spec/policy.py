@@ -14,7 +14,7 @@ from crid.model.device import Device
 from crid.oci.spec import capabilities
 from crid.oci.spec.seccomp import PROGRAM_ANNOTATION
 
-DEFAULT = tuple(f"CAP_{name}" for name in DEFAULT_CAPABILITIES.split())
+DEFAULT = frozenset(f"CAP_{name}" for name in DEFAULT_CAPABILITIES.split())
 """The default capabilities by the names of the OCI spec."""
 
 UNLIMITED = 2**64 - 1
@@ -51,10 +51,12 @@ class AskedDevice:
 class Policy:
     """The parsed form."""
 
-    capabilities: tuple[str, ...] = DEFAULT
+    capabilities: frozenset[str] = DEFAULT
     environment: tuple[str, ...] = ()
     """`NAME=VALUE`, below what the image and the client say."""
     ulimits: tuple[Ulimit, ...] = ()
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    """Of every pod that has the namespace."""
     allowed_annotations: tuple[str, ...] = ()
     default_annotations: Mapping[str, str] = field(default_factory=dict)
     privileged_without_host_devices: bool = False
@@ -69,10 +71,10 @@ class Policy:
     """Text of the profile that stands for RuntimeDefault; None for crid's own."""
 
 
-def capability_names(values: Iterable[str]) -> tuple[str, ...]:
+def capability_names(values: Iterable[str]) -> frozenset[str]:
     """Return canonical names; ALL stands for every one."""
     names = capabilities.names(values, "default_capabilities")
-    return capabilities.KNOWN if capabilities.ALL in names else tuple(sorted(names))
+    return frozenset(capabilities.KNOWN if capabilities.ALL in names else names)
 
 
 def environment(values: Iterable[str]) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ def check(sysctls: Mapping[str, str], options: cri.NamespaceOption) -> None:
 
 
 def with_defaults(asked: Mapping[str, str], defaults: Mapping[str, str], options: cri.NamespaceOption) -> dict[str, str]:
-    """Return what the pod asks for on top of the configuration's `defaults`, as far as it has namespaces of its own for them."""
+    """Return what the pod asks for on top of the configuration's `defaults`, as far as it has its own namespaces."""
     kept = {}
     for name, value in defaults.items():
         try:

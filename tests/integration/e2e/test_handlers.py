@@ -1,0 +1,121 @@
+"""Several runtimes in one configuration, each with its own policy, and what the configuration gives every container."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import pytest
+
+from crid.cri import api_pb2 as cri
+from tests.harness.client import refused
+from tests.harness.daemon import Daemon, Settings
+from tests.harness.node import Node
+from tests.harness.registry import LocalRegistry
+
+pytestmark = pytest.mark.root
+
+DEVICES = "devices.crio.io"
+
+
+@pytest.fixture(scope="module")
+def two(registry: LocalRegistry, image: str) -> Iterator[Node]:
+    """A daemon with the runtimes `open` and `closed`, both runc."""
+    runtimes: dict[str, dict[str, Any]] = {
+        "open": {
+            "runtime_path": "runc",
+            "allowed_annotations": ["io.example.*", DEVICES],
+            "privileged_without_host_devices": True,
+            "container_min_memory": "12MiB",
+        },
+        "closed": {"runtime_path": "runc"},
+    }
+    settings = Settings(
+        default_runtime="closed",
+        runtimes=runtimes,
+        registries_conf=registry.registries_conf(),
+        runtime={
+            "default_env": ["GIVEN=by the node"],
+            "default_ulimits": ["nofile=512:1024"],
+            "default_sysctls": ["net.ipv4.ip_unprivileged_port_start=81"],
+            "default_capabilities": ["CHOWN"],
+            "additional_devices": ["/dev/null:/dev/nothing:rw"],
+            "allowed_devices": ["/dev/full"],
+        },
+    )
+    with Daemon(settings) as daemon:
+        yield Node(daemon, daemon.cri.pull(image))
+        daemon.cri.remove_all_pods()
+
+
+def spec(node: Node, container: str) -> dict[str, Any]:
+    """Return the container's config.json."""
+    answer = node.cri.runtime.ContainerStatus(cri.ContainerStatusRequest(container_id=container, verbose=True))
+    found: dict[str, Any] = json.loads(answer.info["info"])["runtimeSpec"]
+    return found
+
+
+def test_annotations_reach_the_runtime_only_by_list(two: Node) -> None:
+    """And the seccomp program never does: it would replace the profile."""
+    asked = {"io.example.a": "1", "run.oci.seccomp_bpf_data": "AAAA", "other": "x"}
+    seen = {
+        handler: spec(two, two.pod(handler=handler, annotations=asked).create("true"))["annotations"]
+        for handler in ("open", "closed")
+    }
+    assert seen["open"]["io.example.a"] == "1"
+    assert seen["open"].get("run.oci.seccomp_bpf_data") != "AAAA"
+    assert "other" not in seen["open"]
+    assert not asked.keys() & (seen["closed"].keys() - {"run.oci.seccomp_bpf_data"})
+
+
+def test_devices_by_annotation(two: Node) -> None:
+    """Where the handler allows the annotation and the configuration the device."""
+    pod = two.pod(handler="open", annotations={DEVICES: "/dev/full:/dev/mine:rw"})
+    assert pod.printed("sh", "-c", "ls /dev/mine /dev/nothing") == "/dev/mine\n/dev/nothing"
+    config = two.pod_config(annotations={DEVICES: "/dev/zero"})
+    other = two.cri.run_pod(config, handler="open")
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, "/dev/zero", "allowed_devices"):
+        two.cri.create(other, two.container_config("true"), config)
+
+
+def test_what_the_configuration_gives(two: Node) -> None:
+    """Environment, resource limits, sysctls and capabilities."""
+    script = (
+        "echo $GIVEN; ulimit -Sn; ulimit -Hn; cat /proc/sys/net/ipv4/ip_unprivileged_port_start; grep CapBnd /proc/self/status"
+    )
+    lines = two.pod().printed("sh", "-c", script).split("\n")
+    assert lines[:4] == ["by the node", "512", "1024", "81"]
+    assert int(lines[4].split()[1], 16) == 1
+
+
+def test_privileged_without_the_hosts_devices(two: Node) -> None:
+    """Per handler: the other one gives them."""
+    privileged = cri.LinuxContainerSecurityContext(privileged=True)
+    script = "test -e /dev/kmsg && echo there || echo not there"
+    found = {
+        handler: two.pod(handler=handler, privileged=True).printed("sh", "-c", script, security=privileged)
+        for handler in ("open", "closed")
+    }
+    assert found == {"open": "not there", "closed": "there"}
+
+
+def test_the_least_memory(two: Node) -> None:
+    """Refused before anything is made."""
+    config = two.pod_config()
+    pod = two.cri.run_pod(config, handler="open")
+    tiny = cri.LinuxContainerResources(memory_limit_in_bytes=4096)
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, "memory_limit_in_bytes"):
+        two.cri.create(pod, two.container_config("true", resources=tiny), config)
+
+
+def test_device_rules(two: Node) -> None:
+    """A node that a container makes itself opens only if a device of that number was given."""
+    security = cri.LinuxContainerSecurityContext(capabilities=cri.Capability(add_capabilities=["MKNOD"]))
+    config = two.container_config("sh", "-c", "mknod /tmp/kmsg c 1 11 && head -c 0 /tmp/kmsg", security=security)
+    pod_config = two.pod_config()
+    pod = two.cri.run_pod(pod_config)
+    denied = two.cri.run(pod, config, pod_config)
+    assert two.cri.wait_exited(denied).exit_code != 0
+    given = two.container_config("sh", "-c", "head -c 0 /dev/kmsg", security=security)
+    given.devices.add(host_path="/dev/kmsg", container_path="/dev/kmsg", permissions="r")
+    assert two.cri.wait_exited(two.cri.run(pod, given, pod_config)).exit_code == 0
