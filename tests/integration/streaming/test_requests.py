@@ -14,8 +14,9 @@ import pytest
 from crid.cri import api_pb2 as cri
 from tests.harness.client import refused
 from tests.harness.node import Node
-from tests.harness.stream_clients import Refused, Spdy, SpdyCommand, SpdyForwards, WebSocketCommand, connect, upgrade
+from tests.harness.stream_clients import SpdyCommand, SpdyForwards, WebSocketCommand
 from tests.harness.stream_node import attach_url, exec_url, forward_url
+from tests.harness.stream_wires import Refused, Spdy, connect, upgrade
 
 SPDY_HEADERS = [("Upgrade", "SPDY/3.1"), ("X-Stream-Protocol-Version", "v4.channel.k8s.io")]
 
