@@ -6,6 +6,7 @@ from pathlib import Path
 
 from crid.cri import api_pb2 as cri
 from tests.bench.floor import SETTLE
+from tests.harness.configs import namespaces
 from tests.harness.node import Node
 
 
@@ -45,6 +46,20 @@ def pod_round(node: Node) -> dict[str, float]:
         "StopPodSandbox": timed(lambda: client.stop_pod(pod)),
         "RemovePodSandbox": timed(lambda: client.remove_pod(pod)),
     }
+
+
+def host_network_round(node: Node) -> dict[str, float]:
+    """Return the seconds of RunPodSandbox for a pod in the host's network: the ordinary pod's without its network."""
+    config = node.pod_config(options=namespaces(network=cri.NODE))
+    pod = ""
+
+    def run_pod() -> None:
+        nonlocal pod
+        pod = node.cri.run_pod(config)
+
+    times = {"RunPodSandbox, host network": timed(run_pod)}
+    node.cri.remove_pod(pod)
+    return times
 
 
 def list_round(node: Node) -> dict[str, float]:
