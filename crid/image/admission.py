@@ -8,7 +8,7 @@ asks for none costs a pull and a container nothing but a few stat(2).
 
 import asyncio
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +18,7 @@ from crid.image.policy import Policy, read_policy
 from crid.image.references import Reference, parse
 from crid.image.reread import Reread
 from crid.image.signatures import Signature
-from crid.linux.files import write_atomic
+from crid.linux.files import remove_unfinished, write_atomic
 from crid.model.image import Descriptor, Image
 from crid.store.content import check_digest, digest_of
 
@@ -75,14 +75,16 @@ class Admission:
         assert refusal is not None
         raise refusal
 
+    def load(self, image_ids: Set[str]) -> None:
+        """Delete the signatures of images other than `image_ids`, and what a kill has left."""
+        if self._kept.exists():
+            remove_unfinished(self._kept)
+            self.forget({f"sha256:{path.stem}" for path in self._kept.glob("*.json")} - image_ids)
+
     def forget(self, image_ids: Iterable[str]) -> None:
         """Delete the signatures of images that are gone. Idempotent."""
         for image_id in image_ids:
             self._path(image_id).unlink(missing_ok=True)
-
-    def kept(self) -> set[str]:
-        """Return the ids of the images whose signatures are kept."""
-        return {f"sha256:{path.stem}" for path in self._kept.glob("*.json")}
 
     def _for(self, namespace: str) -> Policy:
         if namespace and self._directory and "/" not in namespace:

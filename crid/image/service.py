@@ -101,7 +101,7 @@ class ImageService:
         self._stores.layers.load()
         self._stores.images.load()
         gc.delete(self._take_garbage(self._stores.content.recent() | self._drop_incomplete()))
-        self._admission.forget(self._admission.kept() - {image.id for image in self._stores.images.all()})
+        self._admission.load({image.id for image in self._stores.images.all()})
 
     def _drop_incomplete(self) -> set[str]:
         """Forget the images that lack a layer and so cannot run; return their blobs, from which the next pull makes them."""

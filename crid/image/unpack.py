@@ -29,6 +29,7 @@ from typing import Self
 from crid.errors import CridError, DataLossError, InvalidArgumentError, ResourceExhaustedError
 from crid.image.compression import Hashed, decompressed
 from crid.image.limits import NO_LIMITS, LayerLimits, Limited
+from crid.image.sparse import Segments, placed
 from crid.image.tar import ByteSource, Member, TarReader
 from crid.linux.openat2 import open_in_root
 
@@ -162,7 +163,8 @@ class _Tree:
             self._create_new(parent, name, member, reader)
         if member.kind != "1":
             self.result.inodes += 1
-            self.result.size += -(-member.size // _BLOCK) * _BLOCK
+            stored = member.size if member.segments is None else sum(length for _, length in member.segments)
+            self.result.size += -(-stored // _BLOCK) * _BLOCK
 
     def _create_new(self, parent: int, name: str, member: Member, reader: TarReader) -> None:
         if member.kind == "0":
@@ -308,13 +310,24 @@ def _check_link(member: Member) -> None:
 def _write_file(parent: int, name: str, member: Member, reader: TarReader) -> None:
     descriptor = os.open(name, _NEW_FILE, 0o600, dir_fd=parent)
     try:
-        for piece in reader.content():
-            while piece:
-                piece = piece[os.write(descriptor, piece) :]
+        if member.segments is None:
+            for piece in reader.content():
+                while piece:
+                    piece = piece[os.write(descriptor, piece) :]
+        else:
+            _write_sparse(descriptor, member.segments, reader)
+            os.ftruncate(descriptor, member.size)
         _set_attributes(descriptor, member)
         os.utime(descriptor, ns=(member.mtime_ns, member.mtime_ns))
     finally:
         os.close(descriptor)
+
+
+def _write_sparse(descriptor: int, segments: Segments, reader: TarReader) -> None:
+    for offset, piece in placed(reader.content(), segments):
+        while piece:
+            written = os.pwrite(descriptor, piece, offset)
+            offset, piece = offset + written, piece[written:]
 
 
 def _set_attributes(descriptor: int, member: Member) -> None:

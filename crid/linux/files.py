@@ -33,6 +33,13 @@ def write_atomic(path: Path, content: bytes, *, mode: int = 0o600, durable: bool
         sync_directory(path.parent)
 
 
+def remove_unfinished(directory: Path) -> None:
+    """Delete what a `write_atomic` that was killed has left in `directory`. Nobody may be writing there. Raises OSError."""
+    for path in directory.glob(".*.*"):
+        if path.is_file():
+            path.unlink()
+
+
 def sync_directory(path: Path) -> None:
     """Flush the names in directory `path` to the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import Self
 
 from crid.errors import DataLossError, InvalidArgumentError, NotFoundError, UnavailableError
-from crid.linux.files import sync_directory, write_atomic
+from crid.linux.files import remove_unfinished, sync_directory, write_atomic
 from crid.model.image import Descriptor
 
 NAME_ANNOTATION = "org.opencontainers.image.ref.name"
@@ -67,6 +67,7 @@ class ContentStore:
         shutil.rmtree(self._ingest, ignore_errors=True)
         for directory in (self.directory, self._blobs, self._ingest, self._partial):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        remove_unfinished(self.directory)
         layout = self.directory / "oci-layout"
         if not layout.exists():
             write_atomic(layout, b'{"imageLayoutVersion":"1.0.0"}', durable=True)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from crid.errors import DataLossError, InvalidArgumentError
-from crid.linux.files import write_atomic
+from crid.linux.files import remove_unfinished, write_atomic
 from crid.log import fields
 from crid.model.image import Descriptor, Image, ImageProcess
 from crid.store.content import ContentStore
@@ -80,6 +80,7 @@ class ImageStore:
     def load(self) -> None:
         """Read all records. One that is damaged is set aside with its name in the log. Raises OSError."""
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        remove_unfinished(self._directory)
         view = _View()
         for path in sorted(self._directory.glob("*.json")):
             try:

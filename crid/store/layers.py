@@ -100,6 +100,9 @@ class LayerStore:
                     _replace_link(self._links / layer.link, directory.name)
                 self._layers[layer.chain_id] = layer
         for directory in _candidates(self._snapshots, set()):
+            if not (directory / "record.json").exists():  # it was being made, and nothing can have been mounted on it
+                shutil.rmtree(directory, ignore_errors=True)
+                continue
             with _setting_aside(directory):
                 chain_ids = json.loads((directory / "record.json").read_bytes())["chain_ids"]
                 self._in_use[directory.name] = tuple(str(chain_id) for chain_id in chain_ids)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crid.errors import CridError, DataLossError, InvalidArgumentError
+from crid.errors import CridError, DataLossError
 from crid.image.tar import Member, TarReader
 from tests.harness.layers import Entry, directory, entry, file, hardlink, layer, symlink
 
@@ -105,13 +105,6 @@ def test_a_wrong_checksum() -> None:
     content[0] ^= 1
     with pytest.raises(DataLossError, match="checksum"):
         members(bytes(content))
-
-
-def test_sparse_files_are_refused_by_name() -> None:
-    with pytest.raises(InvalidArgumentError, match=r"'s'.*sparse"):
-        members(layer(entry("s", b"S")))
-    with pytest.raises(InvalidArgumentError, match=r"'s'.*sparse"):
-        members(layer(entry("s", pax={"GNU.sparse.major": "1"})))
 
 
 @pytest.mark.parametrize("record", [b"5 a=b", b"99 a=b\n", b"0 a=b\n", b"x a=b\n", b"6 abcd\n", b"11 size=ab\n"])
