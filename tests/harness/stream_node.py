@@ -10,6 +10,7 @@ from crid.cri import api_pb2 as cri
 from crid.linux.namespaces import in_network_namespace
 from tests.harness.node import Node, Pod
 from tests.harness.stream_clients import Command, SpdyCommand, WebSocketCommand
+from tests.harness.tools import eventually
 
 DEADLINE = 30
 
@@ -115,6 +116,11 @@ def echo(connection: socket.socket) -> None:
 def running_below(node: Node, word: str) -> list[str]:
     """Return the daemon's processes and their descendants in containers whose command line holds `word`."""
     return [line for line in node.daemon.footprint().processes if word in line]
+
+
+def gone(node: Node) -> None:
+    """Wait until no command is left, nor its runtime."""
+    eventually(lambda: not running_below(node, "exec --process"), "the command and its runtime are gone with their client")
 
 
 def resident_memory(pid: int) -> int:

@@ -12,6 +12,7 @@ from tests.harness.stream_clients import Command, SpdyCommand
 from tests.harness.stream_node import (
     Client,
     exec_url,
+    gone,
     resident_memory,
     running_below,
     spdy,
@@ -40,11 +41,6 @@ def flood(command: Command) -> None:
         except TimeoutError:
             return
     raise AssertionError("the server takes 64 MiB that nobody reads")
-
-
-def gone(node: Node) -> None:
-    """Wait until no command is left, nor its runtime."""
-    eventually(lambda: not running_below(node, "exec --process"), "the command and its runtime are gone with their client")
 
 
 @every_client
