@@ -15,11 +15,6 @@ from crid.net.cni_cache import CachedAttachment
 from crid.net.cni_config import VERSIONS, NetworkList, plugin_input
 from crid.net.cni_exec import Attachment, PluginFailedError, Plugins
 
-TRY_AGAIN_LATER = 11
-PLUGIN_NOT_AVAILABLE = 50
-LIMITED_CONNECTIVITY = 51
-"""Error codes of the specification: the last means that pods which run are cut off, too."""
-
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:

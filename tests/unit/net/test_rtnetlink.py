@@ -1,15 +1,18 @@
 """crid.net.rtnetlink against the kernel's read-only answers, which need no root, and against hand-made refusals."""
 
 import errno
+import os
 import socket
 import struct
 import subprocess
 import sys
+from ipaddress import ip_address
 
 import pytest
 
 from crid.net import rtnetlink
 from crid.net.rtnetlink import RouteError, RouteSocket, _raise_refusal, _split
+from tests.harness.network import private_host, run
 
 
 def test_loopback_is_found_by_name_and_in_the_list() -> None:
@@ -30,11 +33,29 @@ def test_addresses_of_the_loopback() -> None:
         assert "127.0.0.1/8" in {f"{ip}/{prefix}" for ip, prefix in route.addresses(socket.if_nametoindex("lo"))}
 
 
-def test_routes_have_no_default_route() -> None:
+def test_routes() -> None:
     with RouteSocket() as route:
         routes = route.routes()
     assert "127.0.0.0/8" in {str(entry.destination) for entry in routes}
-    assert all(entry.destination.prefixlen for entry in routes)
+
+
+def test_the_way_to_an_address() -> None:
+    with RouteSocket() as route:
+        assert route.route_to(ip_address("127.0.0.1")) == socket.if_nametoindex("lo")
+        assert route.route_to(ip_address("::1")) == socket.if_nametoindex("lo")
+
+
+@pytest.mark.root
+def test_a_default_route_leads_everywhere() -> None:
+    if os.geteuid():
+        pytest.skip("needs root")
+    with private_host():
+        with RouteSocket() as route, pytest.raises(RouteError, match=r"look up the route to 192\.0\.2\.1: Network is unreach"):
+            route.route_to(ip_address("192.0.2.1"))
+        run("ip", "route", "add", "default", "dev", "lo")
+        with RouteSocket() as route:
+            found = {(str(entry.destination), entry.link) for entry in route.routes()}
+    assert ("0.0.0.0/0", 1) in found
 
 
 def test_refusal_names_the_purpose_and_the_socket_stays_usable() -> None:
@@ -76,6 +97,7 @@ def test_datagram_of_several_messages_is_split_at_aligned_offsets() -> None:
 def test_only_the_messages_of_pyroute2_are_loaded_and_all_of_it_can_be_later() -> None:
     program = """
 import sys
+from ipaddress import ip_address
 import crid.net.rtnetlink
 assert "pyroute2" not in sys.modules and "pyroute2.ndb" not in sys.modules
 from pyroute2 import IPRoute
