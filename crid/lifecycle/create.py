@@ -128,6 +128,8 @@ class ContainerCreation:
         )
         built = builder.build(inputs)
         spec_inputs.make_mount_sources(inputs.sources)
+        if built.account:
+            self._add_account(built.account)
         if self._labels:
             await asyncio.to_thread(labels.apply, self._sandbox.metadata, self._config, self._labels)
         for warning in built.warnings:
@@ -150,6 +152,12 @@ class ContainerCreation:
             user=built.user,
             mounts=built.mounts,
         )
+
+    def _add_account(self, line: str) -> None:
+        try:
+            spec_inputs.append_account(self._bundle / "rootfs", line)
+        except OSError as error:
+            logger.warning("the user has no entry in /etc/passwd%s", fields(container=ids.short(self._id), error=error))
 
     async def _create(self, metadata: ContainerMetadata, reservation: Reservation, rollback: Rollback) -> Container:
         """Have the runtime create the process, then write the record and publish."""

@@ -80,6 +80,19 @@ def _account_file(rootfs: Path, name: str) -> str:
         os.close(descriptor)
 
 
+def append_account(rootfs: Path, text: str) -> None:
+    """Append `text` to /etc/passwd of a root file system that nobody uses yet. Links of the image stay inside of it.
+
+    Raises OSError.
+    """
+    descriptor = open_in_root(rootfs, "etc/passwd", os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK)
+    try:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)
+
+
 def _pid_namespace(parts: Parts, sandbox: SandboxMetadata, config: cri.ContainerConfig) -> str:
     """Return the PID namespace to join, empty for none: the pod's own, or that of the target container."""
     options = config.linux.security_context.namespace_options

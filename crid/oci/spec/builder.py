@@ -71,6 +71,7 @@ def build(inputs: SpecInputs) -> BuiltSpec:
         user=user.to_cri(),
         mounts=client_mounts.reported(config, inputs.volumes),
         stop_signal=stop_signal,
+        account=users.missing_account(user, inputs.passwd, process_spec["env"]),
         warnings=tuple(text for text in (*warnings, *process_warnings, signal_warning) if text),
     )
 

@@ -108,5 +108,7 @@ class BuiltSpec:
     """The mounts to report: the config's, in its order and as asked for."""
     stop_signal: str
     """Canonical name; `signals.number` gives the number."""
+    account: str = ""
+    """What to append to the container's /etc/passwd."""
     warnings: tuple[str, ...] = ()
     """What was asked for and not fully given, for the log."""

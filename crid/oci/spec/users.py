@@ -12,7 +12,7 @@ end with a line feed only, as passwd(5) has it; str.splitlines would let an imag
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from crid.cri import api_pb2 as cri
@@ -96,6 +96,21 @@ def _image_user(name: str, passwd: str) -> tuple[int, _Account | None]:
     if account is None:
         raise InvalidArgumentError(f"the image's user {name[:64]!r} is not in its /etc/passwd")
     return account.uid, account
+
+
+def missing_account(user: User, passwd: str, environment: Sequence[str]) -> str:
+    """Return what is to be appended to the container's /etc/passwd so that its user has an entry there, "" for nothing.
+
+    Programs such as ssh and git refuse to run for a user without a name. CRI-O adds the same one: the number is the name. An
+    image without the file is left so.
+    """
+    if not passwd or _account(passwd, uid=user.uid) is not None:
+        return ""
+    home = next((entry.removeprefix("HOME=") for entry in environment if entry.startswith("HOME=")), "/")
+    if not home.isprintable() or ":" in home:
+        home = "/"
+    line = f"{user.uid}:x:{user.uid}:{user.gid}:{user.uid} user:{home}:/sbin/nologin\n"
+    return line if passwd.endswith("\n") else f"\n{line}"
 
 
 def _image_group(name: str, group: str) -> int:

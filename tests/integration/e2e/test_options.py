@@ -299,3 +299,11 @@ def test_sysctls_of_the_pod(node: Node) -> None:
     pod = node.cri.run_pod(config)
     container = node.cri.run(pod, node.container_config("sleep", "1000000"), config)
     assert node.cri.output(container, "cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start") == "80"
+
+
+@pytest.mark.parametrize("readonly", [False, True])
+def test_a_user_that_the_image_does_not_know_has_a_name(node: Node, *, readonly: bool) -> None:
+    """Programs such as ssh want an entry in /etc/passwd; the image's own ones stay."""
+    context = security(run_as_user=cri.Int64Value(value=4321), readonly_rootfs=readonly)
+    text = node.pod().printed("sh", "-c", "id -un; tail -n1 /etc/passwd; grep -c ^root: /etc/passwd", security=context)
+    assert text.splitlines() == ["4321", "4321:x:4321:0:4321 user:/:/sbin/nologin", "1"]

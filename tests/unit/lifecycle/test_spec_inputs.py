@@ -112,3 +112,16 @@ def test_a_seccomp_profile_of_the_host(gather: Gather, tmp_path: Path) -> None:
     path.write_text("{}")
     assert gather(config).localhost_seccomp == "{}"
     assert gather(container_config()).localhost_seccomp is None
+
+
+def test_an_account_is_appended_within_the_image(rootfs: Path, tmp_path: Path) -> None:
+    (rootfs / "etc/real").write_text("root\n")
+    (rootfs / "etc/passwd").symlink_to("/etc/real")
+    spec_inputs.append_account(rootfs, "me\n")
+    assert (rootfs / "etc/real").read_text() == "root\nme\n"
+    (tmp_path / "outside").write_text("host\n")
+    (rootfs / "etc/passwd").unlink()
+    (rootfs / "etc/passwd").symlink_to("../../outside")
+    with pytest.raises(OSError, match="passwd"):
+        spec_inputs.append_account(rootfs, "me\n")
+    assert (tmp_path / "outside").read_text() == "host\n"

@@ -111,3 +111,18 @@ def test_no_text_breaks_it_or_leaves_the_range(name: str, passwd: str, group: st
         return
     assert all(0 <= value <= users.ID_LIMIT for value in (user.uid, *user.groups))
     assert user.groups[0] == user.gid
+
+
+@pytest.mark.parametrize(
+    ("passwd", "environment", "line"),
+    [
+        ("root:x:0:0::/:\n", ["A=1", "HOME=/h"], "7:x:7:8:7 user:/h:/sbin/nologin\n"),
+        ("root:x:0:0::/:", [], "\n7:x:7:8:7 user:/:/sbin/nologin\n"),
+        ("root:x:0:0::/:\n", ["HOME=/h:0:0"], "7:x:7:8:7 user:/:/sbin/nologin\n"),
+        ("root:x:0:0::/:\n", ["HOME=/h\nroot2:x:0:0::/:"], "7:x:7:8:7 user:/:/sbin/nologin\n"),
+        ("me:x:7:9::/me:\n", [], ""),
+        ("", [], ""),
+    ],
+)
+def test_a_user_without_an_entry_gets_one(passwd: str, environment: list[str], line: str) -> None:
+    assert users.missing_account(users.User(7, 8, (8,)), passwd, environment) == line
