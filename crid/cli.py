@@ -1,7 +1,7 @@
 """The `crid` command: without a verb it is the daemon; with one it does a small job on the daemon's directories.
 
     crid [--config FILE]                          run the daemon in the foreground, until SIGTERM
-    crid [--config FILE] image import PATH [NAME] put an OCI layout or a docker archive into the store
+    crid [--config FILE] image VERB ...           pull, list, remove, import and export images
 
 The modules that a verb needs are imported when it runs, so that `crid --version` and shell completion stay quick.
 """
@@ -45,13 +45,26 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"crid {crid.__version__}")
     parser.set_defaults(run=_serve)
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND")
+    image = verbs.add_parser("image", help="images, without a client")
+    image.set_defaults(run=_image)
+    _add_image_verbs(image)
+    return parser
 
-    image = verbs.add_parser("image", help="images, without a client").add_subparsers(metavar="VERB", required=True)
-    importing = image.add_parser("import", help="put an OCI layout (directory or tar) or a docker archive into the store")
+
+def _add_image_verbs(image: argparse.ArgumentParser) -> None:
+    verbs = image.add_subparsers(dest="verb", metavar="VERB", required=True)
+    pulling = verbs.add_parser("pull", help="fetch an image from its registry")
+    pulling.add_argument("name")
+    pulling.add_argument("--username", default="", help="the password is read from standard input")
+    exporting = verbs.add_parser("export", help="write an image as a tar of an OCI layout")
+    exporting.add_argument("name", help="a name, an id or its beginning")
+    exporting.add_argument("path", type=Path)
+    importing = verbs.add_parser("import", help="put an OCI layout (directory or tar) or a docker archive into the store")
     importing.add_argument("path", type=Path)
     importing.add_argument("name", nargs="?", help="the image's name, where the archive holds none")
-    importing.set_defaults(run=_image_import)
-    return parser
+    verbs.add_parser("list", help="list the images")
+    removing = verbs.add_parser("remove", help="remove images with all their names")
+    removing.add_argument("names", nargs="+", metavar="name", help="a name, an id or its beginning")
 
 
 def _serve(settings: config.Config, options: argparse.Namespace) -> int:
@@ -61,9 +74,7 @@ def _serve(settings: config.Config, options: argparse.Namespace) -> int:
     return 0
 
 
-def _image_import(settings: config.Config, options: argparse.Namespace) -> int:
-    from crid.assembly import import_images
+def _image(settings: config.Config, options: argparse.Namespace) -> int:
+    from crid import cli_images
 
-    for image in asyncio.run(import_images(settings, options.path, options.name)):
-        print(image.id, *image.repo_tags)
-    return 0
+    return cli_images.run(settings, options)

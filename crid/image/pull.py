@@ -86,6 +86,8 @@ class Puller:
         self._slots = asyncio.Semaphore(max_downloads)
         self._threads = ThreadPoolExecutor(max_downloads, thread_name_prefix="crid-layer")
         self._locks = KeyedLock()
+        self.downloading: dict[str, Descriptor] = {}
+        """The blobs that are under way now."""
         self._flights: dict[_Key, asyncio.Task[Image]] = {}
 
     def __repr__(self) -> str:
@@ -257,6 +259,7 @@ class Puller:
     async def _download_from(self, start: int, repository: "Repository", plan: LayerPlan, work: Callable[[ByteSource], T]) -> T:
         async with self._slots:
             feed = Feed()
+            self.downloading[plan.blob.digest] = plan.blob
             future = asyncio.get_running_loop().run_in_executor(self._threads, _closing, feed, work)
             try:
                 async with aclosing(repository.blob(plan.blob, start)) as chunks:
@@ -270,6 +273,8 @@ class Puller:
                 feed.fail(error if isinstance(error, CridError) else UnavailableError(f"blob {plan.blob.digest}: interrupted"))
                 await self._settle(future)
                 raise
+            finally:
+                del self.downloading[plan.blob.digest]
 
     async def _settle(self, future: "asyncio.Future[T]") -> None:
         """Wait for a thread's end, even when cancelled: it may be about to write. A layer that nobody takes is removed."""

@@ -30,7 +30,7 @@ from crid.image.references import id_digits, matches, parse
 from crid.image.registries_file import configured
 from crid.log import fields
 from crid.model.idmap import IdMap
-from crid.model.image import Image
+from crid.model.image import Descriptor, Image
 from crid.model.mount import Mount
 from crid.store import gc
 from crid.store.content import ContentStore
@@ -132,6 +132,11 @@ class ImageService:
         """
         credentials = from_cri(auth)
         return self._shown(await self._cleaning(self._puller.pull(reference, credentials, namespace)))
+
+    def downloads(self) -> list[tuple[Descriptor, int]]:
+        """Return the blobs that are under way and how many bytes of each are here."""
+        content = self._stores.content
+        return [(blob, content.partial_size(blob)) for blob in self._puller.downloading.values()]
 
     async def import_path(self, path: Path, name: str | None = None) -> list[Image]:
         """Import an OCI layout or a docker archive and return its images. Idempotent. See crid.image.importer for what is

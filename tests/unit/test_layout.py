@@ -15,6 +15,7 @@ ELSEWHERE = {
     "__main__.py": "tests/integration/e2e",
     "assembly.py": "tests/integration/e2e",
     "cli.py": "tests/integration/e2e",
+    "cli_images.py": "tests/integration/image/test_cli.py",
     "daemon.py": "tests/integration/e2e",
     # Interfaces and their fakes: one suite for all implementations.
     "linux/kernel.py": "tests/contract/test_linux_contract.py",
@@ -57,6 +58,9 @@ ELSEWHERE = {
     "image/archive.py": "tests/unit/image/test_importer.py",
     "image/ingest.py": "tests/unit/image/test_pull.py",
     "image/recording.py": "tests/unit/image/test_pull.py",
+    "image/limits.py": "tests/unit/image/test_interruptions.py",
+    "image/registries_file.py": "tests/unit/image/test_registries.py",
+    "image/signatures.py": "tests/unit/image/test_policy.py",
     # What is nothing without sockets, clients and containers.
     "lifecycle/streams.py": "tests/integration/streaming/test_requests.py",
     "streaming/command.py": "tests/integration/streaming/test_exec.py",
@@ -83,7 +87,6 @@ DATA = {
 """Declarations only: no function in them does more than a line of work."""
 
 PENDING = {
-    "image/reread.py",
     "lifecycle/streams.py",
     "streaming/",
 }
@@ -92,6 +95,7 @@ PENDING = {
 NOT_OF_ONE_MODULE = {
     "test_layout.py",
     "test_config_file.py",  # etc/crid.conf
+    "image/test_interruptions.py",  # whole pulls
     "cri/test_rpcs_doc.py",  # docs/rpcs.md
     "cri/test_wire.py",  # protos/
 }

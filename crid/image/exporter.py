@@ -1,0 +1,93 @@
+"""An image out of the store as a tar of an OCI image layout, which skopeo, podman and `crid image import` read.
+
+It reads index.json and blobs only, which are never half written, and so works beside a running daemon. All blobs are opened
+before the first is copied: an image that is removed meanwhile is exported whole.
+"""
+
+import contextlib
+import io
+import json
+import os
+import secrets
+import tarfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, Any
+
+from crid.errors import InvalidArgumentError, NotFoundError
+from crid.image.manifest import MANIFEST_LIMIT
+from crid.image.references import id_digits
+from crid.store.content import NAME_ANNOTATION, check_digest
+
+
+def export(root: Path, names: Iterable[str], path: Path) -> str:
+    """Write the image that has one of the fully qualified `names`, or an id that begins so, to `path`; return the name it
+    has there. Raises NotFoundError, InvalidArgumentError, OSError; `path` is not made then."""
+    names = list(names)
+    directory = root / "images"
+    descriptor, name = _find(directory, names)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with contextlib.ExitStack() as opened:
+            blobs = {digest: opened.enter_context(_open(directory, digest)) for digest in _blobs(directory, descriptor)}
+            with tarfile.open(temporary, "x", format=tarfile.PAX_FORMAT) as archive:
+                _add(archive, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+                index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [descriptor]}
+                _add(archive, "index.json", json.dumps(index).encode())
+                for digest, blob in blobs.items():
+                    info = tarfile.TarInfo("blobs/" + digest.replace(":", "/"))
+                    info.size, info.mode = os.fstat(blob.fileno()).st_size, 0o644
+                    archive.addfile(info, blob)
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return name
+
+
+def _find(directory: Path, names: list[str]) -> tuple[dict[str, Any], str]:
+    try:
+        manifests = json.loads((directory / "index.json").read_bytes())["manifests"]
+    except FileNotFoundError as error:
+        raise NotFoundError(f"{directory}: no images are kept here") from error
+    for name in names:
+        for descriptor in manifests:
+            if descriptor.get("annotations", {}).get(NAME_ANNOTATION) == name:
+                return descriptor, name
+    digits = [digit for name in names if (digit := id_digits(name))]
+    found: dict[str, dict[str, Any]] = {}
+    for descriptor in manifests:
+        identifier = _document(directory, descriptor)["config"]["digest"]
+        if any(identifier.startswith(f"sha256:{digit}") for digit in digits):
+            found.setdefault(identifier, descriptor)  # an image's tags come before its digests
+    if len(found) > 1:
+        raise InvalidArgumentError(f"image id {digits[0]}: is the beginning of several images' ids")
+    if not found:
+        raise NotFoundError(f"image {names[0]}: not found")
+    descriptor = found.popitem()[1]
+    return descriptor, str(descriptor.get("annotations", {}).get(NAME_ANNOTATION, ""))
+
+
+def _document(directory: Path, descriptor: dict[str, Any]) -> dict[str, Any]:
+    with _open(directory, descriptor["digest"]) as file:
+        document: dict[str, Any] = json.loads(file.read(MANIFEST_LIMIT))
+    return document
+
+
+def _blobs(directory: Path, descriptor: dict[str, Any]) -> list[str]:
+    """Return the digests of manifest, configuration and layers, each once."""
+    document = _document(directory, descriptor)
+    parts = [descriptor, document["config"], *document["layers"]]
+    return list(dict.fromkeys(str(part["digest"]) for part in parts))
+
+
+def _open(directory: Path, digest: str) -> IO[bytes]:
+    try:
+        return (directory / "blobs/sha256" / check_digest(digest).removeprefix("sha256:")).open("rb")
+    except FileNotFoundError as error:
+        raise NotFoundError(f"blob {digest}: not in {directory}") from error
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = len(content), 0o644
+    archive.addfile(info, io.BytesIO(content))
