@@ -159,8 +159,11 @@ class BridgeNetwork(NetworkPlugin):
         return self._bridge
 
     def has_journal(self) -> bool:
-        """Whether this or an earlier daemon gave an address to a pod."""
-        return self._journal.exists()
+        """Whether an earlier daemon gave addresses that it may not have taken back."""
+        try:
+            return self._journal.read_bytes().count(b"\n") > 1
+        except FileNotFoundError:
+            return False
 
     @property
     def started(self) -> bool:

@@ -117,6 +117,21 @@ async def test_a_restart_under_the_other_kind_releases_and_keeps(
     assert (cni.leases(), cni.cached(), pod_links()) == ([], [], set())
 
 
+async def test_a_bridge_that_no_pod_needs_any_more_is_not_made_again(
+    make: MakeChoice, cni: CniDirectory, pods: PodNamespaces
+) -> None:
+    network = await started(make)
+    pod = pods.new()
+    await network.attach(pod)
+    await network.detach(pod)
+    await network.close()
+    cni.write_list(cni.bridge(), version="1.0.0")
+    await (await started(make)).close()
+    run("ip", "link", "delete", "cridt0")
+    await started(make)
+    assert "cridt0" not in links()
+
+
 @pytest.mark.parametrize("flush", [False, True])
 async def test_host_ports_are_crids_where_no_plugin_maps_them(
     make: MakeChoice, cni: CniDirectory, pods: PodNamespaces, flush: bool
