@@ -26,6 +26,9 @@ and AUDIT_WRITE, which few containers need and which have cost security fixes.""
 TLS_VERSIONS = ("VersionTLS12", "VersionTLS13")
 """The least TLS versions that may be asked for, by their names in CRI-O's configuration."""
 
+METRIC_GROUPS = ("cpu", "memory", "network", "oom", "process", "spec", "disk", "diskIO", "hugetlb", "pressure")
+"""What `included_pod_metrics` may name, as in CRI-O."""
+
 UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 """Seconds of each unit of a duration."""
 
@@ -141,6 +144,17 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class StatsConfig:
+    """`[crid.stats]`. `included_pod_metrics` are the groups of series of ListPodSandboxMetrics, or "all" alone."""
+
+    included_pod_metrics: list[str] = field(default_factory=lambda: ["all"])
+
+    def metric_groups(self) -> frozenset[str]:
+        """Return the groups, "all" written out."""
+        return frozenset(METRIC_GROUPS if self.included_pod_metrics == ["all"] else self.included_pod_metrics)
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole configuration, `[crid]` being its root table."""
 
@@ -150,6 +164,7 @@ class Config:
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     image: ImageConfig = field(default_factory=ImageConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    stats: StatsConfig = field(default_factory=StatsConfig)
 
 
 def load(path: Path, *, required: bool = True) -> Config:
@@ -224,6 +239,16 @@ def _check(config: Config) -> None:
     _check_image(config.image)
     _check_runtime(config.runtime)
     _check_network(config.network)
+    _check_stats(config.stats)
+
+
+def _check_stats(stats: StatsConfig) -> None:
+    if "all" in stats.included_pod_metrics and len(stats.included_pod_metrics) > 1:
+        raise InvalidArgumentError('crid.stats.included_pod_metrics: "all" must stand alone')
+    if unknown := sorted(stats.metric_groups() - set(METRIC_GROUPS)):
+        raise InvalidArgumentError(
+            f"crid.stats.included_pod_metrics: {unknown[0]!r} is none of all, {', '.join(METRIC_GROUPS)}"
+        )
 
 
 def _check_image(image: ImageConfig) -> None:

@@ -20,7 +20,7 @@ from crid.cgroup import files
 from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError
 from crid.model.resources import HostResources
-from crid.model.stats import CgroupStats
+from crid.model.stats import CgroupStats, DeviceUsage, HugepageUsage
 
 # A killed process leaves its cgroup a little after it is reaped; until then rmdir(2) says EBUSY. 1.3 s in all.
 _REMOVE_DELAYS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.5)
@@ -54,6 +54,14 @@ class Hierarchy(ABC):
     @abstractmethod
     def stats(self, path: str) -> CgroupStats:
         """Read the accounting. Raises NotFoundError if the cgroup does not exist."""
+
+    @abstractmethod
+    def device_usage(self, path: str) -> list[DeviceUsage]:
+        """Read the use of block devices; none if the cgroup or the controller is missing."""
+
+    @abstractmethod
+    def hugepage_usage(self, path: str) -> list[HugepageUsage]:
+        """Read the use of huge pages; none if the cgroup or the controller is missing."""
 
     @abstractmethod
     def oom_kills(self, path: str) -> int | None:

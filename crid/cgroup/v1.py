@@ -10,12 +10,12 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from crid.cgroup import files, limits
+from crid.cgroup import devices, files, limits
 from crid.cgroup.hierarchy import Hierarchy, ancestors, hugepage_sizes, relative
 from crid.cri import api_pb2 as cri
 from crid.errors import NotFoundError
 from crid.model.resources import HostResources
-from crid.model.stats import CgroupStats, CpuStats, MemoryStats
+from crid.model.stats import CgroupStats, CpuStats, DeviceUsage, HugepageUsage, MemoryStats
 
 CONTROLLERS = frozenset(
     (
@@ -93,6 +93,19 @@ class V1(Hierarchy):
             pids_limit=files.read_number(pids + "pids.max") if pids else None,
         )
 
+    def device_usage(self, path: str) -> list[DeviceUsage]:
+        base = self._base("blkio", relative(path))
+        if not base:
+            return []
+        names = ("io_service_bytes_recursive", "io_serviced_recursive")
+        # The throttling layer sees all requests, a scheduler only those of its own devices.
+        transferred, requests = (files.read(f"{base}blkio.throttle.{name}") or b"" for name in names)
+        return devices.parse_v1(transferred, requests)
+
+    def hugepage_usage(self, path: str) -> list[HugepageUsage]:
+        base = self._base("hugetlb", relative(path))
+        return devices.hugepages(base, "usage_in_bytes", "max_usage_in_bytes") if base else []
+
     def oom_kills(self, path: str) -> int | None:
         base = self._base("memory", relative(path))
         return files.read_table(base + "memory.oom_control").get(b"oom_kill") if base else None
@@ -153,6 +166,10 @@ class V1(Hierarchy):
             swap_usage=table.get(b"total_swap"),  # there only if the kernel accounts swap
             swap_limit=None if both is None or limit is None else max(both - limit, 0),
             oom_kills=files.read_table(base + "memory.oom_control").get(b"oom_kill"),
+            max_usage=files.read_number(base + "memory.max_usage_in_bytes"),
+            limit_hits=files.read_number(base + "memory.failcnt"),
+            kernel=files.read_number(base + "memory.kmem.usage_in_bytes"),
+            mapped_file=table.get(b"total_mapped_file"),
         )
 
 

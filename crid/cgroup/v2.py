@@ -5,12 +5,12 @@ import os
 import time
 from pathlib import Path
 
-from crid.cgroup import files, limits
+from crid.cgroup import devices, files, limits
 from crid.cgroup.hierarchy import Hierarchy, ancestors, hugepage_sizes, relative
 from crid.cri import api_pb2 as cri
 from crid.errors import NotFoundError
 from crid.model.resources import HostResources
-from crid.model.stats import CgroupStats, CpuStats, MemoryStats, PressureStats
+from crid.model.stats import CgroupStats, CpuStats, DeviceUsage, HugepageUsage, MemoryStats, PressureStats
 
 _CONTROLLERS = ("cpu", "cpuset", "memory", "pids", "io", "hugetlb", "misc", "rdma")
 
@@ -75,6 +75,12 @@ class V2(Hierarchy):
             io_pressure=_pressure(base + "io.pressure"),
         )
 
+    def device_usage(self, path: str) -> list[DeviceUsage]:
+        return devices.parse_v2(files.read(f"{self._directory(path)}/io.stat") or b"")
+
+    def hugepage_usage(self, path: str) -> list[HugepageUsage]:
+        return devices.hugepages(f"{self._directory(path)}/", "current")
+
     def oom_kills(self, path: str) -> int | None:
         return files.read_table(f"{self._directory(path)}/memory.events").get(b"oom_kill")
 
@@ -116,6 +122,7 @@ def _memory(base: str) -> MemoryStats | None:
     if usage is None:
         return None
     table = files.read_table(base + "memory.stat")
+    events = files.read_table(base + "memory.events")
     return MemoryStats(
         usage=usage,
         working_set=max(usage - table.get(b"inactive_file", 0), 0),
@@ -126,7 +133,11 @@ def _memory(base: str) -> MemoryStats | None:
         major_page_faults=table.get(b"pgmajfault"),
         swap_usage=files.read_number(base + "memory.swap.current"),
         swap_limit=files.read_number(base + "memory.swap.max"),
-        oom_kills=files.read_table(base + "memory.events").get(b"oom_kill"),
+        oom_kills=events.get(b"oom_kill"),
+        max_usage=files.read_number(base + "memory.peak"),
+        limit_hits=events.get(b"max"),
+        kernel=table.get(b"kernel"),
+        mapped_file=table.get(b"file_mapped"),
     )
 
 

@@ -42,13 +42,17 @@ class ContainerReading:
 
 @dataclass(frozen=True, slots=True)
 class InterfaceReading:
-    """One network interface's counters, in bytes and errors."""
+    """One network interface's counters: bytes, packets, those with errors and those dropped."""
 
     name: str
     rx_bytes: int
     rx_errors: int
     tx_bytes: int
     tx_errors: int
+    rx_packets: int = 0
+    rx_dropped: int = 0
+    tx_packets: int = 0
+    tx_dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,7 @@ class Stats:
         except CridError:
             cgroup = None
         nano_cores = self._rate(container.id, cgroup)
-        usage = await asyncio.to_thread(self._disk_usage, container)
+        usage = await asyncio.to_thread(self.disk_usage, container)
         return ContainerReading(container, cgroup, nano_cores, usage)
 
     async def sandboxes(self, sandboxes: Iterable[PodSandbox]) -> list[SandboxReading]:
@@ -111,7 +115,8 @@ class Stats:
         previous, self._previous[identifier] = self._previous.get(identifier), current
         return None if previous is None else usage_nano_cores(previous, current)
 
-    def _disk_usage(self, container: Container) -> DiskUsage | None:
+    def disk_usage(self, container: Container) -> DiskUsage | None:
+        """Return the writable layer's size, perhaps a kept one; None if it is gone. Blocks while the layer is walked."""
         now = time.monotonic()
         kept = self._disk.get(container.id)
         if kept is not None and now - kept[0] < DISK_MAX_AGE:
@@ -130,14 +135,17 @@ class Stats:
             cgroup = self._parts.cgroups.sandbox_stats(sandbox.metadata)
         except (CridError, OSError):
             cgroup = None
+        return cgroup, self.interfaces(sandbox)
+
+    def interfaces(self, sandbox: PodSandbox) -> tuple[InterfaceReading, ...]:
+        """Read the pod's network interfaces; none of a pod in the host's network or a stopped one. Blocks."""
         path = sandbox.metadata.namespaces.net
         if not path or not sandbox.status.ready:
-            return cgroup, ()
+            return ()
         try:
-            text = self._parts.kernel.in_network_namespace(path, _read_counters)
+            return parse_counters(self._parts.kernel.in_network_namespace(path, _read_counters))
         except OSError:
-            return cgroup, ()
-        return cgroup, parse_counters(text)
+            return ()
 
 
 def _read_counters() -> str:
@@ -152,6 +160,19 @@ def parse_counters(text: str) -> tuple[InterfaceReading, ...]:
     for line in text.splitlines()[2:]:
         name, _, counters = line.partition(":")
         values = [int(word) for word in counters.split()]
-        if name.strip() != "lo" and len(values) >= 11:
-            readings.append(InterfaceReading(name.strip(), values[0], values[2], values[8], values[10]))
+        if name.strip() != "lo" and len(values) >= 12:
+            received, sent = values[:4], values[8:12]
+            readings.append(
+                InterfaceReading(
+                    name=name.strip(),
+                    rx_bytes=received[0],
+                    rx_packets=received[1],
+                    rx_errors=received[2],
+                    rx_dropped=received[3],
+                    tx_bytes=sent[0],
+                    tx_packets=sent[1],
+                    tx_errors=sent[2],
+                    tx_dropped=sent[3],
+                )
+            )
     return tuple(readings)

@@ -35,6 +35,16 @@ def devices_below(path: str) -> list[Device]:
     return [device] if device else []
 
 
+def block_device_path(major: int, minor: int) -> str:
+    """Return the path of a block device as the kernel names it (/dev/sda1); `major:minor` if it has none, as the devices of
+    file systems that span several, or of none (sysfs, "Rules on how to access information in sysfs")."""
+    try:
+        name = Path(f"/sys/dev/block/{major}:{minor}").readlink().name
+    except OSError:
+        return f"{major}:{minor}"
+    return f"/dev/{name.replace('!', '/')}"
+
+
 def _devices(directory: str, skipped: frozenset[str]) -> Iterator[Device]:
     with os.scandir(directory) as entries:
         for entry in entries:

@@ -30,6 +30,12 @@ class MemoryStats:
     swap_usage: int | None = None
     swap_limit: int | None = None
     oom_kills: int | None = None
+    max_usage: int | None = None
+    """The most that was ever in use; cgroup v2 knows it since Linux 5.19."""
+    limit_hits: int | None = None
+    """How often the usage ran into the limit."""
+    kernel: int | None = None
+    mapped_file: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,29 @@ class CgroupStats:
     cpu_pressure: PressureStats | None = None
     memory_pressure: PressureStats | None = None
     io_pressure: PressureStats | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceUsage:
+    """What a cgroup has read from, written to and discarded on one block device since it was made."""
+
+    major: int
+    minor: int
+    read_bytes: int = 0
+    write_bytes: int = 0
+    discard_bytes: int = 0
+    reads: int = 0
+    writes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HugepageUsage:
+    """Huge pages of one size in use, in bytes. Only cgroup v1 keeps the most that ever were."""
+
+    page_size: str
+    """As the kernel writes it: 2MB, 1GB."""
+    usage: int
+    max_usage: int | None = None
 
 
 def usage_nano_cores(previous: CgroupStats | None, current: CgroupStats) -> int | None:

@@ -10,12 +10,14 @@ from crid.cri import api_pb2 as cri
 from crid.cri.api_pb2_grpc import RuntimeServiceServicer
 from crid.lifecycle.container import ContainerLifecycle
 from crid.lifecycle.exec import ExecLifecycle
+from crid.lifecycle.metrics import Metrics
 from crid.lifecycle.parts import Parts
 from crid.lifecycle.sandbox import SandboxLifecycle
 from crid.lifecycle.stats import Stats
 from crid.lifecycle.streams import StreamsLifecycle
 from crid.oci.probe import RuntimeFeatures
 from crid.server.containers import ContainerRpcs
+from crid.server.metrics import MetricRpcs
 from crid.server.node import NodeRpcs
 from crid.server.refusals import refuse, refuse_stream
 from crid.server.sandboxes import SandboxRpcs
@@ -33,18 +35,6 @@ class NotServedYet:
     ) -> cri.CheckpointContainerResponse:
         """Not served yet."""
         await refuse("CheckpointContainer", context)
-
-    async def ListMetricDescriptors(
-        self, request: cri.ListMetricDescriptorsRequest, context: Context
-    ) -> cri.ListMetricDescriptorsResponse:
-        """Not served yet."""
-        await refuse("ListMetricDescriptors", context)
-
-    async def ListPodSandboxMetrics(
-        self, request: cri.ListPodSandboxMetricsRequest, context: Context
-    ) -> cri.ListPodSandboxMetricsResponse:
-        """Not served yet."""
-        await refuse("ListPodSandboxMetrics", context)
 
     async def CheckpointPod(self, request: cri.CheckpointPodRequest, context: Context) -> cri.CheckpointPodResponse:
         """Not served yet."""
@@ -97,7 +87,16 @@ class NotServedYet:
             yield message
 
 
-class RuntimeServicer(NodeRpcs, SandboxRpcs, ContainerRpcs, StreamRpcs, StatisticsRpcs, NotServedYet, RuntimeServiceServicer):
+class RuntimeServicer(
+    NodeRpcs,
+    SandboxRpcs,
+    ContainerRpcs,
+    StreamRpcs,
+    StatisticsRpcs,
+    MetricRpcs,
+    NotServedYet,
+    RuntimeServiceServicer,
+):
     """The whole service. Handlers are coroutines of grpc.aio, which the generated stubs do not know."""
 
     def __init__(
@@ -119,5 +118,6 @@ class RuntimeServicer(NodeRpcs, SandboxRpcs, ContainerRpcs, StreamRpcs, Statisti
         self._containers = containers
         self._execs = execs
         self._stats = stats
+        self._metrics = Metrics(parts, stats, config.stats.metric_groups())
         self._streams = streams
         self._streaming = streaming

@@ -73,6 +73,7 @@ OTHER_VALUES: dict[str, Any] = {
     "network.disable_hostport_mapping": True,
     "network.subnet": "192.168.0.0/29",
     "network.bridge": "b",
+    "stats.included_pod_metrics": ["cpu", "diskIO"],
 }
 """One value that is not the default for each key."""
 
@@ -158,6 +159,8 @@ def test_nothing_gives_the_defaults() -> None:
         ("[crid.runtime.runtimes.crun]\nruntime_path = 1", "crid.runtime.runtimes.crun.runtime_path"),
         ("[crid.network]\nplugin_dirs = ['/a', 1]", "crid.network.plugin_dirs[1]"),
         ("[crid]\nroot = 'var/lib/crid'", "crid.root"),
+        ("[crid.stats]\nincluded_pod_metrics = ['cpu', 'gpu']", "crid.stats.included_pod_metrics: 'gpu'"),
+        ("[crid.stats]\nincluded_pod_metrics = ['all', 'cpu']", "crid.stats.included_pod_metrics"),
         ("[crid]\nroot = ''", "crid.root"),
         ("[crid]\nrunroot = 'run'", "crid.runroot"),
         ("[crid.api]\nlisten = 'tcp://127.0.0.1:1'", "crid.api.listen"),

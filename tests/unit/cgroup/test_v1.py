@@ -32,6 +32,7 @@ def test_stats(tmp_path: Path) -> None:
         swap_usage=0,
         swap_limit=32 << 20,
         oom_kills=1,
+        mapped_file=0,
     )
     assert (stats.pids, stats.pids_limit) == (1, 100)
     assert stats.cpu_pressure is None

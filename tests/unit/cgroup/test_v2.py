@@ -30,6 +30,8 @@ def test_stats(tmp_path: Path) -> None:
         swap_usage=0,
         swap_limit=None,
         oom_kills=1,
+        limit_hits=211,
+        kernel=249856,
     )
     assert (stats.pids, stats.pids_limit) == (1, 100)
     assert stats.cpu_pressure == PressureStats(50.70, 15.11, 3.46, 10494481, 50.70, 15.11, 3.46, 10492510)

@@ -16,7 +16,7 @@ Inter-|   Receive                                                |  Transmit
 
 
 def test_counters() -> None:
-    assert parse_counters(COUNTERS) == (InterfaceReading("eth0", 1234567890, 2, 98765, 3),)
+    assert parse_counters(COUNTERS) == (InterfaceReading("eth0", 1234567890, 2, 98765, 3, 10, 0, 11, 0),)
     assert parse_counters("") == ()
 
 

@@ -25,7 +25,7 @@ from crid.model.mount import Mount
 from crid.model.process import ProcessIdentity
 from crid.model.resources import HostResources
 from crid.model.sandbox import PodSandbox
-from crid.model.stats import CgroupStats, CpuStats
+from crid.model.stats import CgroupStats, CpuStats, DeviceUsage, HugepageUsage
 from crid.net.fake import FakeNetwork
 from crid.oci.fake import FakeRuntime
 from crid.oci.runtime import Created, ExecResult, Runtime
@@ -176,6 +176,12 @@ class FakeHierarchy(Hierarchy):
 
     def stats(self, path: str) -> CgroupStats:
         return CgroupStats(1, cpu=CpuStats(1))
+
+    def device_usage(self, path: str) -> list[DeviceUsage]:
+        return [DeviceUsage(8, 0, read_bytes=4096, reads=1)]
+
+    def hugepage_usage(self, path: str) -> list[HugepageUsage]:
+        return []
 
     def oom_kills(self, path: str) -> int | None:
         return None
