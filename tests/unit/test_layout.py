@@ -42,7 +42,6 @@ ELSEWHERE = {
     "oci/exec_sync.py": "tests/integration/oci/test_exec.py",
     "oci/executions.py": "tests/integration/oci/test_exec.py",
     "oci/port_forward.py": "tests/contract/test_runtime_contract.py",
-    "oci/program.py": "tests/integration/oci/test_lifecycle.py",
     "oci/runtime_oci.py": "tests/integration/oci/test_lifecycle.py",
     "oci/stop.py": "tests/integration/oci/test_lifecycle.py",
     "oci/userns_probe.py": "tests/integration/linux/test_user_namespace.py",

@@ -110,7 +110,7 @@ def test_the_least_memory(two: Node) -> None:
 
 def test_device_rules(two: Node) -> None:
     """A node that a container makes itself opens only if a device of that number was given."""
-    security = cri.LinuxContainerSecurityContext(capabilities=cri.Capability(add_capabilities=["MKNOD"]))
+    security = cri.LinuxContainerSecurityContext(capabilities=cri.Capability(add_capabilities=["MKNOD", "SYSLOG"]))
     config = two.container_config("sh", "-c", "mknod /tmp/kmsg c 1 11 && head -c 0 /tmp/kmsg", security=security)
     pod_config = two.pod_config()
     pod = two.cri.run_pod(pod_config)

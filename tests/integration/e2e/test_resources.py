@@ -117,7 +117,8 @@ def test_a_shared_pid_namespaces_init_is_accounted_to_the_pod(node: Node) -> Non
 
 
 def trees() -> list[Path]:
-    return [cgroups.ROOT] if UNIFIED else [path for path in cgroups.ROOT.iterdir() if path.is_dir()]
+    """Where cgroups are mounted."""
+    return [path for path in (cgroups.ROOT, *cgroups.ROOT.iterdir()) if (path / "cgroup.procs").exists()]
 
 
 def test_a_pods_own_cgroup_has_its_limits(node: Node) -> None:
