@@ -71,7 +71,6 @@ def record_image(
 
     Returns the image with all its names, old and new. Raises OSError.
     """
-    stores.layers.sync()
     descriptor = stores.content.add(manifest.media_type, content)
     shown, shown_content = _shown(manifest, descriptor)
     if shown_content is not None:

@@ -131,7 +131,9 @@ class ImageService:
         NotFoundError, PermissionDeniedError, UnavailableError, DataLossError, ResourceExhaustedError.
         """
         credentials = from_cri(auth)
-        return self._shown(await self._cleaning(self._puller.pull(reference, credentials, namespace)))
+        image = await self._cleaning(self._puller.pull(reference, credentials, namespace))
+        self._supervisor.start_logged(asyncio.to_thread(self._stores.layers.sync), "flush layers")
+        return self._shown(image)
 
     def downloads(self) -> list[tuple[Descriptor, int]]:
         """Return the blobs that are under way and how many bytes of each are here."""
@@ -142,7 +144,9 @@ class ImageService:
         """Import an OCI layout or a docker archive and return its images. Idempotent. See crid.image.importer for what is
         raised."""
         work = importer.import_path(self._stores, path, self._platform, name)
-        return [self._shown(image) for image in await self._cleaning(self._supervisor.run(work, f"import {path}"))]
+        images = await self._cleaning(self._supervisor.run(work, f"import {path}"))
+        await asyncio.to_thread(self._stores.layers.sync)
+        return [self._shown(image) for image in images]
 
     def list_images(self, name: str = "") -> list[Image]:
         """Return all images, or the one that `name` (a reference, an id or its beginning) means."""

@@ -129,6 +129,8 @@ class ImageStore:
                     repo_tags=_union(known.repo_tags, image.repo_tags),
                     repo_digests=_union(known.repo_digests, image.repo_digests),
                 )
+            if image == known and content == view.contents[image.id]:
+                return image  # written already, names included
             names = {*image.repo_tags, *image.repo_digests}
             self._write(image, content)
             for identifier in {view.names[name] for name in names if name in view.names} - {image.id}:

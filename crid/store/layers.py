@@ -2,6 +2,7 @@
 
     <root>/layers/<chain hex>/diff/         the layer's own files, in overlayfs' form (kernel, filesystems/overlayfs)
     <root>/layers/<chain hex>/record.json   its size and inodes, its parent and its link
+    <root>/layers/<chain hex>/synced        says that its files would survive a power cut
     <root>/layers/l/<short>                 a link to ../<chain hex>/diff: a short name for the mount options
     <root>/layers/staging/<random>/         a layer that is being unpacked; nothing here outlives the daemon
     <root>/snapshots/<id>/{record.json,upper,work,rootfs}   what a container changes, and where it is mounted
@@ -13,9 +14,9 @@ under a chain id can be mounted. It is never changed afterwards.
 A snapshot lists the layers it stands on, so that garbage collection spares them even when the image is gone. Who mounts
 a snapshot unmounts it before it is removed; this store only says how.
 
-A layer's files are not flushed to the disk one by one: `sync` flushes them all at once, before the record of an image that
-needs them is written. A layer that no record needs is removed at the next start, so one that a power cut has torn is
-never used: it is made again.
+A layer's files are not flushed to the disk while somebody waits: `sync` does it for all new layers at once, later, and then
+leaves the file `synced` in each. A layer without it that was made before the machine was last booted may have been torn by
+a power cut: it is removed at the next start, and made again from its blob, which was flushed.
 """
 
 import contextlib
@@ -31,6 +32,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from crid.errors import AlreadyExistsError, DataLossError, FailedPreconditionError, NotFoundError
+from crid.linux.boot import boot_id
 from crid.linux.files import sync_file_system, write_atomic
 from crid.linux.mount import is_mount_point
 from crid.linux.openat2 import open_beneath
@@ -55,6 +57,8 @@ class Layer:
     size: int
     """Bytes on disk, counted at unpacking."""
     inodes: int
+    boot: str = ""
+    """The boot in which it was made (/proc/sys/kernel/random/boot_id)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,7 @@ class LayerStore:
         self._layers: dict[str, Layer] = {}
         self._in_use: dict[str, tuple[str, ...]] = {}
         self._naming = threading.Lock()
-        self._unsynced = False
+        self._unsynced: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<LayerStore {self.directory} layers={len(self._layers)} snapshots={len(self._in_use)}>"
@@ -91,11 +95,17 @@ class LayerStore:
         for directory in (self.directory, self._links, self._staging, self._snapshots):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._layers, self._in_use = {}, {}
+        boot = boot_id()
         for directory in _candidates(self.directory, {"l", "staging"}):
             with _setting_aside(directory):
                 layer = Layer(**json.loads((directory / "record.json").read_bytes()))
                 if layer.chain_id != f"sha256:{directory.name}" or not (directory / "diff").is_dir():
                     raise ValueError("does not describe its directory")
+                if layer.boot != boot and not (directory / "synced").exists():
+                    logger.warning("layer may be torn, removed%s", fields(layer=layer.chain_id))
+                    os.rename(directory, doomed := self._staging / secrets.token_hex(8))
+                    shutil.rmtree(doomed, ignore_errors=True)
+                    continue
                 if not (self._links / layer.link).exists():
                     _replace_link(self._links / layer.link, directory.name)
                 self._layers[layer.chain_id] = layer
@@ -148,22 +158,23 @@ class LayerStore:
         with self._naming:
             if chain_id in self:
                 return
-            layer = Layer(chain_id, parent, self._free_link(hexadecimal), size, inodes)
+            layer = Layer(chain_id, parent, self._free_link(hexadecimal), size, inodes, boot_id())
             write_atomic(staged / "record.json", json.dumps(asdict(layer)).encode())
             os.rename(staged, self.directory / hexadecimal)
             _replace_link(self._links / layer.link, hexadecimal)
             self._layers[chain_id] = layer
-            self._unsynced = True
+            self._unsynced.add(chain_id)
 
     def sync(self) -> None:
-        """Make all layers that are visible now survive a power cut. Costs nothing if none has come since. Raises OSError."""
-        if self._unsynced:
-            self._unsynced = False
-            try:
-                sync_file_system(self.directory)
-            except OSError:
-                self._unsynced = True
-                raise
+        """Make all layers that are visible now survive a power cut. May take as long as the disk takes for all that is to be
+        written to it; costs nothing if no layer has come since. Raises OSError."""
+        chain_ids = set(self._unsynced)
+        if chain_ids:
+            sync_file_system(self.directory)
+            for chain_id in chain_ids & self._layers.keys():
+                with contextlib.suppress(FileNotFoundError):  # discarded in between
+                    (self.diff(chain_id).parent / "synced").touch()
+            self._unsynced -= chain_ids
 
     def discard(self, chain_id: str) -> Path | None:
         """Take the layer out of sight at once and return what is then to be deleted (it may be large), None if there is

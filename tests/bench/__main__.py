@@ -16,6 +16,7 @@ from pathlib import Path
 from scripts import small_image
 from tests.bench import crid_rounds
 from tests.bench.floor import SETTLE, STEPS, Floor
+from tests.bench.image_rounds import image_rows
 from tests.bench.numbers import Row, replace_between_markers, summarise, table
 from tests.bench.stream_rounds import stream_rows
 from tests.harness.daemon import Daemon, Settings
@@ -161,6 +162,7 @@ def measure(options: argparse.Namespace, directory: Path) -> list[Row]:
             rows += stream_rows(node, 7)
             say("starts and pulls")
             rows.append(start_row(node, 7))
+            rows += image_rows(registry, node, directory)
             rows.append(Row("PullImage, 1 MB", "ms", summarise(pulls[small])))
             rows.append(Row(f"PullImage, {LAYER_FILE >> 20} MiB, half of them random", "ms", summarise(pulls[large])))
     return rows

@@ -8,6 +8,7 @@ import pytest
 
 from crid.errors import AlreadyExistsError, FailedPreconditionError, NotFoundError
 from crid.linux import mount
+from crid.linux.boot import boot_id
 from crid.store.layers import Layer, LayerStore
 
 pytestmark = pytest.mark.root
@@ -43,7 +44,14 @@ def test_layers_survive_a_restart(store: LayerStore, tmp_path: Path) -> None:
     store.prepare("c1", [ONE, TWO])
     again = LayerStore(tmp_path)
     again.load()
-    assert again.layers() == store.layers() == {ONE: Layer(ONE, "", "1" * 12, 10, 2), TWO: Layer(TWO, ONE, "2" * 12, 10, 2)}
+    assert (
+        again.layers()
+        == store.layers()
+        == {
+            ONE: Layer(ONE, "", "1" * 12, 10, 2, boot_id()),
+            TWO: Layer(TWO, ONE, "2" * 12, 10, 2, boot_id()),
+        }
+    )
     assert again.snapshot_layers() == {"c1": (ONE, TWO)}
 
 

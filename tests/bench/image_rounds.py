@@ -1,0 +1,114 @@
+"""The pull of a large image, against what the same work takes of skopeo and GNU tar, and the memory it takes.
+
+Cold means that the store has nothing of it; the registry's files are in the page cache for both sides alike. The layers are
+half random, so that decompressing them costs what it costs for programs.
+"""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+from isal import igzip
+
+from crid.cri import api_pb2 as cri
+from tests.bench.crid_rounds import pull_round, timed
+from tests.bench.numbers import Row, summarise
+from tests.harness.node import Node
+from tests.harness.registry import LocalRegistry
+
+LAYERS, FILES, SIZE = 6, 9000, 300 << 20
+_TYPE = "application/vnd.oci.image."
+
+
+def write_layout(directory: Path) -> None:
+    """Write an OCI layout of one image: SIZE bytes in FILES files in LAYERS layers."""
+    blobs = directory / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+
+    def add(content: bytes, kind: str) -> dict[str, object]:
+        digest = hashlib.sha256(content).hexdigest()
+        (blobs / digest).write_bytes(content)
+        return {"mediaType": _TYPE + kind, "digest": f"sha256:{digest}", "size": len(content)}
+
+    layers, diff_ids = [], []
+    for number in range(LAYERS):
+        plain = _layer(number)
+        diff_ids.append(f"sha256:{hashlib.sha256(plain).hexdigest()}")
+        layers.append(add(igzip.compress(plain, 1), "layer.v1.tar+gzip"))
+    rootfs = {"type": "layers", "diff_ids": diff_ids}
+    config = add(json.dumps({"architecture": "amd64", "os": "linux", "rootfs": rootfs}).encode(), "config.v1+json")
+    kind = "manifest.v1+json"
+    manifest = {"schemaVersion": 2, "mediaType": _TYPE + kind, "config": config, "layers": layers}
+    named = add(json.dumps(manifest).encode(), kind) | {"annotations": {"org.opencontainers.image.ref.name": "latest"}}
+    (directory / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [named]}))
+    (directory / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+
+
+def _layer(number: int) -> bytes:
+    buffer, size = io.BytesIO(), SIZE // FILES
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for one in range(FILES // LAYERS):
+            info = tarfile.TarInfo(f"usr/{number}/{one % 50}/{one}")
+            info.size = size
+            archive.addfile(info, io.BytesIO(os.urandom(size // 2) + bytes(size - size // 2)))
+    return buffer.getvalue()
+
+
+def skopeo_and_tar(reference: str, directory: Path) -> float:
+    """Return the seconds that `skopeo copy` to a directory and GNU tar of its layers take."""
+
+    def work() -> None:
+        fetched = directory / "fetched"
+        argv = ["skopeo", "copy", "--quiet", "--insecure-policy", "--src-tls-verify=false"]
+        subprocess.run([*argv, f"docker://{reference}", f"dir:{fetched}"], check=True)
+        for layer in json.loads((fetched / "manifest.json").read_bytes())["layers"]:
+            digest = str(layer["digest"]).removeprefix("sha256:")
+            (directory / digest[:8]).mkdir()
+            subprocess.run(["tar", "-xzf", fetched / digest, "-C", directory / digest[:8]], check=True)
+
+    directory.mkdir()
+    try:
+        return timed(work)
+    finally:
+        shutil.rmtree(directory)
+
+
+def peak_growth(node: Node, reference: str) -> tuple[float, float]:
+    """Pull, and return the seconds, and the MiB by which the daemon's resident set grew at most (clear_refs: proc(5))."""
+    process = Path(f"/proc/{node.daemon.pid}")
+    node.cri.image.RemoveImage(cri.RemoveImageRequest(image=cri.ImageSpec(image=reference)))
+    idle = _status(process, "VmRSS")
+    (process / "clear_refs").write_text("5")
+    return pull_round(node, reference), _status(process, "VmHWM") - idle
+
+
+def _status(process: Path, key: str) -> float:
+    lines = (process / "status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{key}:"))
+
+
+def image_rows(registry: LocalRegistry, node: Node, directory: Path, rounds: int = 3) -> list[Row]:
+    """Measure; the node must have pulled something before, so that what a first pull loads is not counted."""
+    write_layout(directory / "six")
+    reference = registry.push(directory / "six", "bench/six:latest")
+    shutil.rmtree(directory / "six")
+    pulls, floors, growths = [], [], []
+    for _ in range(rounds):
+        floors.append(skopeo_and_tar(reference, directory / "floor-six") * 1000)
+        seconds, growth = peak_growth(node, reference)
+        pulls.append(seconds * 1000)
+        growths.append(growth)
+    present = [timed(lambda: node.cri.pull(reference)) * 1000 for _ in range(30)]
+    trips = [timed(lambda: node.cri.runtime.Version(cri.VersionRequest())) * 1000 for _ in range(30)]
+    node.cri.image.RemoveImage(cri.RemoveImageRequest(image=cri.ImageSpec(image=reference)))
+    name = f"PullImage, {SIZE >> 20} MiB in {LAYERS} layers of {FILES} files"
+    return [
+        Row(name, "ms", summarise(pulls), summarise(floors).median, 0.8),
+        Row(f"{name}: growth of the daemon's resident set", "MiB", summarise(growths), limit=64),
+        Row("PullImage, already present, against Version", "ms", summarise(present), summarise(trips).median, 10),
+    ]
