@@ -46,15 +46,20 @@ def read_table(path: str) -> dict[bytes, int]:
     return dict(zip(words[::2], map(int, words[1::2]), strict=True))
 
 
-def read_pids(path: str) -> list[int]:
-    """Return a cgroup.procs, which may be long; empty if it is missing or its cgroup is threaded (EOPNOTSUPP)."""
+def read_long(path: str) -> bytes:
+    """Return a file with a line for each process or device, which may be of any length; empty where `read` says None."""
     try:
         with open(path, "rb") as file:
-            return [int(line) for line in file.read().split()]
+            return file.read()
     except OSError as error:
         if error.errno in _MISSING:
-            return []
+            return b""
         raise
+
+
+def read_pids(path: str) -> list[int]:
+    """Return a cgroup.procs; empty if it is missing or its cgroup is threaded (EOPNOTSUPP)."""
+    return [int(line) for line in read_long(path).split()]
 
 
 def write(path: str, value: str) -> None:

@@ -99,7 +99,7 @@ class V1(Hierarchy):
             return []
         names = ("io_service_bytes_recursive", "io_serviced_recursive")
         # The throttling layer sees all requests, a scheduler only those of its own devices.
-        transferred, requests = (files.read(f"{base}blkio.throttle.{name}") or b"" for name in names)
+        transferred, requests = (files.read_long(f"{base}blkio.throttle.{name}") for name in names)
         return devices.parse_v1(transferred, requests)
 
     def hugepage_usage(self, path: str) -> list[HugepageUsage]:

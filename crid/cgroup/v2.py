@@ -76,7 +76,7 @@ class V2(Hierarchy):
         )
 
     def device_usage(self, path: str) -> list[DeviceUsage]:
-        return devices.parse_v2(files.read(f"{self._directory(path)}/io.stat") or b"")
+        return devices.parse_v2(files.read_long(f"{self._directory(path)}/io.stat"))
 
     def hugepage_usage(self, path: str) -> list[HugepageUsage]:
         return devices.hugepages(f"{self._directory(path)}/", "current")

@@ -29,6 +29,13 @@ def test_v2(tmp_path: Path) -> None:
     assert V2(tmp_path).device_usage("b") == []
 
 
+def test_a_host_of_many_devices(tmp_path: Path) -> None:
+    """More lines than any other control file has."""
+    lines = [f"8:{minor} rbytes={minor} wbytes=0 rios=1 wios=0 dbytes=0 dios=0\n" for minor in range(2000)]
+    write_tree(tmp_path / "a", {"io.stat": "".join(lines)})
+    assert [usage.read_bytes for usage in V2(tmp_path).device_usage("a")] == list(range(2000))
+
+
 def test_v1(tmp_path: Path) -> None:
     write_tree(tmp_path / "blkio", {"cgroup.procs": ""})
     names = {"io_service_bytes_recursive": BYTES, "io_serviced_recursive": REQUESTS}
