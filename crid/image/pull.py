@@ -149,6 +149,8 @@ class Puller:
         found = await self._find(repository, reference)
         digests = (found.target_digest, found.descriptor.digest)
         await self._admission.admit(repository, reference, digests, found.manifest.config.digest, namespace)
+        if (present := self._present(found, reference)) is not None:
+            return present
         with self._stores.leases.hold([found.manifest.config.digest]):
             config = await self._config(repository, found.manifest)
             plans = layer_plans(found.manifest, config)
@@ -169,6 +171,16 @@ class Puller:
                     tags=() if reference.digest else (str(reference),),
                     digests=(str(reference.at_digest(found.target_digest)),),
                 )
+
+    def _present(self, found: _Found, reference: Reference) -> Image | None:
+        """Return the image, if all of it is here and it bears the names that this pull would give it."""
+        image = self._stores.images.get(found.manifest.config.digest)
+        if image is None or image.manifest_digest != found.descriptor.digest:
+            return None
+        named = reference.digest or str(reference) in image.repo_tags
+        named = named and str(reference.at_digest(found.target_digest)) in image.repo_digests
+        whole = all(chain_id in self._stores.layers for chain_id in image.chain_ids)
+        return image if named and whole else None
 
     async def _find(self, repository: "Repository", reference: Reference) -> _Found:
         """Return the manifest that `reference` leads to on this platform. Each step is verified by its digest."""
