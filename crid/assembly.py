@@ -13,10 +13,12 @@ from pathlib import Path
 from crid import hosts
 from crid.cgroup import naming
 from crid.cgroup.detect import detect
-from crid.config import Config, NetworkConfig, RuntimeHandlerConfig
+from crid.config import Config, NetworkConfig, NriConfig, RuntimeHandlerConfig, seconds
 from crid.errors import AlreadyExistsError, InvalidArgumentError, UnavailableError
 from crid.image.service import ImageService
 from crid.lifecycle.cgroups import PodCgroups
+from crid.lifecycle.hooks import NoHooks
+from crid.lifecycle.nri_hooks import NriHooks
 from crid.lifecycle.parts import Parts
 from crid.linux.kernel import Kernel, Linux
 from crid.linux.process import find_program
@@ -27,6 +29,7 @@ from crid.model.sandbox import PodSandbox
 from crid.net.bridge import BridgeNetwork
 from crid.net.choice import ChosenNetwork
 from crid.net.cni import CniNetwork
+from crid.nri.plugin import Timeouts
 from crid.oci.exits import Exits as ExitNotices
 from crid.oci.probe import RuntimeFeatures, choose_default, features
 from crid.oci.program import RuntimePaths, RuntimeProgram
@@ -55,6 +58,8 @@ class Providers:
     features: dict[str, RuntimeFeatures]
     exits: ExitNotices
     network: ChosenNetwork
+    nri: NriHooks | None
+    """None where plugins are disabled."""
 
     async def close(self) -> None:
         """Release descriptors and threads. Pods keep their network, containers go on."""
@@ -90,6 +95,7 @@ async def providers(config: Config, supervisor: Supervisor) -> Providers:
     exits = ExitNotices(paths.exits, containers.find)
     network = _network(config.network, root / "network")
     await network.start()
+    nri = NriHooks(sandboxes, containers, supervisor, _timeouts(config.nri)) if config.nri.enable_nri else None
     parts = Parts(
         supervisor=supervisor,
         run_root=run_root,
@@ -108,8 +114,13 @@ async def providers(config: Config, supervisor: Supervisor) -> Providers:
         pause_program=own_program("crid-pause"),
         userns_program=own_program("crid-userns"),
         pids_limit=config.runtime.pids_limit,
+        hooks=nri or NoHooks(),
     )
-    return Providers(parts, known, exits, network)
+    return Providers(parts, known, exits, network, nri)
+
+
+def _timeouts(config: NriConfig) -> Timeouts:
+    return Timeouts(seconds(config.nri_plugin_registration_timeout), seconds(config.nri_plugin_request_timeout))
 
 
 def _network(config: NetworkConfig, directory: Path) -> ChosenNetwork:

@@ -155,6 +155,19 @@ class StatsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class NriConfig:
+    """`[crid.nri]`: plugins. An empty `nri_listen` is nri.sock in the runroot.
+
+    Not /var/run/nri/nri.sock, where NRI plugins look by themselves: two runtimes of one host would fight for it.
+    """
+
+    enable_nri: bool = True
+    nri_listen: str = ""
+    nri_plugin_registration_timeout: str = "5s"
+    nri_plugin_request_timeout: str = "2s"
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole configuration, `[crid]` being its root table."""
 
@@ -164,6 +177,7 @@ class Config:
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     image: ImageConfig = field(default_factory=ImageConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    nri: NriConfig = field(default_factory=NriConfig)
     stats: StatsConfig = field(default_factory=StatsConfig)
 
 
@@ -239,6 +253,7 @@ def _check(config: Config) -> None:
     _check_image(config.image)
     _check_runtime(config.runtime)
     _check_network(config.network)
+    _check_nri(config.nri)
     _check_stats(config.stats)
 
 
@@ -315,6 +330,18 @@ def _check_runtime(runtime: RuntimeConfig) -> None:
             raise InvalidArgumentError(f"crid.runtime.runtimes: {name!r} is no name for a runtime")
     if runtime.default_runtime and runtime.runtimes and runtime.default_runtime not in runtime.runtimes:
         raise InvalidArgumentError(f"crid.runtime.default_runtime: no table crid.runtime.runtimes.{runtime.default_runtime}")
+
+
+def _check_nri(nri: NriConfig) -> None:
+    if nri.nri_listen and not Path(nri.nri_listen).is_absolute():
+        raise InvalidArgumentError("crid.nri.nri_listen: must be the absolute path of a unix socket")
+    for key in ("nri_plugin_registration_timeout", "nri_plugin_request_timeout"):
+        try:
+            allowed = seconds(getattr(nri, key)) > 0
+        except InvalidArgumentError as error:
+            raise InvalidArgumentError(f"crid.nri.{key}: {error}") from error
+        if not allowed:
+            raise InvalidArgumentError(f"crid.nri.{key}: must be more than 0")
 
 
 def _check_network(network: NetworkConfig) -> None:

@@ -86,7 +86,7 @@ class Daemon:
         if found.sandboxes or found.discarded:
             words = fields(pods=found.sandboxes, containers=found.containers, running=found.running, discarded=found.discarded)
             logger.info("recovered%s", words)
-        following = self._supervisor.start_logged(exits.follow(aiter(providers.exits), containers.end_leftovers), "exits")
+        following = self._supervisor.start_logged(exits.follow(aiter(providers.exits), containers.ended), "exits")
         self._undo.callback(following.cancel)
         streams = StreamsLifecycle(parts)
         streaming = StreamingServer(self._config.api, streams)
@@ -103,6 +103,9 @@ class Daemon:
             streams,
             streaming,
         )
+        if providers.nri is not None:
+            await providers.nri.start(Path(self._config.nri.nri_listen or Path(self._config.runroot, "nri.sock")), containers)
+            self._undo.push_async_callback(providers.nri.stop)
         listener = Listener(self._config.api.listen, runtime, ImageServicer(parts.images, parts.runtime))
         await listener.start()
         self._undo.push_async_callback(listener.stop, STOP_GRACE)

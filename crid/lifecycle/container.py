@@ -70,6 +70,7 @@ class ContainerLifecycle:
                 raise FailedPreconditionError(f"container {container.id} is {state.value}, not created: it cannot be started")
             if not self._parts.sandboxes.get(container.metadata.sandbox_id).status.ready:
                 raise FailedPreconditionError(f"container {container.id}: its pod {container.metadata.sandbox_id} is stopped")
+            await self._parts.hooks.start_container(container)
             began = time.time_ns()
             try:
                 await self._parts.runtime.of(container).start(container)
@@ -77,6 +78,7 @@ class ContainerLifecycle:
                 await self._start_failed(container, str(error))
                 raise
             self._parts.state.record_container(container, lambda status: _started(status, began))
+        await self._parts.hooks.container_started(container)
         logger.info("container is started%s", fields(container=ids.short(container.id), name=container.metadata.name))
 
     async def _start_failed(self, container: Container, message: str) -> None:
@@ -109,6 +111,12 @@ class ContainerLifecycle:
             if runtime.is_alive(container):
                 raise
             self._exits.record_lost(container, time.time_ns(), f"the process is gone and no exit was reported: {error}")
+        await self._parts.hooks.container_stopped(container)
+
+    def ended(self, container: Container) -> None:
+        """Do what follows from an exit that has been recorded. Does not block."""
+        self.end_leftovers(container)
+        self._parts.supervisor.start_logged(self._parts.hooks.container_stopped(container), f"end of {container.id}")
 
     def end_leftovers(self, container: Container) -> None:
         """Have what a container that has ended left running killed. With a PID namespace of its own the kernel has done that
@@ -134,6 +142,7 @@ class ContainerLifecycle:
             if self._parts.containers.find(container.id) is None:
                 return
             await self._stop(container, 0)
+            await self._parts.hooks.container_stopped(container)
             async with self._starting.hold(container.id):  # a start that was cut off writes down that it failed
                 await self._parts.runtime.of(container).delete(container)
                 await discard(self._parts, container.id)
@@ -141,6 +150,7 @@ class ContainerLifecycle:
                 self._parts.container_names.release(container.metadata.name, container.id)
                 self._creating.forget(container.metadata.name)
                 self._exits.forget(container)
+            await self._parts.hooks.container_removed(container)
         logger.info("container is removed%s", fields(container=ids.short(container.id), name=container.metadata.name))
 
     async def remove_all(self, sandbox_id: str) -> None:
@@ -163,6 +173,17 @@ class ContainerLifecycle:
         )
 
     async def _update_resources(self, container: Container, resources: cri.LinuxContainerResources) -> None:
+        async with self._updating.hold(container.id):
+            resources = await self._parts.hooks.update_container(container, resources)
+            await update_container(self._parts, container, resources)
+        await self._parts.hooks.container_updated(container)
+
+    async def limit(self, identifier: str, resources: cri.LinuxContainerResources) -> None:
+        """Like `update_resources`, for a plugin: no hook is called. Raises as that does."""
+        container = self._parts.containers.get(identifier)
+        await self._parts.supervisor.run(self._limit(container, resources), f"limits of {container.id}")
+
+    async def _limit(self, container: Container, resources: cri.LinuxContainerResources) -> None:
         async with self._updating.hold(container.id):
             await update_container(self._parts, container, resources)
 

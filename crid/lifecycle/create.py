@@ -11,6 +11,7 @@ import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from crid.cri import api_pb2 as cri
 from crid.errors import FailedPreconditionError
@@ -67,9 +68,16 @@ class ContainerCreation:
             self._persist.mkdir(mode=0o700)
             mounted = self._mount(image)
             reservation.step = "building its spec"
-            metadata = await self._write_spec(image, mounted)
-            container = await self._create(metadata, reservation, rollback)
+            metadata, spec = await self._build_spec(image, mounted)
+            reservation.step = "asking plugins"
+            planned = Container(metadata, ContainerStatus())
+            rollback.undo("tell plugins", lambda: parts.hooks.container_failed(planned))
+            adjusted = await parts.hooks.create_container(planned, spec)
+            (self._bundle / "config.json").write_bytes(builder.encode(adjusted.spec))
+            metadata = replace(metadata, cgroup_path=adjusted.spec["linux"]["cgroupsPath"])
+            container = await self._create(metadata, adjusted.resources, reservation, rollback)
             rollback.commit()
+        await parts.hooks.container_created(container)
         reservation.step = ""
         logger.info(
             "container is created%s",
@@ -111,8 +119,8 @@ class ContainerCreation:
         mount = replace(snapshot.mount, target=str(rootfs), options=(*snapshot.mount.options, *context))
         self._parts.kernel.perform(mount)
 
-    async def _write_spec(self, image: Image, mounted: dict[int, Volume]) -> ContainerMetadata:
-        """Build the spec, write config.json and return the container's metadata."""
+    async def _build_spec(self, image: Image, mounted: dict[int, Volume]) -> tuple[ContainerMetadata, dict[str, Any]]:
+        """Return the container's metadata and its spec, for which everything on the host is there."""
         cgroup_path = self._parts.cgroups.container_path(self._sandbox.metadata, self._id)
         inputs = await asyncio.to_thread(
             spec_inputs.gather,
@@ -134,8 +142,7 @@ class ContainerCreation:
             await asyncio.to_thread(labels.apply, self._sandbox.metadata, self._config, self._labels)
         for warning in built.warnings:
             logger.warning("%s%s", warning, fields(container=ids.short(self._id), name=self._name))
-        (self._bundle / "config.json").write_bytes(builder.encode(built.spec))
-        return ContainerMetadata(
+        metadata = ContainerMetadata(
             id=self._id,
             name=self._name,
             sandbox_id=self._sandbox.id,
@@ -152,6 +159,7 @@ class ContainerCreation:
             user=built.user,
             mounts=built.mounts,
         )
+        return metadata, built.spec
 
     def _add_account(self, line: str) -> None:
         try:
@@ -159,7 +167,13 @@ class ContainerCreation:
         except OSError as error:
             logger.warning("the user has no entry in /etc/passwd%s", fields(container=ids.short(self._id), error=error))
 
-    async def _create(self, metadata: ContainerMetadata, reservation: Reservation, rollback: Rollback) -> Container:
+    async def _create(
+        self,
+        metadata: ContainerMetadata,
+        resources: cri.LinuxContainerResources | None,
+        reservation: Reservation,
+        rollback: Rollback,
+    ) -> Container:
         """Have the runtime create the process, then write the record and publish."""
         parts = self._parts
         reservation.step = "creating its process"
@@ -170,7 +184,9 @@ class ContainerCreation:
             rollback.undo("remove its log", lambda: log.unlink(missing_ok=True))
         created = await runtime.create(planned)
         reservation.step = "writing its record"
-        status = ContainerStatus(process=created.process, monitor=created.monitor, created_at=metadata.created_at)
+        status = ContainerStatus(
+            process=created.process, monitor=created.monitor, created_at=metadata.created_at, resources=resources
+        )
         planned.publish(status)  # so that the undoing knows the process
         rollback.undo("delete its process", lambda: runtime.delete(planned))
         container = parts.state.create_container(metadata, status)

@@ -1,11 +1,12 @@
 """The providers that every use case works with, put together once by `crid.daemon`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from crid.image.service import ImageService
 from crid.lifecycle.cgroups import PodCgroups
+from crid.lifecycle.hooks import Hooks, NoHooks
 from crid.linux.kernel import Kernel
 from crid.model.container import Container
 from crid.model.sandbox import PodSandbox
@@ -40,3 +41,4 @@ class Parts:
     pause_program: Path
     userns_program: Path
     pids_limit: int
+    hooks: Hooks = field(default_factory=NoHooks)

@@ -74,6 +74,10 @@ class SandboxLifecycle:
             rollback.undo(f"release name {name}", lambda: self._parts.sandbox_names.release(name, identifier))
             metadata = self._plan(identifier, name, config, runtime_handler)
             metadata = await self._build(metadata, reservation, rollback)
+            reservation.step = "asking plugins"
+            planned = PodSandbox(metadata, SandboxStatus())
+            rollback.undo("tell plugins", lambda: self._parts.hooks.pod_failed(planned))
+            await self._parts.hooks.run_pod(planned)
             reservation.step = "writing its record"
             sandbox = self._parts.state.create_sandbox(metadata, SandboxStatus())
             self._parts.sandboxes.add(sandbox)
@@ -181,6 +185,7 @@ class SandboxLifecycle:
             now = time.time_ns()
             self._parts.state.record_sandbox(sandbox, lambda status: replace(status, stopped_at=status.stopped_at or now))
             await self._containers.stop_all(sandbox.id)
+            await self._parts.hooks.pod_stopped(sandbox)
             await release(self._parts, sandbox.metadata)
             self._parts.state.record_sandbox(sandbox, lambda status: replace(status, network_released=True))
         logger.info("pod is stopped%s", fields(pod=ids.short(sandbox.id), name=sandbox.metadata.name))
@@ -202,6 +207,7 @@ class SandboxLifecycle:
             self._parts.sandboxes.delete(sandbox.id)
             self._parts.sandbox_names.release(sandbox.metadata.name, sandbox.id)
             self._creating.forget(sandbox.metadata.name)
+            await self._parts.hooks.pod_removed(sandbox)
         logger.info("pod is removed%s", fields(pod=ids.short(sandbox.id), name=sandbox.metadata.name))
 
 

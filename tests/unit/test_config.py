@@ -74,6 +74,10 @@ OTHER_VALUES: dict[str, Any] = {
     "network.subnet": "192.168.0.0/29",
     "network.bridge": "b",
     "stats.included_pod_metrics": ["cpu", "diskIO"],
+    "nri.enable_nri": False,
+    "nri.nri_listen": "/n.sock",
+    "nri.nri_plugin_registration_timeout": "10s",
+    "nri.nri_plugin_request_timeout": "500ms",
 }
 """One value that is not the default for each key."""
 

@@ -69,6 +69,13 @@ ELSEWHERE = {
     "streaming/outflow.py": "tests/integration/streaming/test_exec.py",
     "streaming/server.py": "tests/integration/streaming/test_requests.py",
     "streaming/tls.py": "tests/integration/streaming/test_tls.py",
+    # Plugins, over a socket.
+    "lifecycle/hooks.py": "tests/unit/lifecycle/test_nri_hooks.py",
+    "lifecycle/nri_messages.py": "tests/unit/lifecycle/test_nri_hooks.py",
+    "nri/connection.py": "tests/unit/nri/test_plugins.py",
+    "nri/describe.py": "tests/unit/nri/test_adjust.py",
+    "nri/owners.py": "tests/unit/nri/test_adjust.py",
+    "nri/plugin.py": "tests/unit/nri/test_plugins.py",
     # Protocols, as scripts of bytes and events.
     "wire/": "tests/wire",
 }

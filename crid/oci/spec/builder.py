@@ -11,6 +11,7 @@ The document is written for OCI runtime-spec 1.0.2, the newest that both crun 1.
 """
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from crid.errors import InvalidArgumentError
@@ -76,7 +77,7 @@ def build(inputs: SpecInputs) -> BuiltSpec:
     )
 
 
-def encode(spec: dict[str, Any]) -> bytes:
+def encode(spec: Mapping[str, Any]) -> bytes:
     """Return config.json.
 
     Bytes that are no UTF-8, which environment variables may hold, become U+FFFD as in the Go runtimes: JSON has no way
