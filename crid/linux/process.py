@@ -47,11 +47,23 @@ def is_alive(process: ProcessIdentity | None) -> bool:
     return process is not None and start_time(process.pid) == process.start_time
 
 
+def _open(pid: int) -> int | None:
+    """Return a pidfd, None if there is no such process."""
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+    except OSError as error:
+        # What older kernels (6.1 for one) say of a number whose process is gone while others still have it as the number
+        # of their session or process group.
+        if error.errno == errno.EINVAL:
+            return None
+        raise
+
+
 def send_signal(process: ProcessIdentity, number: int) -> bool:
     """Signal this very process; return False if it is gone. The pidfd closes the gap between the check and the signal."""
-    try:
-        descriptor = os.pidfd_open(process.pid)
-    except ProcessLookupError:
+    if (descriptor := _open(process.pid)) is None:
         return False
     try:
         if start_time(process.pid) != process.start_time:
@@ -67,9 +79,7 @@ def send_signal(process: ProcessIdentity, number: int) -> bool:
 
 async def wait_gone(process: ProcessIdentity) -> None:
     """Return once this very process has ended (it may still be a zombie). It need not be a child."""
-    try:
-        descriptor = os.pidfd_open(process.pid)
-    except ProcessLookupError:
+    if (descriptor := _open(process.pid)) is None:
         return
     try:
         if start_time(process.pid) == process.start_time:

@@ -1,5 +1,6 @@
 """Programs from other packages that a test needs: found, or the test is skipped."""
 
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -10,6 +11,9 @@ import pytest
 
 T = TypeVar("T")
 
+PATIENCE = float(os.environ.get("CRID_PATIENCE", "30"))
+"""Seconds that `eventually` waits unless told otherwise; an emulated machine needs more."""
+
 
 def require_tool(name: str) -> Path:
     """Return the path of the program `name`, or skip the test (tests/conftest.py fails it where tools are required)."""
@@ -19,7 +23,7 @@ def require_tool(name: str) -> Path:
     return Path(found)
 
 
-def eventually(probe: Callable[[], T], what: str, *, patience: float = 30.0) -> T:
+def eventually(probe: Callable[[], T], what: str, *, patience: float = PATIENCE) -> T:
     """Return the first true value of `probe`, asked again and again; fail after `patience` seconds, naming `what`.
 
     A condition that holds is seen at once: patience bounds only how long a broken program may hold us up.

@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import os
 import signal
 import sys
@@ -91,6 +92,32 @@ async def test_signal_reaches_only_the_very_process() -> None:
     await process.wait_gone(identity)
     assert await child.wait() == 128 + signal.SIGTERM
     assert not process.send_signal(identity, signal.SIGTERM)
+
+
+async def test_a_number_that_lives_on_as_a_sessions_is_no_process() -> None:
+    """Kernels differ in what they say of it: here whichever this one says (tests/vm has an older one)."""
+    script = "import os, sys\nif os.fork(): os._exit(0)\nsys.stdin.read()"
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    child = process.spawn([sys.executable, "-c", script], descriptors={0: reading}, new_session=True)
+    os.close(reading)
+    identity = ProcessIdentity(child.pid, process.start_time(child.pid) or 0)
+    try:
+        assert await child.wait() == 0
+        os.killpg(identity.pid, 0)  # the number is still a process group's
+        assert not process.send_signal(identity, 0)
+        async with asyncio.timeout(10):
+            await process.wait_gone(identity)
+    finally:
+        os.close(writing)
+
+
+async def test_an_older_kernels_word_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pidfd_open(pid: int) -> int:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "pidfd_open", pidfd_open)
+    assert not process.send_signal(ProcessIdentity(1, 1), 0)
+    await process.wait_gone(ProcessIdentity(1, 1))
 
 
 async def test_descriptors_may_be_swapped() -> None:
