@@ -22,8 +22,8 @@ class Adjusted:
 
 
 class Hooks(Protocol):
-    """The moments, in the order of a life. Those of `run_pod`, `create_container`, `start_container` and `update_container`
-    come before the fact, and raise CridError to prevent it; the others come after it, and raise nothing."""
+    """The moments, in the order of a life. Those of `run_pod`, `create_container`, `start_container`, `update_container`
+    and `update_pod` come before the fact, and raise CridError to prevent it; the others come after it, and raise nothing."""
 
     async def run_pod(self, sandbox: PodSandbox) -> None:
         """The pod is built and about to be published."""
@@ -53,6 +53,14 @@ class Hooks(Protocol):
 
     async def container_updated(self, container: Container) -> None:
         """The container has new limits."""
+
+    async def update_pod(
+        self, sandbox: PodSandbox, overhead: cri.LinuxContainerResources, resources: cri.LinuxContainerResources
+    ) -> None:
+        """The pod is about to get these limits."""
+
+    async def pod_updated(self, sandbox: PodSandbox) -> None:
+        """The pod has new limits."""
 
     async def container_stopped(self, container: Container) -> None:
         """The container has ended, by itself or not. May be called again."""
@@ -97,6 +105,14 @@ class NoHooks(Hooks):
         return resources
 
     async def container_updated(self, container: Container) -> None:
+        pass
+
+    async def update_pod(
+        self, sandbox: PodSandbox, overhead: cri.LinuxContainerResources, resources: cri.LinuxContainerResources
+    ) -> None:
+        pass
+
+    async def pod_updated(self, sandbox: PodSandbox) -> None:
         pass
 
     async def container_stopped(self, container: Container) -> None:

@@ -137,6 +137,22 @@ class NriHooks(Hooks):
         await self.pod_stopped(sandbox)
         await self.pod_removed(sandbox)
 
+    async def update_pod(
+        self, sandbox: PodSandbox, overhead: cri.LinuxContainerResources, resources: cri.LinuxContainerResources
+    ) -> None:
+        request = nri.UpdatePodSandboxRequest(
+            pod=pod_message(sandbox), overhead_linux_resources=from_cri(overhead), linux_resources=from_cri(resources)
+        )
+        for plugin in self._plugins.current():
+            await plugin.ask(nri.UPDATE_POD_SANDBOX, request, nri.UpdatePodSandboxResponse)
+
+    async def pod_updated(self, sandbox: PodSandbox) -> None:
+        await _quietly(self._tell_pod_updated(sandbox))
+
+    async def _tell_pod_updated(self, sandbox: PodSandbox) -> None:
+        request = nri.PostUpdatePodSandboxRequest(pod=pod_message(sandbox))
+        await self._tell(nri.POST_UPDATE_POD_SANDBOX, request, nri.PostUpdatePodSandboxResponse)
+
     async def pod_stopped(self, sandbox: PodSandbox) -> None:
         await self._once(sandbox.id, lambda: _quietly(self._tell_pod_stopped(sandbox)))
 

@@ -24,6 +24,7 @@ from crid.lifecycle.container import ContainerLifecycle
 from crid.lifecycle.inflight import Inflight
 from crid.lifecycle.parts import Parts
 from crid.lifecycle.pod_network import pod_network, port_mappings
+from crid.lifecycle.resources import update_sandbox
 from crid.lifecycle.validate import require_metadata, require_namespaces
 from crid.linux import pid_namespace
 from crid.log import fields
@@ -171,6 +172,22 @@ class SandboxLifecycle:
             raise UnavailableError(f"pod {metadata.name}: cannot start its pause process: {error}") from error
         rollback.undo("stop pause process", lambda: pid_namespace.stop_pause(process))
         return replace(metadata, pause=process)
+
+    async def update_resources(
+        self, identifier: str, overhead: cri.LinuxContainerResources, resources: cri.LinuxContainerResources
+    ) -> None:
+        """Take note of a pod's new limits, all or none. Raises NotFoundError, and as `crid.lifecycle.resources` does."""
+        sandbox = self._parts.sandboxes.get(identifier)
+        await self._parts.supervisor.run(
+            self._update_resources(sandbox, overhead, resources), f"UpdatePodSandboxResources {sandbox.id}"
+        )
+
+    async def _update_resources(
+        self, sandbox: PodSandbox, overhead: cri.LinuxContainerResources, resources: cri.LinuxContainerResources
+    ) -> None:
+        await self._parts.hooks.update_pod(sandbox, overhead, resources)
+        update_sandbox(self._parts, sandbox, overhead, resources)
+        await self._parts.hooks.pod_updated(sandbox)
 
     async def stop(self, identifier: str) -> None:
         """Stop the pod's containers, then release its network and namespaces. Does nothing for an unknown or stopped pod."""

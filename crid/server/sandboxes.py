@@ -4,7 +4,6 @@ from google.protobuf.json_format import MessageToDict
 
 from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError
-from crid.lifecycle import resources
 from crid.lifecycle.parts import Parts
 from crid.lifecycle.sandbox import SandboxLifecycle
 from crid.model.sandbox import PodSandbox
@@ -61,8 +60,7 @@ class SandboxRpcs:
         self, request: cri.UpdatePodSandboxResourcesRequest, context: Context
     ) -> cri.UpdatePodSandboxResourcesResponse:
         """Take note of a pod's new limits, all or none; the cgroup is changed if it is crid's own."""
-        sandbox = self._parts.sandboxes.get(request.pod_sandbox_id)
-        resources.update_sandbox(self._parts, sandbox, request.overhead, request.resources)
+        await self._sandboxes.update_resources(request.pod_sandbox_id, request.overhead, request.resources)
         return cri.UpdatePodSandboxResourcesResponse()
 
     async def ListPodSandbox(self, request: cri.ListPodSandboxRequest, context: Context) -> cri.ListPodSandboxResponse:

@@ -41,7 +41,8 @@ def run(program: Path, storage: Path, runtime: str, more: list[str]) -> int:
         try:
             with Daemon(Settings(default_runtime=runtime, registries_conf=registries_conf(f"127.0.0.1:{port}"))) as daemon:
                 eventually(lambda: _listens(port), "the registry listens")
-                argv = [str(program), f"-runtime-endpoint=unix://{daemon.socket}", "-ginkgo.no-color", *more]
+                sockets = [f"-runtime-endpoint=unix://{daemon.socket}", f"-nri-socket={daemon.run_root / 'nri.sock'}"]
+                argv = [str(program), *sockets, "-ginkgo.no-color", *more]
                 return subprocess.run(argv, check=False).returncode
         finally:
             registry.terminate()

@@ -130,3 +130,17 @@ async def test_refusals_after_the_fact_change_nothing(hooked: World, path: Path)
         await hooked.containers.start(container.id)
         await hooked.sandboxes.remove(pod.id)
     assert hooked.parts.sandboxes.size() == hooked.parts.containers.size() == 0
+
+
+async def test_a_pods_new_limits_may_be_refused(hooked: World, path: Path) -> None:
+    pod = await hooked.sandboxes.run(pod_config(), "")
+    nothing, limit = cri.LinuxContainerResources(), cri.LinuxContainerResources(cpu_shares=5)
+    async with ScriptedPlugin(answers={"UpdatePodSandbox": refusal("no")}).ready(path) as plugin:
+        with pytest.raises(CridError, match="no"):
+            await hooked.sandboxes.update_resources(pod.id, nothing, limit)
+        assert pod.status.resources is None
+        del plugin.answers["UpdatePodSandbox"]
+        await hooked.sandboxes.update_resources(pod.id, nothing, limit)
+        assert plugin.last("UpdatePodSandbox").linux_resources.cpu.shares.value == 5
+        assert plugin.last("PostUpdatePodSandbox").pod.linux.pod_resources.cpu.shares.value == 5
+    assert pod.status.resources == limit
