@@ -67,6 +67,8 @@ class Adjustments:
         if linux.HasField("resources"):
             adjust_resources(self._linux.setdefault("resources", {}), linux.resources, claim)
         if linux.cgroups_path:
+            if {"", ".", ".."} & set(linux.cgroups_path.removeprefix("/").split("/")):
+                raise InvalidArgumentError(f"{linux.cgroups_path!r} is no cgroup that a container could have")
             claim(nri.CgroupsPath)
             self._linux["cgroupsPath"] = linux.cgroups_path
         self.whole.MergeFrom(wanted)

@@ -155,6 +155,8 @@ def test_who_takes_it_away_first_may_set_it() -> None:
         (nri.ContainerAdjustment(env=[nri.KeyValue(key="A=B")]), InvalidArgumentError),
         (nri.ContainerAdjustment(args=[""]), InvalidArgumentError),
         (nri.ContainerAdjustment(annotations={PROGRAM_ANNOTATION: "x"}), FailedPreconditionError),
+        (linux(cgroups_path="/"), InvalidArgumentError),
+        (linux(cgroups_path="/../x"), InvalidArgumentError),
         (linux(rdt=nri.LinuxRdt()), UnimplementedError),
         (linux(memory_policy=nri.LinuxMemoryPolicy()), UnimplementedError),
         (linux(resources=nri.LinuxResources(blockio_class=nri.OptionalString(value="x"))), UnimplementedError),
