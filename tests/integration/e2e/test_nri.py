@@ -8,7 +8,6 @@ from typing import TypeVar
 import grpc
 import pytest
 
-from crid.cri import api_pb2 as cri
 from crid.cri import nri_pb2 as nri
 from tests.harness.client import refused
 from tests.harness.node import Node
@@ -149,7 +148,7 @@ async def test_rubbish_harms_nothing(node: Node, rubbish: bytes) -> None:
 async def test_a_plugin_updates_and_evicts(node: Node) -> None:
     async with ScriptedPlugin().ready(socket_of(node)) as plugin:
         pod = await call(node.pod)
-        container = await call(pod.sleeper)
+        container = await call(pod.run, "sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.1; done")
         update = nri.ContainerUpdate(container_id=container)
         update.linux.resources.cpu.shares.value = 512
         unknown = nri.ContainerUpdate(container_id="f" * 64)
@@ -157,7 +156,7 @@ async def test_a_plugin_updates_and_evicts(node: Node) -> None:
         assert await plugin.update(update, unknown, ignored) == [unknown]
         assert (await call(node.cri.status, container)).resources.linux.cpu_shares == 512
         await plugin.update(evict=container)
-        assert (await call(node.cri.wait_exited, container)).state == cri.CONTAINER_EXITED
+        assert (await call(node.cri.wait_exited, container)).exit_code == 7
 
 
 async def test_containers_made_while_a_plugin_synchronizes_are_told_once(node: Node) -> None:
