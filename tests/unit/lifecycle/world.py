@@ -220,9 +220,7 @@ class World:
 
     def follow(self) -> None:
         """Record the ends of containers from now on, as the daemon does."""
-        self.following = self.parts.supervisor.start(
-            self.exits.follow(self.runtime.exits(), self.containers.ended), "exits"
-        )
+        self.following = self.parts.supervisor.start(self.exits.follow(self.runtime.exits(), self.containers.ended), "exits")
 
     async def unfollow(self) -> None:
         """The daemon is gone."""
