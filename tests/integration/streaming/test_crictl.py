@@ -13,7 +13,7 @@ from tests.harness.node import Node
 from tests.harness.stream_node import echo, running_below, serving
 from tests.harness.tools import eventually
 
-CANDIDATES = (os.environ.get("CRICTL"), shutil.which("crictl"), "/work/tools/crictl")
+CANDIDATES = (os.environ.get("CRICTL"), shutil.which("crictl"))
 CRICTL = next((path for path in CANDIDATES if path and Path(path).exists()), None)
 
 pytestmark = [
