@@ -109,7 +109,7 @@ def test_warnings_of_a_runtime_that_succeeds_are_logged(lab: Lab) -> None:
 
 
 def test_process_that_ends_before_the_runtime(lab: Lab) -> None:
-    run = run_with(lab, "sh -c 'echo quick; exit 6' & echo $! >$pidfile; exec sleep 0.3\n")
+    run = run_with(lab, "sh -c 'sleep 0.2; echo quick; exit 6' & echo $! >$pidfile; exec sleep 0.6\n")
     # its parent does not reap it: it becomes conmon's child when that one ends
     assert isinstance(run.next_event(), ProcessStarted)
     assert run.wait_exit() == 6
