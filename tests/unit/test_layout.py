@@ -17,6 +17,8 @@ ELSEWHERE = {
     "cli.py": "tests/integration/e2e",
     "cli_images.py": "tests/integration/image/test_cli.py",
     "daemon.py": "tests/integration/e2e",
+    # Tables of the configuration file, read together.
+    "config/": "tests/unit/config/test_file.py",
     # Interfaces and their fakes: one suite for all implementations.
     "linux/kernel.py": "tests/contract/test_linux_contract.py",
     "net/fake.py": "tests/contract/test_network_contract.py",
@@ -97,7 +99,7 @@ DATA = {
 
 NOT_OF_ONE_MODULE = {
     "test_layout.py",
-    "test_config_file.py",  # etc/crid.conf
+    "config/test_sample.py",  # etc/crid.conf
     "image/test_interruptions.py",  # whole pulls
     "cri/test_rpcs_doc.py",  # docs/rpcs.md
     "cri/test_wire.py",  # protos/

@@ -1,4 +1,4 @@
-"""etc/crid.conf: it shows every key with its default, so that nobody needs to read crid/config.py."""
+"""etc/crid.conf: it shows every key with its default, so that nobody needs to read crid/config/."""
 
 import re
 import tomllib
@@ -8,7 +8,7 @@ from typing import Any
 
 from crid import config
 
-SAMPLE = Path(__file__).parents[2] / "etc" / "crid.conf"
+SAMPLE = Path(__file__).parents[3] / "etc" / "crid.conf"
 
 
 def uncommented() -> dict[str, Any]:

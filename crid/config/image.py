@@ -1,0 +1,42 @@
+"""`[crid.image]`: where images come from, which are allowed, and what bounds them."""
+
+from dataclasses import dataclass, field
+
+from crid.config.values import check_duration, check_path
+from crid.errors import InvalidArgumentError
+
+
+@dataclass(frozen=True, slots=True)
+class ImageConfig:
+    """`[crid.image]`. Sizes are in bytes; a limit or a timeout of 0 is none.
+
+    An empty `signature_policy` is /etc/containers/policy.json where that exists, and accepts everything where not.
+    `pinned_images` are names, beginnings of names that end in `*`, or words between two `*`. A connection that brings less
+    than 64 KiB in `pull_progress_timeout` is taken for broken. `layer_ratio_limit` is of unpacked to compressed size, and
+    counts from 1 GiB on.
+    """
+
+    registries_conf: str = "/etc/containers/registries.conf"
+    certs_dirs: list[str] = field(default_factory=lambda: ["/etc/containers/certs.d", "/etc/docker/certs.d"])
+    global_auth_file: str = ""
+    namespaced_auth_dir: str = "/etc/crid/auth"
+    signature_policy: str = ""
+    signature_policy_dir: str = "/etc/crid/policies"
+    pause_image: str = "registry.k8s.io/pause:3.10"
+    pinned_images: list[str] = field(default_factory=list)
+    max_concurrent_downloads: int = 6
+    pull_progress_timeout: str = "1m"
+    layer_size_limit: int = 100 << 30
+    layer_entries_limit: int = 1_000_000
+    layer_ratio_limit: int = 500
+
+    def check(self) -> None:
+        """Refuse values that can only be wrong. Raises InvalidArgumentError naming the key."""
+        if self.max_concurrent_downloads < 1:
+            raise InvalidArgumentError("crid.image.max_concurrent_downloads: must be at least 1")
+        for key in ("layer_size_limit", "layer_entries_limit", "layer_ratio_limit"):
+            if getattr(self, key) < 0:
+                raise InvalidArgumentError(f"crid.image.{key}: must not be negative")
+        for key in ("global_auth_file", "namespaced_auth_dir", "signature_policy", "signature_policy_dir"):
+            check_path(f"crid.image.{key}", getattr(self, key))
+        check_duration("crid.image.pull_progress_timeout", self.pull_progress_timeout)

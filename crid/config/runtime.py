@@ -1,0 +1,82 @@
+"""`[crid.runtime]` and `[crid.runtime.runtimes.NAME]`: how containers are run."""
+
+from dataclasses import dataclass, field
+
+from crid.config.values import check_path
+from crid.errors import InvalidArgumentError
+from crid.log import LEVELS
+
+DEFAULT_CAPABILITIES = "CHOWN DAC_OVERRIDE FSETID FOWNER SETGID SETUID SETPCAP NET_BIND_SERVICE KILL"
+"""What a container gets unless told otherwise: CRI-O's nine. containerd and Docker add NET_RAW, MKNOD, SYS_CHROOT, SETFCAP
+and AUDIT_WRITE, which few containers need and which have cost security fixes."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeHandlerConfig:
+    """`[crid.runtime.runtimes.NAME]`: one OCI runtime. Empty paths: the program NAME and crid's own conmon are searched.
+
+    `allowed_annotations` are names, or beginnings of names that end in `*`, of pods' and containers' annotations that the
+    runtime gets to see. An empty `seccomp_profile` and a `container_create_timeout` of 0 take those of `[crid.runtime]`.
+    """
+
+    runtime_path: str = ""
+    runtime_root: str = ""
+    monitor_path: str = ""
+    allowed_annotations: list[str] = field(default_factory=list)
+    default_annotations: dict[str, str] = field(default_factory=dict)
+    privileged_without_host_devices: bool = False
+    container_min_memory: str = ""
+    container_create_timeout: int = 0
+    seccomp_profile: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeConfig:
+    """`[crid.runtime]`. An empty `default_runtime` takes crun where it works on this host, else runc.
+
+    An empty `seccomp_profile` is crid's own; so is the `apparmor_profile` crid-default, and "unconfined" is none.
+    """
+
+    default_runtime: str = ""
+    cgroup_manager: str = "cgroupfs"
+    log_level: str = "info"
+    log_size_max: int = -1
+    pids_limit: int = -1
+    ctr_stop_timeout: int = 30
+    container_create_timeout: int = 240
+    default_capabilities: list[str] = field(default_factory=DEFAULT_CAPABILITIES.split)
+    default_env: list[str] = field(default_factory=list)
+    default_ulimits: list[str] = field(default_factory=list)
+    default_sysctls: list[str] = field(default_factory=list)
+    allowed_devices: list[str] = field(default_factory=lambda: ["/dev/fuse", "/dev/net/tun"])
+    additional_devices: list[str] = field(default_factory=list)
+    seccomp_profile: str = ""
+    apparmor_profile: str = "crid-default"
+    selinux: bool = False
+    hostnetwork_disable_selinux: bool = True
+    runtimes: dict[str, RuntimeHandlerConfig] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Refuse values that can only be wrong. Raises InvalidArgumentError naming the key."""
+        if self.cgroup_manager not in ("cgroupfs", "systemd"):
+            raise InvalidArgumentError("crid.runtime.cgroup_manager: must be cgroupfs or systemd")
+        if self.log_level not in LEVELS:
+            raise InvalidArgumentError(f"crid.runtime.log_level: must be one of {', '.join(LEVELS)}")
+        if self.log_size_max != -1 and self.log_size_max < 8192:
+            raise InvalidArgumentError("crid.runtime.log_size_max: must be -1 (no limit) or at least 8192 bytes")
+        if self.ctr_stop_timeout < 0:
+            raise InvalidArgumentError("crid.runtime.ctr_stop_timeout: must not be negative")
+        if self.container_create_timeout < 1:
+            raise InvalidArgumentError("crid.runtime.container_create_timeout: must be at least 1 second")
+        for key, path in (
+            ("seccomp_profile", self.seccomp_profile),
+            *((f"runtimes.{name}.seccomp_profile", handler.seccomp_profile) for name, handler in self.runtimes.items()),
+        ):
+            check_path(f"crid.runtime.{key}", path)
+        for name, handler in self.runtimes.items():
+            if handler.container_create_timeout < 0:
+                raise InvalidArgumentError(f"crid.runtime.runtimes.{name}.container_create_timeout: must not be negative")
+            if name in ("", ".", "..") or "/" in name or not name.isprintable():  # it names a directory
+                raise InvalidArgumentError(f"crid.runtime.runtimes: {name!r} is no name for a runtime")
+        if self.default_runtime and self.runtimes and self.default_runtime not in self.runtimes:
+            raise InvalidArgumentError(f"crid.runtime.default_runtime: no table crid.runtime.runtimes.{self.default_runtime}")
