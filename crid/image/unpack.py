@@ -31,6 +31,7 @@ from crid.image.compression import Hashed, decompressed
 from crid.image.limits import NO_LIMITS, LayerLimits, Limited
 from crid.image.sparse import Segments, placed
 from crid.image.tar import ByteSource, Member, TarReader
+from crid.linux.disk import disk_usage
 from crid.linux.openat2 import open_in_root
 
 _WHITEOUT = ".wh."
@@ -47,8 +48,8 @@ _BLOCK = 4096
 
 @dataclass(slots=True)
 class Unpacked:
-    """What an unpacking found: disk usage (sizes rounded up to blocks), and directories that no member described, parents
-    first, the root being "."."""
+    """What an unpacking made: disk usage (bytes in whole blocks, inodes below the root), and directories that no member
+    described, parents first, the root being "."."""
 
     diff_id: str = ""
     size: int = 0
@@ -75,7 +76,7 @@ def unpack(
                 tree.add(member, reader)
             except OSError as error:
                 raise _translated(member, error) from error
-        tree.finish()
+        tree.finish(target)
     reader.drain()
     if diff_id and plain.digest != diff_id:
         raise DataLossError(f"layer: its content has the digest {plain.digest}, the image says {diff_id}")
@@ -91,6 +92,7 @@ class _Tree:
         self._root = os.open(target, _DIRECTORY)
         self._open: OrderedDict[str, int] = OrderedDict()
         self._times: dict[str, int] = {}
+        self._replaced = False
 
     def __enter__(self) -> Self:
         return self
@@ -115,8 +117,12 @@ class _Tree:
         else:
             self._create(directory, name, member, reader)
 
-    def finish(self) -> None:
-        """Set the directories' times, which filling them has changed."""
+    def finish(self, target: Path) -> None:
+        """Set the directories' times, which filling them has changed. Count again what is in `target`, if a member has
+        replaced another, of which perhaps a hard link remains."""
+        if self._replaced:
+            usage = disk_usage(str(target))
+            self.result.size, self.result.inodes = usage.bytes, usage.inodes - 1
         for path, mtime in self._times.items():
             with contextlib.suppress(OSError):  # something else stands there since
                 descriptor = open_in_root(self._root, path or ".", _DIRECTORY | os.O_NOFOLLOW)
@@ -232,6 +238,7 @@ class _Tree:
 
     def _clear(self, parent: int, name: str) -> None:
         """Remove what has the name `name`, be it a directory with all in it. Links are not followed."""
+        self._replaced = True
         try:
             os.unlink(name, dir_fd=parent)
         except IsADirectoryError:
@@ -270,6 +277,7 @@ class _Tree:
             if not _is_whiteout(status):
                 what = "a link that leads nowhere" if stat.S_ISLNK(status.st_mode) else "not a directory"
                 raise _refused(member, f"{path!r} is {what}") from error
+            self._replaced = True
             os.unlink(name, dir_fd=parent)
             os.mkdir(name, 0o755, dir_fd=parent)
             opaque = True

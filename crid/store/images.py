@@ -78,13 +78,17 @@ class ImageStore:
         return f"<ImageStore images={len(self._view.images)} names={len(self._view.names)}>"
 
     def load(self) -> None:
-        """Read all records. One that is damaged is set aside with its name in the log. Raises OSError."""
+        """Read all records. One that is damaged is set aside with its name in the log. A name in two records, as the end of
+        a daemon between two writes leaves it, belongs to the one written later. Raises OSError."""
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         remove_unfinished(self._directory)
         view = _View()
-        for path in sorted(self._directory.glob("*.json")):
+        for path in sorted(self._directory.glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path)):
             try:
-                view = view.put(*self._read(path))
+                image, content = read_record(path)
+                if missing := {image.id, content.manifest.digest, *content.blobs} - self._content.sizes().keys():
+                    raise DataLossError(f"record {path}: blob {min(missing)} is missing")
+                view = self._without_names_of(image, view).put(image, content)
             except (DataLossError, KeyError, TypeError, ValueError) as error:
                 aside = path.with_suffix(f".damaged-{secrets.token_hex(4)}")
                 logger.error("damaged image record set aside%s", fields(record=path, aside=aside, error=error))
@@ -131,13 +135,8 @@ class ImageStore:
                 )
             if image == known and content == view.contents[image.id]:
                 return image  # written already, names included
-            names = {*image.repo_tags, *image.repo_digests}
             self._write(image, content)
-            for identifier in {view.names[name] for name in names if name in view.names} - {image.id}:
-                poorer = _without_names(view.images[identifier], names)
-                self._write(poorer, view.contents[identifier])
-                view = view.put(poorer, view.contents[identifier])
-            self._view = view.put(image, content)
+            self._view = self._without_names_of(image, view).put(image, content)
             self._write_index(self._view)
         return image
 
@@ -148,13 +147,14 @@ class ImageStore:
             self._view = self._view.without(identifier)
             self._write_index(self._view)
 
-    def _read(self, path: Path) -> tuple[Image, ImageContent]:
-        image, content = _decode(unseal(_KIND, path.read_bytes(), path))
-        if path.stem != image.id.removeprefix("sha256:"):
-            raise DataLossError(f"record {path}: describes {image.id}")
-        if missing := {image.id, content.manifest.digest, *content.blobs} - self._content.sizes().keys():
-            raise DataLossError(f"record {path}: blob {min(missing)} is missing")
-        return image, content
+    def _without_names_of(self, image: Image, view: _View) -> _View:
+        """Take the names of `image` from the other images of `view`, in their records too."""
+        names = {*image.repo_tags, *image.repo_digests}
+        for identifier in {view.names[name] for name in names if name in view.names} - {image.id}:
+            poorer = _without_names(view.images[identifier], names)
+            self._write(poorer, view.contents[identifier])
+            view = view.put(poorer, view.contents[identifier])
+        return view
 
     def _write(self, image: Image, content: ImageContent) -> None:
         path = self._directory / f"{image.id.removeprefix('sha256:')}.json"
@@ -166,6 +166,14 @@ class ImageStore:
             for identifier, image in sorted(view.images.items())
             for name in (*image.repo_tags, *image.repo_digests) or ("",)
         )
+
+
+def read_record(path: Path) -> tuple[Image, ImageContent]:
+    """Return what the record `path` says. Raises DataLossError, KeyError or TypeError for a damaged one, OSError."""
+    image, content = _decode(unseal(_KIND, path.read_bytes(), path))
+    if path.stem != image.id.removeprefix("sha256:"):
+        raise DataLossError(f"record {path}: describes {image.id}")
+    return image, content
 
 
 def _without_names(image: Image, names: set[str]) -> Image:

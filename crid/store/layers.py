@@ -72,6 +72,20 @@ class Snapshot:
     mount: Mount
 
 
+def read_layer(directory: Path) -> Layer:
+    """Return the layer in `directory`. Raises OSError, ValueError or TypeError for a record that does not describe it."""
+    layer = Layer(**json.loads((directory / "record.json").read_bytes()))
+    if layer.chain_id != f"sha256:{directory.name}" or not (directory / "diff").is_dir():
+        raise ValueError("does not describe its directory")
+    return layer
+
+
+def read_snapshot(directory: Path) -> tuple[str, ...]:
+    """Return the chain ids that the snapshot in `directory` stands on. Raises OSError, ValueError, TypeError, KeyError."""
+    record = json.loads((directory / "record.json").read_bytes())
+    return tuple(str(chain_id) for chain_id in record["chain_ids"])
+
+
 class LayerStore:
     """The layers and snapshots below `root`. Methods block for disk access; they may be called from any thread."""
 
@@ -98,9 +112,7 @@ class LayerStore:
         boot = boot_id()
         for directory in _candidates(self.directory, {"l", "staging"}):
             with _setting_aside(directory):
-                layer = Layer(**json.loads((directory / "record.json").read_bytes()))
-                if layer.chain_id != f"sha256:{directory.name}" or not (directory / "diff").is_dir():
-                    raise ValueError("does not describe its directory")
+                layer = read_layer(directory)
                 if layer.boot != boot and not (directory / "synced").exists():
                     logger.warning("layer may be torn, removed%s", fields(layer=layer.chain_id))
                     os.rename(directory, doomed := self._staging / secrets.token_hex(8))
@@ -109,13 +121,14 @@ class LayerStore:
                 if not (self._links / layer.link).exists():
                     _replace_link(self._links / layer.link, directory.name)
                 self._layers[layer.chain_id] = layer
+        for link in {path.name for path in self._links.iterdir()} - {layer.link for layer in self._layers.values()}:
+            (self._links / link).unlink()
         for directory in _candidates(self._snapshots, set()):
             if not (directory / "record.json").exists():  # it was being made, and nothing can have been mounted on it
                 shutil.rmtree(directory, ignore_errors=True)
                 continue
             with _setting_aside(directory):
-                chain_ids = json.loads((directory / "record.json").read_bytes())["chain_ids"]
-                self._in_use[directory.name] = tuple(str(chain_id) for chain_id in chain_ids)
+                self._in_use[directory.name] = read_snapshot(directory)
 
     def __contains__(self, chain_id: object) -> bool:
         return chain_id in self._layers

@@ -110,6 +110,16 @@ def test_later_members_replace_earlier_ones(tmp_path: Path) -> None:
     assert (target / "e").is_symlink()
 
 
+def test_what_was_replaced_is_not_counted(tmp_path: Path) -> None:
+    target, result = unpacked(
+        tmp_path,
+        directory("d"), file("d/x", b"1" * 9000), hardlink("kept", "d/x"), file("d/y"), file("d", b"2"),
+        file("a", b"1"), file("a", b"2"), file(".wh.w"), file("w/x"),
+    )  # fmt: skip
+    assert result.inodes == 5
+    assert sorted(path.name for path in target.rglob("*")) == ["a", "d", "kept", "w", "x"]
+
+
 def test_a_path_through_a_link_lands_inside(tmp_path: Path) -> None:
     target, _ = unpacked(tmp_path, directory("run"), symlink("var/run", "/run"), file("var/run/x", b"1"))
     assert (target / "run/x").read_bytes() == b"1"

@@ -1,5 +1,6 @@
 import json
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,6 +55,20 @@ def test_names_add_up(images: ImageStore, content: ContentStore) -> None:
     both = images.put(replace(image, repo_tags=(A2,)), blobs)
     assert both.repo_tags == (A1, A2)
     assert images.all() == [both]
+
+
+def test_a_name_in_two_records_belongs_to_the_later_one(images: ImageStore, content: ContentStore) -> None:
+    """A daemon that ends between the two writes of a tag that moves leaves them so."""
+    old, old_blobs = made(content, "old", A1, A2)
+    new, new_blobs = made(content, "new", A1)
+    for image, blobs, when in ((old, old_blobs, 1), (new, new_blobs, 2)):
+        images._write(image, blobs)
+        os.utime(content.directory / "records" / f"{image.id[7:]}.json", (when, when))
+    for _ in range(2):
+        again = ImageStore(content)
+        again.load()
+        assert again.named(A1) == new
+        assert again.named(A2) == again.get(old.id) == replace(old, repo_tags=(A2,))
 
 
 def test_a_tag_that_moves_leaves_the_old_image_without_it(images: ImageStore, content: ContentStore) -> None:
