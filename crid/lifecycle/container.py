@@ -19,6 +19,7 @@ from crid.lifecycle.exits import Exits
 from crid.lifecycle.inflight import Inflight
 from crid.lifecycle.parts import Parts
 from crid.lifecycle.resources import update_container
+from crid.lifecycle.retries import container_made_by
 from crid.lifecycle.validate import require_container
 from crid.log import fields
 from crid.model import ids
@@ -39,12 +40,13 @@ class ContainerLifecycle:
         self._parts = parts
         self._exits = exits
         self._creating: Inflight[Container] = Inflight(parts.supervisor, "CreateContainer")
+        self._launching: Inflight[None] = Inflight(parts.supervisor, "StartContainer")
         self._starting = KeyedLock()
         self._removing = KeyedLock()
         self._updating = KeyedLock()
 
     async def create(self, sandbox_id: str, config: cri.ContainerConfig) -> Container:
-        """Create the container in a ready pod and return it.
+        """Create the container in a ready pod and return it; a repeated request gets the container of the first.
 
         Raises NotFoundError for an unknown pod or image, FailedPreconditionError for a stopped pod, AlreadyExistsError if
         the name is taken, InvalidArgumentError for a config that contradicts itself, and what the runtime raises. Whatever
@@ -54,20 +56,28 @@ class ContainerLifecycle:
         require_container(config)
         pod = sandbox.metadata.config.metadata
         name = ids.container_name(config.metadata.name, pod.name, pod.namespace, pod.uid, config.metadata.attempt)
+        if (made := container_made_by(self._parts, name, sandbox, config)) is not None:
+            return made
         request = sandbox.id.encode() + config.SerializeToString(deterministic=True)
         creation = ContainerCreation(self._parts, sandbox, config, name)
         return await self._creating.run(name, request, creation.run)
 
     async def start(self, identifier: str) -> None:
-        """Run the created container's program. A program that cannot be run leaves the container stopped, with the reason."""
+        """Run the created container's program. A program that cannot be run leaves the container stopped, with the reason.
+
+        A repeated request joins the running one; for a container that runs there is nothing left to do.
+        """
         container = self._parts.containers.get(identifier)
-        await self._parts.supervisor.run(self._start(container), f"StartContainer {container.id}")
+        await self._launching.run(container.id, b"", lambda: self._start(container))
 
     async def _start(self, container: Container) -> None:
         async with self._starting.hold(container.id):
             state = container.status.state
+            if state in (ContainerState.RUNNING, ContainerState.PAUSED):
+                return
             if state is not ContainerState.CREATED:
-                raise FailedPreconditionError(f"container {container.id} is {state.value}, not created: it cannot be started")
+                why = container.status.message or "it cannot be started again"
+                raise FailedPreconditionError(f"container {container.id} is {state.value}, not created: {why}")
             if not self._parts.sandboxes.get(container.metadata.sandbox_id).status.ready:
                 raise FailedPreconditionError(f"container {container.id}: its pod {container.metadata.sandbox_id} is stopped")
             await self._parts.hooks.start_container(container)
@@ -148,7 +158,6 @@ class ContainerLifecycle:
                 await discard(self._parts, container.id)
                 self._parts.containers.delete(container.id)
                 self._parts.container_names.release(container.metadata.name, container.id)
-                self._creating.forget(container.metadata.name)
                 self._exits.forget(container)
             await self._parts.hooks.container_removed(container)
         logger.info("container is removed%s", fields(container=ids.short(container.id), name=container.metadata.name))

@@ -1,12 +1,11 @@
-"""A retried request joins the one that runs, or gets its result.
+"""A retried request joins the one that runs.
 
 The kubelet gives up on a slow call after its deadline and sends the same request again. The work goes on meanwhile, so
 the second request must neither start it anew nor fail because the name is taken. A request is "the same" if its key
 (the object's name) and its bytes are equal.
 
-A result that nobody received, since every caller had gone, is kept for the next same request. It is dropped when
-`forget` is told that its object is gone, which the object's removal does. A failure is never kept: whoever waits is
-told, and the log if nobody does.
+No result is kept here: what a finished request has made is in the store, where its retry finds it, also after
+a restart of the daemon (`crid.lifecycle.retries`). A failure is told to whoever waits, and to the log if nobody does.
 """
 
 import asyncio
@@ -42,36 +41,21 @@ class Inflight(Generic[T]):
         Raises AlreadyExistsError if another request with this key is running, and what `work` raises.
         """
         flight = self._flights.get(key)
-        if flight is not None and flight.task.done() and flight.request != request:
-            del self._flights[key]
-            flight = None
         if flight is None:
             flight = self._flights[key] = _Flight(request, self._supervisor.start(work(), f"{self._kind} {key}"))
-            flight.task.add_done_callback(lambda _: self._drop_failed(key, flight))
+            flight.task.add_done_callback(lambda _: self._land(key, flight))
         elif flight.request != request:
             raise AlreadyExistsError(f"{self._kind} {key}: another request with this name is being served")
         flight.waiting += 1
         try:
-            result = await asyncio.shield(flight.task)
+            return await asyncio.shield(flight.task)
         finally:
             flight.waiting -= 1
-        if self._flights.get(key) is flight:
-            del self._flights[key]
-        return result
-
-    def forget(self, key: str) -> None:
-        """Drop a kept result, since its object is gone."""
-        flight = self._flights.get(key)
-        if flight is not None and flight.task.done():
-            del self._flights[key]
 
     def __len__(self) -> int:
         return len(self._flights)
 
-    def _drop_failed(self, key: str, flight: _Flight[T]) -> None:
-        if not flight.task.cancelled() and flight.task.exception() is None:
-            return
-        if self._flights.get(key) is flight:
-            del self._flights[key]
+    def _land(self, key: str, flight: _Flight[T]) -> None:
+        del self._flights[key]
         if not flight.waiting:
             log_failure(flight.task)

@@ -25,6 +25,7 @@ from crid.lifecycle.inflight import Inflight
 from crid.lifecycle.parts import Parts
 from crid.lifecycle.pod_network import pod_network, port_mappings
 from crid.lifecycle.resources import update_sandbox
+from crid.lifecycle.retries import sandbox_made_by
 from crid.lifecycle.validate import require_metadata, require_namespaces
 from crid.linux import pid_namespace
 from crid.log import fields
@@ -52,7 +53,7 @@ class SandboxLifecycle:
         self._locks = KeyedLock()
 
     async def run(self, config: cri.PodSandboxConfig, runtime_handler: str) -> PodSandbox:
-        """Create the pod and return it, ready for containers.
+        """Create the pod and return it, ready for containers; a repeated request gets the pod of the first.
 
         Raises InvalidArgumentError for a contradictory config or an unknown handler, AlreadyExistsError if the pod's
         name is taken, and what the network raises. Whatever it raises, nothing of the pod is left.
@@ -64,6 +65,8 @@ class SandboxLifecycle:
         require_namespaces(config, self._parts.hosts[handler])
         metadata = config.metadata
         name = ids.sandbox_name(metadata.name, metadata.namespace, metadata.uid, metadata.attempt)
+        if (made := sandbox_made_by(self._parts, name, config, runtime_handler)) is not None:
+            return made
         request = config.SerializeToString(deterministic=True) + runtime_handler.encode()
         return await self._creating.run(name, request, lambda: self._run(name, config, runtime_handler))
 
@@ -223,7 +226,6 @@ class SandboxLifecycle:
             await self._parts.cgroups.remove_parent(sandbox.metadata)
             self._parts.sandboxes.delete(sandbox.id)
             self._parts.sandbox_names.release(sandbox.metadata.name, sandbox.id)
-            self._creating.forget(sandbox.metadata.name)
             await self._parts.hooks.pod_removed(sandbox)
         logger.info("pod is removed%s", fields(pod=ids.short(sandbox.id), name=sandbox.metadata.name))
 

@@ -40,6 +40,11 @@ class NameRegistry:
         self._reservations[name] = reservation
         return reservation
 
+    def holder(self, name: str) -> str:
+        """Return the id that holds `name`, empty if nobody does."""
+        taken = self._reservations.get(name)
+        return taken.holder if taken is not None else ""
+
     def release(self, name: str, holder: str) -> None:
         """Give `name` back, if `holder` holds it."""
         taken = self._reservations.get(name)

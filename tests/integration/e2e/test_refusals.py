@@ -26,21 +26,27 @@ def test_unknown_runtime_handler(node: Node) -> None:
 
 
 def test_second_pod_of_the_same_name(node: Node) -> None:
-    """A taken name is refused, and is free again once its pod is removed."""
+    """The same request gets the same pod; another one with a taken name is refused until the first pod is removed."""
     config = node.pod_config(name="taken", uid="uid-1")
+    other = node.pod_config(name="taken", uid="uid-1", labels={"another": "one"})
     pod = node.cri.run_pod(config)
-    with refused(grpc.StatusCode.ALREADY_EXISTS, "taken"):
+    assert node.cri.run_pod(config) == pod
+    with refused(grpc.StatusCode.ALREADY_EXISTS, "taken", pod):
+        node.cri.run_pod(other)
+    node.cri.stop_pod(pod)
+    with refused(grpc.StatusCode.ALREADY_EXISTS, "taken", pod):
         node.cri.run_pod(config)
     node.cri.remove_pod(pod)
-    node.cri.run_pod(config)
+    node.cri.run_pod(other)
 
 
 def test_second_container_of_the_same_name(node: Node) -> None:
     """The same within a pod; another attempt is another container."""
     pod = node.pod()
     first = pod.create("true", name="main")
-    with refused(grpc.StatusCode.ALREADY_EXISTS, "main"):
-        pod.create("true", name="main")
+    assert pod.create("true", name="main") == first
+    with refused(grpc.StatusCode.ALREADY_EXISTS, "main", first):
+        pod.create("false", name="main")
     pod.create("true", name="main", attempt=1)
     node.cri.remove(first)
     pod.create("true", name="main")
@@ -160,7 +166,7 @@ def test_pod_verbs_on_a_pod_that_is_not_there(node: Node) -> None:
 
 
 def test_verbs_in_the_wrong_state(node: Node) -> None:
-    """Start twice, execute in what has not started or has ended, reopen a log that nobody writes."""
+    """Start what has ended, execute in what has not started or has ended, reopen a log that nobody writes."""
     pod = node.pod()
     container = pod.create("true")
     with refused(grpc.StatusCode.FAILED_PRECONDITION, container[:13]):

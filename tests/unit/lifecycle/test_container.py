@@ -42,6 +42,18 @@ async def until(world: World, container: Container, state: ContainerState) -> No
             await asyncio.sleep(0.001)
 
 
+class TestRetry:
+    async def test_the_same_request_gets_the_same_container_until_that_has_ended(
+        self, world: World, pod: PodSandbox, created: Container
+    ) -> None:
+        assert await world.containers.create(pod.id, container_config()) is created
+        await world.containers.start(created.id)
+        assert await world.containers.create(pod.id, container_config()) is created
+        await world.containers.stop(created.id, 0)
+        with pytest.raises(AlreadyExistsError, match=created.id):
+            await world.containers.create(pod.id, container_config())
+
+
 class TestStart:
     async def test_it_runs_and_ends(self, world: World, pod: PodSandbox) -> None:
         before = time.time_ns()
@@ -53,9 +65,18 @@ class TestStart:
         assert status.started_at <= status.finished_at
 
     async def test_only_once(self, world: World, created: Container) -> None:
-        results = await asyncio.gather(*(world.containers.start(created.id) for _ in range(3)), return_exceptions=True)
-        assert [type(result) for result in results if result] == [FailedPreconditionError] * 2
-        assert created.status.state is ContainerState.RUNNING
+        await asyncio.gather(*(world.containers.start(created.id) for _ in range(3)))
+        began = created.status.started_at
+        await world.containers.start(created.id)
+        assert world.runtime.verbs.calls.count("start") == 1
+        assert (created.status.state, created.status.started_at) == (ContainerState.RUNNING, began)
+
+    async def test_not_after_its_end(self, world: World, created: Container) -> None:
+        world.runtime.verbs.failures["start"] = CridError("exec /nope: no such file")
+        with pytest.raises(CridError):
+            await world.containers.start(created.id)
+        with pytest.raises(FailedPreconditionError, match="/nope"):
+            await world.containers.start(created.id)
 
     async def test_of_nobody(self, world: World) -> None:
         with pytest.raises(NotFoundError):
@@ -262,7 +283,7 @@ class TestRemove:
 
     async def test_the_name_is_free_afterwards(self, world: World, pod: PodSandbox, created: Container) -> None:
         with pytest.raises(AlreadyExistsError, match=created.id):
-            await world.containers.create(pod.id, container_config())
+            await world.containers.create(pod.id, container_config("another"))
         await world.containers.remove(created.id)
         assert (await world.containers.create(pod.id, container_config())).id != created.id
 

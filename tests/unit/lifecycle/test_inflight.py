@@ -1,4 +1,4 @@
-"""A retried request joins the one that runs, or gets its result."""
+"""A retried request joins the one that runs."""
 
 import asyncio
 import gc
@@ -14,7 +14,7 @@ class Work:
     """Counts how often it is begun; ends when `release` is set, with the number of its beginning or with `error`."""
 
     def __init__(self) -> None:
-        self.begun = 0
+        self.begun = self.ended = 0
         self.release = asyncio.Event()
         self.error: Exception | None = None
 
@@ -22,6 +22,7 @@ class Work:
         self.begun += 1
         number = self.begun
         await self.release.wait()
+        self.ended += 1
         if self.error is not None:
             raise self.error
         return number
@@ -75,21 +76,20 @@ async def test_other_names_do_not_wait(flights: Inflight[int], work: Work) -> No
     assert await asyncio.gather(*callers) == [1, 2]
 
 
-async def test_a_result_that_was_delivered_is_not_kept(flights: Inflight[int], work: Work) -> None:
+async def test_no_result_is_kept(flights: Inflight[int], work: Work) -> None:
     work.release.set()
     assert await flights.run("k", b"r", work) == 1
     assert await flights.run("k", b"r", work) == 2
 
 
-async def test_the_work_survives_its_callers_and_its_result_waits_for_the_retry(flights: Inflight[int], work: Work) -> None:
+async def test_the_work_survives_its_callers(flights: Inflight[int], work: Work) -> None:
     callers = [asyncio.create_task(flights.run("k", b"r", work)) for _ in range(2)]
     await settle()
     await give_up(*callers)
+    assert len(flights) == 1
     work.release.set()
     await settle()
-    assert await flights.run("k", b"r", work) == 1
-    assert work.begun == 1
-    assert len(flights) == 0
+    assert (work.begun, work.ended, len(flights)) == (1, 1, 0)
 
 
 async def test_a_retry_joins_what_an_orphan_still_does(flights: Inflight[int], work: Work) -> None:
@@ -109,15 +109,6 @@ async def test_one_callers_end_does_not_take_the_others_result(flights: Inflight
     work.release.set()
     assert await staying == 1
     assert len(flights) == 0
-
-
-async def test_a_kept_result_is_not_another_requests(flights: Inflight[int], work: Work) -> None:
-    caller = asyncio.create_task(flights.run("k", b"r", work))
-    await settle()
-    await give_up(caller)
-    work.release.set()
-    await settle()
-    assert await flights.run("k", b"other", work) == 2
 
 
 async def test_a_failure_reaches_everybody_and_is_not_kept(
@@ -148,17 +139,3 @@ async def test_the_failure_of_an_orphan_is_logged_and_not_kept(
     assert len(flights) == 0
     assert "RunPodSandbox k" in caplog.text
     assert "nobody was there" in caplog.text
-
-
-async def test_forget_drops_a_kept_result_and_leaves_a_running_request(flights: Inflight[int], work: Work) -> None:
-    caller = asyncio.create_task(flights.run("k", b"r", work))
-    await settle()
-    flights.forget("k")
-    assert len(flights) == 1
-    await give_up(caller)
-    work.release.set()
-    await settle()
-    flights.forget("k")
-    flights.forget("unknown")
-    assert len(flights) == 0
-    assert await flights.run("k", b"r", work) == 2

@@ -111,8 +111,9 @@ async def test_the_names_are_held_again(world: World, tmp_path: Path) -> None:
     new = await world.restarted(tmp_path)
     await recover(new)
     assert (len(new.parts.sandbox_names), len(new.parts.container_names)) == (1, 1)
+    assert (await new.pod()).id == pod.id  # a retry of what the old daemon has done
     with pytest.raises(CridError, match=pod.id):
-        await new.pod()
+        await new.pod(hostname="another")
     await new.sandboxes.remove(pod.id)
     assert new.leftovers() == {}
 

@@ -135,7 +135,7 @@ class TestRun:
     async def test_a_name_is_taken_until_the_pod_is_removed(self, world: World) -> None:
         pod = await world.pod()
         with pytest.raises(AlreadyExistsError, match=pod.id):
-            await world.pod()
+            await world.pod(hostname="another")
         await world.sandboxes.stop(pod.id)
         with pytest.raises(AlreadyExistsError, match=pod.id):
             await world.pod()
@@ -149,10 +149,16 @@ class TestRun:
         caller.cancel()
         await asyncio.wait([caller])
         assert caller.cancelled()
-        pod = await world.pod()
+        pod = await world.pod()  # joins
+        assert await world.pod() is pod  # finds it
         assert world.parts.sandboxes.list() == [pod]
 
-    async def test_a_removed_pods_kept_answer_is_not_given(self, world: World) -> None:
+    async def test_another_handler_is_another_request(self, world: World) -> None:
+        pod = await world.pod()
+        with pytest.raises(AlreadyExistsError, match=pod.id):
+            await world.sandboxes.run(pod_config(), "other")
+
+    async def test_a_removed_pod_is_no_answer(self, world: World) -> None:
         caller = asyncio.create_task(world.pod())
         await asyncio.sleep(0)
         caller.cancel()

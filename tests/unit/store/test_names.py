@@ -16,6 +16,7 @@ def test_a_name_is_held_until_its_holder_releases_it() -> None:
     names = NameRegistry("pod")
     names.reserve("a", "id1")
     names.reserve("b", "id2")
+    assert [names.holder(name) for name in "abc"] == ["id1", "id2", ""]
     names.release("a", "id2")  # holds another one
     names.release("c", "id1")  # nobody holds it
     with pytest.raises(AlreadyExistsError):
