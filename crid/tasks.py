@@ -1,17 +1,19 @@
 """Ownership of concurrent work: every task has an owner, and no exception is lost.
 
 Rules: nobody calls `asyncio.create_task` (ruff forbids it); a Supervisor starts tasks, logs what nobody awaited, and at
-the end waits for them. A mutation must survive the client that asked for it: `Supervisor.run` runs it as a task of the
-daemon and lets only the waiting be cancelled.
+the end waits for them. Each of its tasks is an operation, whose step is known (`crid.trace`). A mutation must survive the
+client that asked for it: `Supervisor.run` runs it as a task of the daemon and lets only the waiting be cancelled.
 """
 
 import asyncio
+import contextvars
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
+from crid import trace
 from crid.log import fields
 
 logger = logging.getLogger(__name__)
@@ -24,7 +26,7 @@ class Supervisor:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], trace.Operation] = {}
         self._closing = False
 
     def __repr__(self) -> str:
@@ -32,9 +34,11 @@ class Supervisor:
 
     def start(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         """Start `work` as a task called `name`; its exception is logged when it ends, unless somebody awaits it."""
-        task = asyncio.get_running_loop().create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        context = contextvars.copy_context()
+        operation = context.run(trace.begin, name)
+        task = asyncio.get_running_loop().create_task(work, name=name, context=context)
+        self._tasks[task] = operation
+        task.add_done_callback(self._tasks.pop)
         return task
 
     def start_logged(self, work: Coroutine[Any, Any, object], name: str) -> asyncio.Task[object]:
@@ -66,7 +70,8 @@ class Supervisor:
             return
         _, late = await asyncio.wait(tasks, timeout=grace)
         for task in late:
-            logger.warning("cancelling a task that did not end in time%s", fields(task=task.get_name(), grace_s=grace))
+            words = fields(task=task.get_name(), now=self._tasks[task].step, grace_s=grace)
+            logger.warning("cancelling a task that did not end in time%s", words)
             task.cancel()
         if late:
             await asyncio.wait(late)
@@ -108,16 +113,17 @@ class Rollback(AsyncExitStack):
     The steps run also when the block was cancelled: the block itself must therefore run in a supervised task.
     """
 
-    def undo(self, describe: str, step: Callable[[], Awaitable[object] | object]) -> None:
-        """Register `step`; `describe` says in the log what could not be undone."""
+    def undo(self, doing: str, action: Callable[[], Awaitable[object] | object]) -> None:
+        """Register `action`, which is the step `doing` (a literal, see `crid.trace`) of the undoing."""
 
         async def run() -> None:
             try:
-                result = step()
+                trace.step("undo", doing)
+                result = action()
                 if isinstance(result, Awaitable):
                     await result
             except Exception:
-                logger.exception("undo failed%s", fields(step=describe))
+                logger.exception("undo failed%s", fields(step=doing))
 
         self.push_async_callback(run)
 

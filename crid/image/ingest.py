@@ -8,6 +8,7 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from crid import trace
 from crid.errors import CridError
 from crid.image.limits import NO_LIMITS, LayerLimits
 from crid.image.tar import ByteSource
@@ -82,6 +83,7 @@ def unpack_layer(
         while kept.read(_CHUNK):  # what a stream has after the archive's end belongs to the blob
             pass
         if ingest is not None:
+            trace.step("pull", "committing a blob")
             ingest.commit()
         return StagedLayer(layers, plan, unpacked, staged, stack.pop_all())
     raise AssertionError("an exit stack swallows nothing")

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from crid import trace
 from crid.errors import CridError, DataLossError, InvalidArgumentError, ResourceExhaustedError, UnavailableError
 from crid.image.admission import Admission
 from crid.image.auth import NONE, Credentials
@@ -146,17 +147,20 @@ class Puller:
     async def _pull_from(self, endpoint: Endpoint, reference: Reference, shown: Credentials, namespace: str) -> Image:
         """Pull from one place, but under the name that was asked for."""
         repository = self._client().repository(endpoint, shown)
+        trace.step("pull", "asking for the manifest")
         found = await self._find(repository, reference)
         digests = (found.target_digest, found.descriptor.digest)
         await self._admission.admit(repository, reference, digests, found.manifest.config.digest, namespace)
         if (present := self._present(found, reference)) is not None:
             return present
         with self._stores.leases.hold([found.manifest.config.digest]):
+            trace.step("pull", "fetching the configuration")
             config = await self._config(repository, found.manifest)
             plans = layer_plans(found.manifest, config)
             with self._stores.leases.hold(leased(plans, found.manifest, found.descriptor)):
                 await asyncio.to_thread(check_room, self._stores, plans)
                 try:
+                    trace.step("pull", "fetching layers")
                     await self._layers(repository, plans)
                 except BaseExceptionGroup as group:
                     if group.split(UnavailableError)[1] is not None:
@@ -234,6 +238,7 @@ class Puller:
                     await asyncio.wait([below])
                     if below.cancelled() or below.exception() is not None:
                         return  # the group is ending with that failure
+                trace.step("pull", "committing a layer")
                 await asyncio.to_thread(staged.commit)
             finally:
                 await self._settle(asyncio.get_running_loop().run_in_executor(None, staged.close))

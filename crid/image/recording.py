@@ -8,6 +8,7 @@ and layers, stands in the index.
 import os
 from dataclasses import dataclass
 
+from crid import trace
 from crid.errors import ResourceExhaustedError
 from crid.image.ingest import LayerPlan
 from crid.image.limits import NO_LIMITS, LayerLimits
@@ -71,6 +72,7 @@ def record_image(
 
     Returns the image with all its names, old and new. Raises OSError.
     """
+    trace.step("image", "storing its manifest")
     descriptor = stores.content.add(manifest.media_type, content)
     shown, shown_content = _shown(manifest, descriptor)
     if shown_content is not None:
@@ -84,6 +86,7 @@ def record_image(
         chain_ids=config.chain_ids,
         manifest_digest=descriptor.digest,
     )
+    trace.step("image", "writing its record")
     return stores.images.put(image, ImageContent(shown, (descriptor.digest, *(layer.digest for layer in manifest.layers))))
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from crid import trace
 from crid.config import ImageConfig, seconds
 from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError, NotFoundError, UnavailableError
@@ -132,6 +133,7 @@ class ImageService:
         """
         credentials = from_cri(auth)
         image = await self._cleaning(self._puller.pull(reference, credentials, namespace))
+        trace.step("pull", "flushing layers")
         self._supervisor.start_logged(asyncio.to_thread(self._stores.layers.sync), "flush layers")
         return self._shown(image)
 
@@ -191,7 +193,9 @@ class ImageService:
         """Remove the image that `reference` means with all its names. Idempotent; pinned ones too. Raises as `status`."""
         image = self.status(reference)
         if image is not None:
+            trace.step("image removal", "removing its record")
             await asyncio.to_thread(self._stores.images.remove, image.id)
+            trace.step("image removal", "looking for garbage")
             self._admission.forget([image.id])
             await self.collect()
 
@@ -247,6 +251,7 @@ class ImageService:
         """Remove the blobs and layers that nothing needs."""
         doomed = self._take_garbage()
         if doomed:
+            trace.step("image removal", "deleting garbage")
             await asyncio.to_thread(gc.delete, doomed)
 
     async def _cleaning(self, work: Awaitable[T]) -> T:

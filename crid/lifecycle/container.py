@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
+from crid import trace
 from crid.cri import api_pb2 as cri
 from crid.errors import CridError, DeadlineExceededError, FailedPreconditionError, NotFoundError
 from crid.lifecycle.create import ContainerCreation, discard
@@ -80,20 +81,26 @@ class ContainerLifecycle:
                 raise FailedPreconditionError(f"container {container.id} is {state.value}, not created: {why}")
             if not self._parts.sandboxes.get(container.metadata.sandbox_id).status.ready:
                 raise FailedPreconditionError(f"container {container.id}: its pod {container.metadata.sandbox_id} is stopped")
+            trace.step("container start", "asking plugins")
             await self._parts.hooks.start_container(container)
             began = time.time_ns()
             try:
+                trace.step("container start", "starting its program")
                 await self._parts.runtime.of(container).start(container)
             except CridError as error:
                 await self._start_failed(container, str(error))
                 raise
+            trace.step("container start", "noting that it runs")
             self._parts.state.record_container(container, lambda status: _started(status, began))
+        trace.step("container start", "telling plugins")
         await self._parts.hooks.container_started(container)
         logger.info("container is started%s", fields(container=ids.short(container.id), name=container.metadata.name))
 
     async def _start_failed(self, container: Container, message: str) -> None:
+        trace.step("container start", "noting that it failed")
         self._exits.record_failed_start(container, time.time_ns(), message)
         try:
+            trace.step("container start", "deleting what failed")
             await self._parts.runtime.of(container).delete(container)
         except CridError as error:
             logger.warning("cannot delete what failed to start%s", fields(container=container.id, error=error))
@@ -115,12 +122,15 @@ class ContainerLifecycle:
             timeout = 0  # its program does not run yet, so nobody there could heed the signal
         runtime = self._parts.runtime.of(container)
         try:
+            trace.step("container stop", "stopping its process")
             await runtime.stop(container, signals.number(container.metadata.stop_signal), timeout)
+            trace.step("container stop", "waiting for its exit code")
             await self._exits.wait(container, EXIT_REPORT_TIMEOUT)
         except (NotFoundError, DeadlineExceededError) as error:
             if runtime.is_alive(container):
                 raise
             self._exits.record_lost(container, time.time_ns(), f"the process is gone and no exit was reported: {error}")
+        trace.step("container stop", "telling plugins")
         await self._parts.hooks.container_stopped(container)
 
     def ended(self, container: Container) -> None:
@@ -152,10 +162,13 @@ class ContainerLifecycle:
             if self._parts.containers.find(container.id) is None:
                 return
             await self._stop(container, 0)
+            trace.step("container removal", "telling plugins of its end")
             await self._parts.hooks.container_stopped(container)
             async with self._starting.hold(container.id):  # a start that was cut off writes down that it failed
+                trace.step("container removal", "deleting its process")
                 await self._parts.runtime.of(container).delete(container)
                 await discard(self._parts, container.id)
+                trace.step("container removal", "giving its name back")
                 self._parts.containers.delete(container.id)
                 self._parts.container_names.release(container.metadata.name, container.id)
                 self._exits.forget(container)
@@ -183,8 +196,10 @@ class ContainerLifecycle:
 
     async def _update_resources(self, container: Container, resources: cri.LinuxContainerResources) -> None:
         async with self._updating.hold(container.id):
+            trace.step("container update", "asking plugins")
             resources = await self._parts.hooks.update_container(container, resources)
             await update_container(self._parts, container, resources)
+        trace.step("container update", "telling plugins")
         await self._parts.hooks.container_updated(container)
 
     async def limit(self, identifier: str, resources: cri.LinuxContainerResources) -> None:

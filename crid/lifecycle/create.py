@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from crid import trace
 from crid.cri import api_pb2 as cri
 from crid.errors import FailedPreconditionError
 from crid.lifecycle import labels, namespaces, spec_inputs, volumes
@@ -25,7 +26,6 @@ from crid.model.sandbox import PodSandbox
 from crid.oci.spec import builder, client_mounts, userns
 from crid.oci.spec.inputs import Volume
 from crid.oci.spec.selinux import Labels
-from crid.store.names import Reservation
 from crid.tasks import Rollback
 
 logger = logging.getLogger(__name__)
@@ -61,24 +61,27 @@ class ContainerCreation:
         reservation = parts.container_names.reserve(self._name, self._id)
         began = time.monotonic()
         async with Rollback() as rollback:
-            rollback.undo(f"release name {self._name}", lambda: parts.container_names.release(self._name, self._id))
-            rollback.undo("remove its directories", lambda: discard(parts, self._id))
-            reservation.step = "preparing its root file system"
+            rollback.undo("giving the container's name back", lambda: parts.container_names.release(self._name, self._id))
+            rollback.undo("removing the container's directories", lambda: discard(parts, self._id))
+            trace.step("container", "making its directories")
             self._bundle.mkdir(mode=0o711, parents=True)
             self._persist.mkdir(mode=0o700)
+            trace.step("container", "preparing its root file system")
             mounted = self._mount(image)
-            reservation.step = "building its spec"
+            trace.step("container", "building its spec")
             metadata, spec = await self._build_spec(image, mounted)
-            reservation.step = "asking plugins"
+            trace.step("container", "asking plugins")
             planned = Container(metadata, ContainerStatus())
-            rollback.undo("tell plugins", lambda: parts.hooks.container_failed(planned))
+            rollback.undo("telling plugins of the container", lambda: parts.hooks.container_failed(planned))
             adjusted = await parts.hooks.create_container(planned, spec)
+            trace.step("container", "writing its spec")
             (self._bundle / "config.json").write_bytes(builder.encode(adjusted.spec))
             metadata = replace(metadata, cgroup_path=adjusted.spec["linux"]["cgroupsPath"])
-            container = await self._create(metadata, adjusted.resources, reservation, rollback)
+            container = await self._create(metadata, adjusted.resources, rollback)
             rollback.commit()
+        trace.step("container", "telling plugins")
         await parts.hooks.container_created(container)
-        reservation.step = ""
+        reservation.making = None
         logger.info(
             "container is created%s",
             fields(
@@ -171,28 +174,28 @@ class ContainerCreation:
         self,
         metadata: ContainerMetadata,
         resources: cri.LinuxContainerResources | None,
-        reservation: Reservation,
         rollback: Rollback,
     ) -> Container:
         """Have the runtime create the process, then write the record and publish."""
         parts = self._parts
-        reservation.step = "creating its process"
         planned = Container(metadata, ContainerStatus())
         runtime = parts.runtime.of(planned)
         log = Path(metadata.log_path)
         if metadata.log_path and not log.exists():
-            rollback.undo("remove its log", lambda: log.unlink(missing_ok=True))
+            rollback.undo("removing the container's log", lambda: log.unlink(missing_ok=True))
+        trace.step("container", "creating its process")
         created = await runtime.create(planned)
-        reservation.step = "writing its record"
+        trace.step("container", "writing its record")
         status = ContainerStatus(
             process=created.process, monitor=created.monitor, created_at=metadata.created_at, resources=resources
         )
         planned.publish(status)  # so that the undoing knows the process
-        rollback.undo("delete its process", lambda: runtime.delete(planned))
+        rollback.undo("deleting the container's process", lambda: runtime.delete(planned))
         container = parts.state.create_container(metadata, status)
         if not self._sandbox.status.ready:  # the pod was stopped meanwhile, and its stop has not seen this container
             raise FailedPreconditionError(f"pod {self._sandbox.id} was stopped while container {self._name} was created")
         parts.containers.add(container)
+        trace.step("container", "being published")
         return container
 
     def _log_path(self) -> str:
@@ -212,7 +215,11 @@ def bundle_path(parts: Parts, identifier: str) -> Path:
 async def discard(parts: Parts, identifier: str) -> None:
     """Remove a container's mounts, layers, bundle and records. Idempotent; needs no record, so recovery uses it too."""
     bundle = bundle_path(parts, identifier)
+    trace.step("container removal", "unmounting its file systems")
     parts.kernel.unmount_all_below(str(bundle))
+    trace.step("container removal", "removing its root file system")
     await parts.images.release_rootfs(identifier)
+    trace.step("container removal", "removing its bundle")
     shutil.rmtree(bundle, ignore_errors=True)
+    trace.step("container removal", "removing its record")
     parts.state.remove_container(identifier)

@@ -1,5 +1,6 @@
 """ExecSync: run a command in a running container and return what it printed."""
 
+from crid import trace
 from crid.errors import FailedPreconditionError
 from crid.lifecycle.parts import Parts
 from crid.lifecycle.validate import require_command
@@ -21,7 +22,10 @@ class ExecLifecycle:
         require_command(command)
         container = self._parts.containers.get(identifier)
         require_running(container)
-        return await self._parts.runtime.of(container).exec_sync(container, command, timeout)
+        trace.step("exec", "starting a command")
+        result = await self._parts.runtime.of(container).exec_sync(container, command, timeout)
+        trace.step("exec", "answering with its result")
+        return result
 
 
 def require_running(container: Container) -> None:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Protocol
 
+from crid import trace
 from crid.errors import DeadlineExceededError
 from crid.log import fields
 from crid.model import ids
@@ -59,6 +60,7 @@ class Exits:
             container = self._containers.find(facts.container_id)
             if container is not None:
                 self.record(container, facts.exit_code, facts.finished_at, oom_killed=facts.oom_killed)
+                trace.step("exit", "removing the notice")
                 ended(container)
 
     def record(
@@ -87,6 +89,7 @@ class Exits:
             )
 
         known = bool(container.status.finished_at)
+        trace.step("exit", "noting that a container has ended")
         self._state.record_container(container, change)
         if not known:
             logger.info(

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from crid import trace
 from crid.cri import api_pb2 as cri
 from crid.errors import CridError
 from crid.lifecycle import create, sandbox
@@ -49,16 +50,22 @@ class Recovery:
 
     async def run(self) -> Recovered:
         """Find everything again, finish what ended meanwhile, take apart what was half made."""
+        trace.step("recovery", "reading the records of pods")
         self._load_sandboxes()
+        trace.step("recovery", "reading the records of containers")
         discarded = await self._load_containers()
         for container in self._parts.containers.list():
             try:
+                trace.step("recovery", "settling a container")
                 await self._settle(container)
             except CridError as error:  # its handler is no longer configured
                 logger.error("cannot recover a container%s", fields(container=container.id, error=error))
+        trace.step("recovery", "discarding what is incomplete")
         discarded += await self._discard_incomplete()
         ready = [item.metadata for item in self._parts.sandboxes.list() if not item.status.network_released]
+        trace.step("recovery", "settling the network")
         await self._parts.network.retain([pod_network(metadata) for metadata in ready if metadata.namespaces.net])
+        trace.step("recovery", "ending")
         running = sum(item.status.state is ContainerState.RUNNING for item in self._parts.containers.list())
         return Recovered(self._parts.sandboxes.size(), self._parts.containers.size(), running, discarded)
 
@@ -172,6 +179,6 @@ def _stub(identifier: str, parts: Parts, handler: str) -> Container:
 
 def _hold(names: NameRegistry, name: str, holder: str) -> None:
     try:
-        names.reserve(name, holder).step = ""
+        names.reserve(name, holder).making = None
     except CridError as error:
         logger.warning("two records with one name%s", fields(error=error))

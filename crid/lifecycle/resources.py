@@ -6,6 +6,7 @@ What is in force is recorded, so that status tells the truth, also after a resta
 import logging
 from dataclasses import replace
 
+from crid import trace
 from crid.cri import api_pb2 as cri
 from crid.errors import CridError, FailedPreconditionError
 from crid.lifecycle.parts import Parts
@@ -35,15 +36,18 @@ async def update_container(parts: Parts, container: Container, resources: cri.Li
     if resources.memory_limit_in_bytes > 0:
         await _require_room(parts, container, resources.memory_limit_in_bytes)
     try:
+        trace.step("container update", "setting its limits")
         await runtime.update(container, limits)
     except CridError:
         try:
+            trace.step("container update", "taking limits back")
             await runtime.update(container, undoing(linux_resources(current, host.resources), limits))
         except CridError as error:
             logger.warning(
                 "a failed update of limits could not be taken back%s", fields(container=ids.short(container.id), error=error)
             )
         raise
+    trace.step("container update", "noting its limits")
     parts.state.record_container(container, lambda status: replace(status, resources=merged))
 
 
@@ -75,4 +79,5 @@ def update_sandbox(
     merged = merge_resources(known.resources or linux.resources, resources)
     overhead = merge_resources(known.overhead or linux.overhead, overhead)
     parts.cgroups.limit(sandbox.metadata, pod_resources(overhead, merged))
+    trace.step("pod update", "noting its limits")
     parts.state.update_sandbox(sandbox, lambda status: replace(status, resources=merged, overhead=overhead))

@@ -17,6 +17,7 @@ import time
 from dataclasses import replace
 from functools import partial
 
+from crid import trace
 from crid.cri import api_pb2 as cri
 from crid.errors import UnavailableError
 from crid.lifecycle import namespaces
@@ -34,7 +35,6 @@ from crid.model.mount import Mount
 from crid.model.sandbox import PodSandbox, SandboxMetadata, SandboxStatus
 from crid.net import dns
 from crid.net.plugin import default_resolv_conf
-from crid.store.names import Reservation
 from crid.tasks import KeyedLock, Rollback
 
 logger = logging.getLogger(__name__)
@@ -75,17 +75,18 @@ class SandboxLifecycle:
         reservation = self._parts.sandbox_names.reserve(name, identifier)
         began = time.monotonic()
         async with Rollback() as rollback:
-            rollback.undo(f"release name {name}", lambda: self._parts.sandbox_names.release(name, identifier))
+            rollback.undo("giving the pod's name back", lambda: self._parts.sandbox_names.release(name, identifier))
             metadata = self._plan(identifier, name, config, runtime_handler)
-            metadata = await self._build(metadata, reservation, rollback)
-            reservation.step = "asking plugins"
+            metadata = await self._build(metadata, rollback)
+            trace.step("pod", "asking plugins")
             planned = PodSandbox(metadata, SandboxStatus())
-            rollback.undo("tell plugins", lambda: self._parts.hooks.pod_failed(planned))
+            rollback.undo("telling plugins of the pod", lambda: self._parts.hooks.pod_failed(planned))
             await self._parts.hooks.run_pod(planned)
-            reservation.step = "writing its record"
+            trace.step("pod", "writing its record")
             sandbox = self._parts.state.create_sandbox(metadata, SandboxStatus())
             self._parts.sandboxes.add(sandbox)
-            reservation.step = ""
+            trace.step("pod", "being published")
+            reservation.making = None
             rollback.commit()
         logger.info(
             "pod is running%s",
@@ -112,31 +113,32 @@ class SandboxLifecycle:
             namespaces=namespaces.plan(config, run_directory),
         )
 
-    async def _build(self, metadata: SandboxMetadata, reservation: Reservation, rollback: Rollback) -> SandboxMetadata:
+    async def _build(self, metadata: SandboxMetadata, rollback: Rollback) -> SandboxMetadata:
         """Make what `metadata` plans and return it with what the network added."""
-        reservation.step = "making its directories"
+        trace.step("pod", "making its directories")
         for directory in (metadata.directory, metadata.run_directory):
-            rollback.undo(f"remove {directory}", partial(shutil.rmtree, directory, ignore_errors=True))
+            rollback.undo("removing the pod's directories", partial(shutil.rmtree, directory, ignore_errors=True))
             directory.mkdir(mode=0o711, parents=True)
-        reservation.step = "limiting its cgroup"
-        rollback.undo("remove its cgroup", lambda: self._parts.cgroups.remove_parent(metadata))
+        trace.step("pod", "limiting its cgroup")
+        rollback.undo("removing the pod's cgroup", lambda: self._parts.cgroups.remove_parent(metadata))
         self._parts.cgroups.prepare(metadata)
-        reservation.step = "creating its namespaces"
-        rollback.undo("unpin namespaces", partial(asyncio.to_thread, namespaces.unpin, self._parts, metadata))
+        trace.step("pod", "creating its namespaces")
+        rollback.undo("unpinning namespaces", partial(asyncio.to_thread, namespaces.unpin, self._parts, metadata))
         await namespaces.pin(self._parts, metadata)
         if metadata.namespaces.net:
-            reservation.step = "setting up its network"
+            trace.step("pod", "setting up its network")
             network = pod_network(metadata)
-            rollback.undo("release network", lambda: self._parts.network.detach(network))
+            rollback.undo("releasing the network", lambda: self._parts.network.detach(network))
             metadata = replace(metadata, network=await self._parts.network.attach(network))
-        reservation.step = "writing its files"
+        trace.step("pod", "writing its files")
         self._write_files(metadata)
         if metadata.namespaces.ipc:
             shm = str(metadata.shm_path)
-            rollback.undo("unmount shm", lambda: self._parts.kernel.unmount_all_below(shm))
+            rollback.undo("unmounting shm", lambda: self._parts.kernel.unmount_all_below(shm))
+            trace.step("pod", "mounting its shm")
             self._mount_shm(metadata)
         if metadata.config.linux.security_context.namespace_options.pid == cri.POD:
-            reservation.step = "starting its pause process"
+            trace.step("pod", "starting its pause process")
             metadata = await self._start_pause(metadata, rollback)
         return metadata
 
@@ -163,7 +165,7 @@ class SandboxLifecycle:
 
     async def _start_pause(self, metadata: SandboxMetadata, rollback: Rollback) -> SandboxMetadata:
         cgroups = self._parts.cgroups
-        rollback.undo("remove the cgroup of its pause process", lambda: cgroups.remove_pause(metadata))
+        rollback.undo("removing the cgroup of its pause process", lambda: cgroups.remove_pause(metadata))
         try:
             process = await pid_namespace.start_pause(
                 self._parts.pause_program,
@@ -173,7 +175,7 @@ class SandboxLifecycle:
             )
         except OSError as error:
             raise UnavailableError(f"pod {metadata.name}: cannot start its pause process: {error}") from error
-        rollback.undo("stop pause process", lambda: pid_namespace.stop_pause(process))
+        rollback.undo("stopping the pause process", lambda: pid_namespace.stop_pause(process))
         return replace(metadata, pause=process)
 
     async def update_resources(
@@ -188,7 +190,9 @@ class SandboxLifecycle:
     async def _update_resources(
         self, sandbox: PodSandbox, overhead: cri.LinuxContainerResources, resources: cri.LinuxContainerResources
     ) -> None:
+        trace.step("pod update", "asking plugins")
         await self._parts.hooks.update_pod(sandbox, overhead, resources)
+        trace.step("pod update", "setting its limits")
         update_sandbox(self._parts, sandbox, overhead, resources)
         await self._parts.hooks.pod_updated(sandbox)
 
@@ -203,11 +207,16 @@ class SandboxLifecycle:
             if not sandbox.status.ready and sandbox.status.network_released:
                 return
             now = time.time_ns()
+            trace.step("pod stop", "noting that it stops")
             self._parts.state.record_sandbox(sandbox, lambda status: replace(status, stopped_at=status.stopped_at or now))
+            trace.step("pod stop", "stopping its containers")
             await self._containers.stop_all(sandbox.id)
+            trace.step("pod stop", "telling plugins")
             await self._parts.hooks.pod_stopped(sandbox)
             await release(self._parts, sandbox.metadata)
+            trace.step("pod stop", "noting that it is stopped")
             self._parts.state.record_sandbox(sandbox, lambda status: replace(status, network_released=True))
+            trace.step("pod stop", "ending")
         logger.info("pod is stopped%s", fields(pod=ids.short(sandbox.id), name=sandbox.metadata.name))
 
     async def remove(self, identifier: str) -> None:
@@ -221,9 +230,12 @@ class SandboxLifecycle:
         async with self._locks.hold(sandbox.id):
             if self._parts.sandboxes.find(sandbox.id) is None:
                 return
+            trace.step("pod removal", "removing its containers")
             await self._containers.remove_all(sandbox.id)
             await discard(self._parts, sandbox.id)
+            trace.step("pod removal", "removing its cgroup")
             await self._parts.cgroups.remove_parent(sandbox.metadata)
+            trace.step("pod removal", "giving its name back")
             self._parts.sandboxes.delete(sandbox.id)
             self._parts.sandbox_names.release(sandbox.metadata.name, sandbox.id)
             await self._parts.hooks.pod_removed(sandbox)
@@ -233,19 +245,25 @@ class SandboxLifecycle:
 async def release(parts: Parts, metadata: SandboxMetadata) -> None:
     """Give back what a pod holds while it is ready: network, pause process, namespaces, shm. Idempotent."""
     if metadata.pause is not None:
+        trace.step("pod stop", "stopping its pause process")
         await pid_namespace.stop_pause(metadata.pause)
         await parts.cgroups.remove_pause(metadata)
     if metadata.namespaces.net:
+        trace.step("pod stop", "releasing its network")
         await parts.network.detach(pod_network(metadata))
+    trace.step("pod stop", "unpinning its namespaces")
     await asyncio.to_thread(namespaces.unpin, parts, metadata)
+    trace.step("pod stop", "unmounting its shm")
     parts.kernel.unmount_all_below(str(metadata.run_directory))
 
 
 async def discard(parts: Parts, identifier: str) -> None:
     """Remove a stopped pod's directories. Idempotent; needs no record, so recovery uses it for half-made pods too."""
     run_directory = parts.run_root / "pods" / identifier
+    trace.step("pod removal", "removing its run directory")
     parts.kernel.unmount_all_below(str(run_directory))
     shutil.rmtree(run_directory, ignore_errors=True)
+    trace.step("pod removal", "removing its record")
     parts.state.remove_sandbox(identifier)
 
 

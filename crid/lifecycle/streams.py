@@ -6,6 +6,7 @@ connects, since a container may have ended in between. Ids in a checked request 
 
 from dataclasses import dataclass
 
+from crid import trace
 from crid.cri import api_pb2 as cri
 from crid.errors import FailedPreconditionError, InvalidArgumentError
 from crid.lifecycle.exec import require_running
@@ -82,6 +83,7 @@ class StreamsLifecycle:
         container = self._parts.containers.get(request.container_id)
         require_running(container)
         runtime = self._parts.runtime.of(container)
+        trace.step("exec", "starting a command with streams")
         return await runtime.exec(container, request.command, streams, tty=request.wanted.tty)
 
     async def attach(self, request: AttachRequest, streams: Streams) -> None:

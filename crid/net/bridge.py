@@ -19,6 +19,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
+from crid import trace
 from crid.errors import CridError, InvalidArgumentError, UnavailableError
 from crid.log import fields
 from crid.model.sandbox import NetworkAttachment
@@ -184,13 +185,17 @@ class BridgeNetwork(NetworkPlugin):
                 self._ensure_soon()
             self.host_ports.claim(pod)
             try:
+                trace.step("network", "giving addresses")
                 addresses = self._addresses.allocate(pod.sandbox_id)
                 ips = tuple(map(str, addresses))
+                trace.step("network", "making links")
                 await self._connect(pod, addresses)
+                trace.step("network", "opening host ports")
                 await self.host_ports.open(pod, ips, self._bridge)
             except BaseException:
                 await self._undo(pod.sandbox_id)
                 raise
+            trace.step("network", "connected")
             return NetworkAttachment(ips=ips, interface=POD_INTERFACE)
 
     async def _undo(self, sandbox_id: str) -> None:
@@ -215,12 +220,15 @@ class BridgeNetwork(NetworkPlugin):
 
     async def _detach(self, sandbox_id: str) -> None:
         async with self._pods.hold(sandbox_id):
+            trace.step("network", "closing host ports")
             await self.host_ports.close(sandbox_id)
+            trace.step("network", "removing links")
             removed = self._removals[sandbox_id] = asyncio.get_running_loop().create_future()
             if not self._removing:
                 self._removing = True
                 self._supervisor.start_logged(self._remove_links(), f"remove links of {self._bridge}")
             await removed
+            trace.step("network", "taking addresses back")
             self._addresses.release(sandbox_id)
 
     async def _remove_links(self) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from crid import trace
 from crid.errors import CridError, UnavailableError
 from crid.linux import process
 from crid.linux.detached import open_private_null
@@ -99,11 +100,14 @@ async def launch(
         ours.close(sync_write, start_read)
         started = False
         try:
+            trace.step("monitor", "being placed")
             place(child.pid)
             with contextlib.suppress(BrokenPipeError):  # it has ended already; what it said is read below
                 os.write(start_write, b"\0")
             started = True
+            trace.step("monitor", "starting the runtime")
             await child.wait()
+            trace.step("monitor", "reporting")
             return _created(await first_event(sync_read), files, words(stderr))
         except BaseException:
             # Before the start pipe is closed: conmon takes its end for the start byte.

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from crid import trace
 from crid.errors import CridError, DeadlineExceededError, FailedPreconditionError, NotFoundError, UnavailableError
 from crid.linux import process
 from crid.log import fields
@@ -55,6 +56,7 @@ class Creation:
                 pid, monitor = await conmon.launch(
                     argv, files, self._command.environment, place=lambda child: self._place_monitor(container, child)
                 )
+            trace.step("monitor", "identifying the process")
             first = process.identify(pid)
             if first is None:
                 raise UnavailableError("its first process ended before it was started")

@@ -15,6 +15,7 @@ import os
 import tty as terminals
 from collections.abc import AsyncIterator, Awaitable, Sequence
 
+from crid import trace
 from crid.errors import UnavailableError
 from crid.linux import process
 from crid.linux.tty import set_window_size
@@ -57,6 +58,7 @@ class ExecStream:
             except OSError as error:
                 raise UnavailableError(f"container {short(container.id)}: runtime {argv[0]}: {error}") from error
             ours.close(*stdio.theirs.values())
+            trace.step("exec", "carrying its streams")
             try:
                 with self._executions.running(container, child):
                     return await _relay(child, stdio)

@@ -13,6 +13,7 @@ import math
 import os
 from collections.abc import Sequence
 
+from crid import trace
 from crid.errors import CridError, UnavailableError
 from crid.linux import process
 from crid.log import fields
@@ -84,6 +85,7 @@ class ExecSync:
                 except OSError as error:
                     raise UnavailableError(f"container {short(container.id)}: monitor {argv[0]}: {error}") from error
                 ours.close(sync_write)
+                trace.step("exec", "waiting for a command")
                 with self._executions.running(container, child):
                     event = await self._report(child, sync_read, timeout)
                 return _result(container, event, await _output(log), conmon.words(stderr))

@@ -14,6 +14,7 @@ import contextlib
 import logging
 from dataclasses import dataclass
 
+from crid import trace
 from crid.errors import CridError
 from crid.linux import process
 from crid.log import fields
@@ -98,13 +99,16 @@ class Stopping:
         stop.killing = True
         with self._executions.closed(container.id):
             if first is not None:
+                trace.step("container stop", "killing its process")
                 await self._kill(container, first)
+            trace.step("container stop", "ending what it left running")
             await self._end_leftovers(container)
 
     async def _grace(self, first: ProcessIdentity, signal: int, stop: _Stop) -> None:
         """Send `signal` and wait for the process at most until the deadline; if that has come, do neither."""
         if stop.deadline <= asyncio.get_running_loop().time() or not process.send_signal(first, signal):
             return
+        trace.step("container stop", "waiting for it to end by itself")
         try:
             async with asyncio.timeout_at(stop.deadline) as stop.grace:
                 await process.wait_gone(first)

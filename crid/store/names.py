@@ -8,17 +8,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from crid import trace
 from crid.errors import AlreadyExistsError
 
 
 @dataclass(slots=True)
 class Reservation:
-    """Who holds a name. `step` is what the holder is doing, empty once it exists; `since` is monotonic seconds."""
+    """Who holds a name. `making` is the operation that makes the holder, None once it exists; `since` is monotonic seconds."""
 
     name: str
     holder: str
     since: float
-    step: str = "starting"
+    making: trace.Operation | None
 
 
 class NameRegistry:
@@ -30,13 +31,17 @@ class NameRegistry:
         self._reservations: dict[str, Reservation] = {}
 
     def reserve(self, name: str, holder: str) -> Reservation:
-        """Reserve `name` for the object with id `holder`. Raises AlreadyExistsError saying who holds it."""
+        """Reserve `name` for the object with id `holder`, which the current operation makes.
+
+        Raises AlreadyExistsError saying who holds it, and what it is doing.
+        """
         taken = self._reservations.get(name)
         if taken is not None:
             age = self._clock() - taken.since
-            doing = f", being created for {age:.1f} s, now: {taken.step}" if taken.step else f", held for {age:.0f} s"
+            making = taken.making
+            doing = f", being created for {age:.1f} s, now: {making.step}" if making else f", held for {age:.0f} s"
             raise AlreadyExistsError(f"name {name} is reserved for {self._kind} {taken.holder}{doing}")
-        reservation = Reservation(name, holder, self._clock())
+        reservation = Reservation(name, holder, self._clock(), trace.current())
         self._reservations[name] = reservation
         return reservation
 

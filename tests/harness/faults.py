@@ -19,7 +19,7 @@ import crid
 
 SOURCE = str(Path(crid.__file__).parent)
 
-WITHOUT_EFFECT = ("cri", "model", "errors.py", "log.py", "tasks.py", "oci/spec", "wire")
+WITHOUT_EFFECT = ("cri", "model", "errors.py", "log.py", "tasks.py", "trace.py", "oci/spec", "wire")
 """Messages, pure data and pure functions, and the very machinery of undoing: they do not fail by themselves."""
 
 

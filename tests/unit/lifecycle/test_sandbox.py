@@ -105,7 +105,7 @@ class TestRun:
         world.network.detach_error = UnavailableError("the network is away")
         with pytest.raises(OSError, match="memory"):
             await world.pod()
-        assert "release network" in caplog.text
+        assert "releasing the network" in caplog.text
         world.kernel.failures.clear()
         assert (await world.pod()).status.ready
 

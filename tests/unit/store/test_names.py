@@ -1,5 +1,6 @@
 import pytest
 
+from crid import trace
 from crid.errors import AlreadyExistsError
 from crid.store.names import NameRegistry
 
@@ -27,16 +28,17 @@ def test_a_name_is_held_until_its_holder_releases_it() -> None:
     assert names.reserve("a", "id3").holder == "id3"
 
 
-def test_whoever_finds_a_name_taken_learns_by_whom_since_when_and_at_which_step() -> None:
+async def test_whoever_finds_a_name_taken_learns_by_whom_since_when_and_at_which_step() -> None:
     clock = Clock()
     names = NameRegistry("container", clock)
+    trace.begin("CreateContainer n")
     reservation = names.reserve("n", "id1")
     clock.now += 2.5
-    reservation.step = "creating its process"
+    trace.step("container", "creating its process")
     with pytest.raises(AlreadyExistsError) as raised:
         names.reserve("n", "id2")
     assert str(raised.value) == ("name n is reserved for container id1, being created for 2.5 s, now: creating its process")
-    reservation.step = ""
+    reservation.making = None
     clock.now += 60
     with pytest.raises(AlreadyExistsError, match=r"name n is reserved for container id1, held for 62 s$"):
         names.reserve("n", "id2")
