@@ -25,6 +25,7 @@ class ImageConfig:
     pause_image: str = "registry.k8s.io/pause:3.10"
     pinned_images: list[str] = field(default_factory=list)
     max_concurrent_downloads: int = 6
+    oci_artifact_mount_support: bool = True
     pull_progress_timeout: str = "1m"
     layer_size_limit: int = 100 << 30
     layer_entries_limit: int = 1_000_000

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from crid.errors import InvalidArgumentError, NotFoundError
-from crid.image.manifest import MANIFEST_LIMIT
+from crid.image.manifest import MANIFEST_LIMIT, Manifest, parse_manifest
 from crid.image.references import id_digits
 from crid.store.content import NAME_ANNOTATION, check_digest
 
@@ -56,7 +56,7 @@ def _find(directory: Path, names: list[str]) -> tuple[dict[str, Any], str]:
     digits = [digit for name in names if (digit := id_digits(name))]
     found: dict[str, dict[str, Any]] = {}
     for descriptor in manifests:
-        identifier = _document(directory, descriptor)["config"]["digest"]
+        identifier = _manifest(directory, descriptor).identifier(descriptor["digest"])
         if any(identifier.startswith(f"sha256:{digit}") for digit in digits):
             found.setdefault(identifier, descriptor)  # an image's tags come before its digests
     if len(found) > 1:
@@ -67,17 +67,17 @@ def _find(directory: Path, names: list[str]) -> tuple[dict[str, Any], str]:
     return descriptor, str(descriptor.get("annotations", {}).get(NAME_ANNOTATION, ""))
 
 
-def _document(directory: Path, descriptor: dict[str, Any]) -> dict[str, Any]:
+def _manifest(directory: Path, descriptor: dict[str, Any]) -> Manifest:
     with _open(directory, descriptor["digest"]) as file:
-        document: dict[str, Any] = json.loads(file.read(MANIFEST_LIMIT))
-    return document
+        manifest = parse_manifest(file.read(MANIFEST_LIMIT), descriptor["mediaType"])
+    assert isinstance(manifest, Manifest), "the store's index names manifests only"
+    return manifest
 
 
 def _blobs(directory: Path, descriptor: dict[str, Any]) -> list[str]:
     """Return the digests of manifest, configuration and layers, each once."""
-    document = _document(directory, descriptor)
-    parts = [descriptor, document["config"], *document["layers"]]
-    return list(dict.fromkeys(str(part["digest"]) for part in parts))
+    manifest = _manifest(directory, descriptor)
+    return list(dict.fromkeys((descriptor["digest"], manifest.config.digest, *(blob.digest for blob in manifest.layers))))
 
 
 def _open(directory: Path, digest: str) -> IO[bytes]:

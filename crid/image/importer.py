@@ -10,13 +10,14 @@ import shutil
 from pathlib import Path
 
 from crid.errors import InvalidArgumentError, NotFoundError
+from crid.image import artifact
 from crid.image.archive import ArchivedImage, opened, read_archive
 from crid.image.ingest import LayerPlan, keep_blob, unpack_layer
 from crid.image.manifest import CONFIG_LIMIT, Platform, parse_config
 from crid.image.recording import Stores, layer_plans, leased, record_image
 from crid.image.references import Reference, parse
 from crid.image.unpack import unpack
-from crid.model.image import Image
+from crid.model.image import Descriptor, Image
 from crid.store.content import digest_of
 
 
@@ -54,6 +55,8 @@ async def _import_directory(stores: Stores, directory: Path, platform: Platform,
 
 async def _import_image(stores: Stores, directory: Path, archived: ArchivedImage, names: tuple[Reference, ...]) -> Image:
     manifest = archived.manifest
+    if manifest.artifact_type:
+        return await _import_artifact(stores, directory, archived, names)
     with stores.leases.hold([manifest.config.digest]):
         configuration = await asyncio.to_thread(_read_config, directory, archived)
         config = parse_config(configuration, manifest)
@@ -68,9 +71,34 @@ async def _import_image(stores: Stores, directory: Path, archived: ArchivedImage
                 manifest,
                 archived.content,
                 config,
-                tags=tuple(str(name) for name in names if not name.digest),
-                digests=tuple(str(name) for name in names if name.digest),
+                tags=_tags(names),
+                digests=_digests(names),
             )
+
+
+def _tags(names: tuple[Reference, ...]) -> tuple[str, ...]:
+    return tuple(str(name) for name in names if not name.digest)
+
+
+def _digests(names: tuple[Reference, ...]) -> tuple[str, ...]:
+    return tuple(str(name) for name in names if name.digest)
+
+
+async def _import_artifact(stores: Stores, directory: Path, archived: ArchivedImage, names: tuple[Reference, ...]) -> Image:
+    manifest = archived.manifest
+    artifact.files(manifest, stores.limits)
+    with stores.leases.hold(artifact.leased(manifest, archived.descriptor)):
+        for blob in artifact.blobs(manifest):
+            if blob.digest not in stores.content:
+                await asyncio.to_thread(_import_blob, stores, directory, blob, archived.files[blob.digest])
+        return await asyncio.to_thread(
+            artifact.record_artifact, stores, manifest, archived.content, tags=_tags(names), digests=_digests(names)
+        )
+
+
+def _import_blob(stores: Stores, directory: Path, blob: Descriptor, name: str) -> None:
+    with opened(directory, name) as file:
+        keep_blob(stores.content, blob, file)
 
 
 def _read_config(directory: Path, archived: ArchivedImage) -> bytes:
@@ -86,8 +114,7 @@ def _import_layer(stores: Stores, directory: Path, plan: LayerPlan, name: str) -
     keep = plan.blob.digest not in stores.content
     if plan.chain_id in stores.layers:
         if keep:
-            with opened(directory, name) as file:
-                keep_blob(stores.content, plan.blob, file)
+            _import_blob(stores, directory, plan.blob, name)
         return
     with opened(directory, name) as file:
         staged = unpack_layer(stores.content, stores.layers, plan, file, keep=keep, limits=stores.limits)

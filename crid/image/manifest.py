@@ -25,6 +25,9 @@ DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 
+TITLE_ANNOTATION = "org.opencontainers.image.title"
+"""What a file is called that an artifact's layer is."""
+
 MANIFEST_TYPES = (OCI_MANIFEST, DOCKER_MANIFEST)
 INDEX_TYPES = (OCI_INDEX, DOCKER_LIST)
 MANIFEST_LIMIT = 4 * 1024 * 1024
@@ -65,11 +68,19 @@ class Platform:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One image for one platform."""
+    """One image for one platform, or an artifact."""
 
     media_type: str
     config: Descriptor
     layers: tuple[Descriptor, ...]
+    artifact_type: str = ""
+    """Empty for an image."""
+    titles: tuple[str, ...] = ()
+    """What an artifact calls each layer; an empty one has no name."""
+
+    def identifier(self, digest: str) -> str:
+        """Return the id that it has in the store, its own digest being `digest`. Artifacts may share a configuration."""
+        return digest if self.artifact_type else self.config.digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,14 +192,15 @@ def parse_config(content: bytes, manifest: Manifest) -> ImageConfig:
 
 
 def _manifest(document: Mapping[str, Any], kind: str) -> Manifest:
-    if artifact := _get(document, "artifactType", str, ""):
-        raise InvalidArgumentError(f"manifest: is an OCI artifact of type {artifact[:200]!r}, not an image")
     config = _descriptor(_get(document, "config", dict, {}), "config")
-    if config.media_type not in (OCI_CONFIG, DOCKER_CONFIG):
-        raise InvalidArgumentError(f"manifest: is an OCI artifact (its config is a {config.media_type[:200]!r}), not an image")
     if config.size > CONFIG_LIMIT:
         raise InvalidArgumentError(f"manifest: the configuration has {config.size} bytes, at most {CONFIG_LIMIT} are read")
-    layers = tuple(_descriptor(layer, "layer") for layer in _get(document, "layers", list, []))
+    entries = _get(document, "layers", list, [])
+    layers = tuple(_descriptor(layer, "layer") for layer in entries)
+    artifact = _get(document, "artifactType", str, "")
+    if artifact or config.media_type not in (OCI_CONFIG, DOCKER_CONFIG, ""):
+        titles = tuple(_get(_get(entry, "annotations", dict, {}), TITLE_ANNOTATION, str, "") for entry in entries)
+        return Manifest(kind, config, layers, artifact or config.media_type, titles)
     if len(layers) > LAYERS_LIMIT:
         raise InvalidArgumentError(f"manifest: {len(layers)} layers, overlayfs takes at most {LAYERS_LIMIT}")
     for layer in layers:

@@ -13,7 +13,7 @@ Locks: a layer's task holds its chain id's, then its blob's, never the other way
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from crid import trace
 from crid.errors import CridError, DataLossError, InvalidArgumentError, ResourceExhaustedError, UnavailableError
+from crid.image import artifact
 from crid.image.admission import Admission
 from crid.image.auth import NONE, Credentials
 from crid.image.auth_files import NodeCredentials
 from crid.image.feed import Feed
 from crid.image.ingest import LayerPlan, StagedLayer, keep_blob, unpack_layer
 from crid.image.manifest import CONFIG_LIMIT, ImageConfig, Index, Manifest, Platform, parse_config, parse_manifest
-from crid.image.recording import Stores, check_room, layer_plans, leased, record_image
+from crid.image.recording import Stores, check_room, check_room_for, layer_plans, leased, record_image
 from crid.image.references import Reference
 from crid.image.registries import Endpoint, Registries
 from crid.image.tar import ByteSource
@@ -60,6 +61,19 @@ class _Found:
     descriptor: Descriptor
     content: bytes
     manifest: Manifest
+
+    @property
+    def identifier(self) -> str:
+        """The image's id."""
+        return self.manifest.identifier(self.descriptor.digest)
+
+    def tags(self, reference: Reference) -> tuple[str, ...]:
+        """Return the tag that a pull of `reference` gives the image."""
+        return () if reference.digest else (str(reference),)
+
+    def digests(self, reference: Reference) -> tuple[str, ...]:
+        """Return the repo digest that it gives it."""
+        return (str(reference.at_digest(self.target_digest)),)
 
 
 class Puller:
@@ -150,35 +164,72 @@ class Puller:
         trace.step("pull", "asking for the manifest")
         found = await self._find(repository, reference)
         digests = (found.target_digest, found.descriptor.digest)
-        await self._admission.admit(repository, reference, digests, found.manifest.config.digest, namespace)
+        await self._admission.admit(repository, reference, digests, found.identifier, namespace)
         if (present := self._present(found, reference)) is not None:
             return present
+        if found.manifest.artifact_type:
+            return await self._artifact(repository, reference, found)
         with self._stores.leases.hold([found.manifest.config.digest]):
             trace.step("pull", "fetching the configuration")
             config = await self._config(repository, found.manifest)
             plans = layer_plans(found.manifest, config)
             with self._stores.leases.hold(leased(plans, found.manifest, found.descriptor)):
                 await asyncio.to_thread(check_room, self._stores, plans)
-                try:
-                    trace.step("pull", "fetching layers")
+                trace.step("pull", "fetching layers")
+                with self._dropping_partials(plan.blob for plan in plans):
                     await self._layers(repository, plans)
-                except BaseExceptionGroup as group:
-                    if group.split(UnavailableError)[1] is not None:
-                        self._stores.content.drop_partials(plan.blob.digest for plan in plans)  # nobody will go on with it
-                    raise
                 return await asyncio.to_thread(
                     record_image,
                     self._stores,
                     found.manifest,
                     found.content,
                     config,
-                    tags=() if reference.digest else (str(reference),),
-                    digests=(str(reference.at_digest(found.target_digest)),),
+                    tags=found.tags(reference),
+                    digests=found.digests(reference),
                 )
+
+    @contextlib.contextmanager
+    def _dropping_partials(self, blobs: Iterable[Descriptor]) -> Iterator[None]:
+        """Delete what has arrived of `blobs` if the block fails for good: nobody will go on with it."""
+        try:
+            yield
+        except BaseExceptionGroup as group:
+            if group.split(UnavailableError)[1] is not None:
+                self._stores.content.drop_partials(blob.digest for blob in blobs)
+            raise
+
+    async def _artifact(self, repository: "Repository", reference: Reference, found: _Found) -> Image:
+        """Bring an artifact's blobs, then make its files."""
+        stores, manifest = self._stores, found.manifest
+        artifact.files(manifest, stores.limits)
+        trace.step("pull", "fetching an artifact's files")
+        with stores.leases.hold(artifact.leased(manifest, found.descriptor)):
+            if manifest.config.digest == artifact.EMPTY_DIGEST:
+                await asyncio.to_thread(stores.content.add, manifest.config.media_type, artifact.EMPTY)
+            blobs = [blob for blob in artifact.blobs(manifest) if blob.digest not in stores.content]
+            await asyncio.to_thread(check_room_for, stores, blobs)
+            with self._dropping_partials(blobs):
+                async with asyncio.TaskGroup() as group:
+                    for blob in blobs:
+                        group.create_task(self._keep(repository, blob))
+            return await asyncio.to_thread(
+                artifact.record_artifact,
+                stores,
+                manifest,
+                found.content,
+                tags=found.tags(reference),
+                digests=found.digests(reference),
+            )
+
+    async def _keep(self, repository: "Repository", blob: Descriptor) -> None:
+        content = self._stores.content
+        async with self._locks.hold(f"blob {blob.digest}"):
+            if blob.digest not in content:
+                await self._download(repository, blob, partial(keep_blob, content, blob, resume=True))
 
     def _present(self, found: _Found, reference: Reference) -> Image | None:
         """Return the image, if all of it is here and it bears the names that this pull would give it."""
-        image = self._stores.images.get(found.manifest.config.digest)
+        image = self._stores.images.get(found.identifier)
         if image is None or image.manifest_digest != found.descriptor.digest:
             return None
         named = reference.digest or str(reference) in image.repo_tags
@@ -229,7 +280,7 @@ class Puller:
             present = plan.chain_id in layers
             async with self._locks.hold(f"blob {plan.blob.digest}"):
                 if present and plan.blob.digest not in content:
-                    await self._download(repository, plan, partial(keep_blob, content, plan.blob, resume=True))
+                    await self._download(repository, plan.blob, partial(keep_blob, content, plan.blob, resume=True))
                 if present:
                     return
                 staged = await self._unpack(repository, plan)
@@ -248,7 +299,7 @@ class Puller:
         content, layers = self._stores.content, self._stores.layers
         if plan.blob.digest not in content:
             work = partial(unpack_layer, content, layers, plan, keep=True, resume=True, limits=self._stores.limits)
-            return await self._download(repository, plan, work)
+            return await self._download(repository, plan.blob, work)
 
         def unpack_stored() -> StagedLayer:
             with content.path(plan.blob.digest).open("rb", buffering=0) as blob:
@@ -262,24 +313,26 @@ class Puller:
                 await self._settle(future)
                 raise
 
-    async def _download(self, repository: "Repository", plan: LayerPlan, work: Callable[[ByteSource], T]) -> T:
+    async def _download(self, repository: "Repository", blob: Descriptor, work: Callable[[ByteSource], T]) -> T:
         """Run `work` on a thread over the blob as it arrives, and return what it returns.
 
         What an earlier download has left is gone on with. If the whole is then not what was promised, as after a power
         cut, that part was taken away, and the blob is fetched anew.
         """
-        if start := await asyncio.to_thread(self._stores.content.partial_size, plan.blob):
+        if start := await asyncio.to_thread(self._stores.content.partial_size, blob):
             with contextlib.suppress(DataLossError, InvalidArgumentError):
-                return await self._download_from(start, repository, plan, work)
-        return await self._download_from(0, repository, plan, work)
+                return await self._download_from(start, repository, blob, work)
+        return await self._download_from(0, repository, blob, work)
 
-    async def _download_from(self, start: int, repository: "Repository", plan: LayerPlan, work: Callable[[ByteSource], T]) -> T:
+    async def _download_from(
+        self, start: int, repository: "Repository", blob: Descriptor, work: Callable[[ByteSource], T]
+    ) -> T:
         async with self._slots:
             feed = Feed()
-            self.downloading[plan.blob.digest] = plan.blob
+            self.downloading[blob.digest] = blob
             future = asyncio.get_running_loop().run_in_executor(self._threads, _closing, feed, work)
             try:
-                async with aclosing(repository.blob(plan.blob, start)) as chunks:
+                async with aclosing(repository.blob(blob, start)) as chunks:
                     async for chunk in chunks:
                         await feed.put(chunk)
                         if feed.closed:
@@ -287,11 +340,11 @@ class Puller:
                 feed.finish()
                 return await asyncio.shield(future)
             except BaseException as error:
-                feed.fail(error if isinstance(error, CridError) else UnavailableError(f"blob {plan.blob.digest}: interrupted"))
+                feed.fail(error if isinstance(error, CridError) else UnavailableError(f"blob {blob.digest}: interrupted"))
                 await self._settle(future)
                 raise
             finally:
-                del self.downloading[plan.blob.digest]
+                del self.downloading[blob.digest]
 
     async def _settle(self, future: "asyncio.Future[T]") -> None:
         """Wait for a thread's end, even when cancelled: it may be about to write. A layer that nobody takes is removed."""

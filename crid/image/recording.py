@@ -6,6 +6,7 @@ and layers, stands in the index.
 """
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from crid import trace
@@ -50,9 +51,14 @@ def check_room(stores: Stores, plans: list[LayerPlan]) -> None:
 
     Raises ResourceExhaustedError saying what is needed and what there is.
     """
+    unpacked = sum(plan.blob.size for plan in plans if plan.chain_id not in stores.layers)
+    check_room_for(stores, [plan.blob for plan in plans], unpacked)
+
+
+def check_room_for(stores: Stores, blobs: Iterable[Descriptor], besides: int = 0) -> None:
+    """Refuse `blobs` if those that are not here, and `besides` bytes, do not fit. Raises as `check_room`."""
     content = stores.content
-    packed = sum(plan.blob.size - content.partial_size(plan.blob) for plan in plans if plan.blob.digest not in content)
-    needed = packed + sum(plan.blob.size for plan in plans if plan.chain_id not in stores.layers)
+    needed = besides + sum(blob.size - content.partial_size(blob) for blob in blobs if blob.digest not in content)
     status = os.statvfs(content.directory)
     free = status.f_bavail * status.f_frsize
     if needed > free:

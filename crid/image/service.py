@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from crid import trace
 from crid.config import ImageConfig, seconds
 from crid.cri import api_pb2 as cri
-from crid.errors import InvalidArgumentError, NotFoundError, UnavailableError
+from crid.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, UnavailableError
 from crid.image import importer
 from crid.image.admission import Admission
 from crid.image.auth import from_cri
@@ -180,6 +180,27 @@ class ImageService:
         image = self.status(reference)
         if image is None:
             raise NotFoundError(f"image {reference}: not found")
+        return image
+
+    def runnable(self, reference: str) -> Image:
+        """Return the image that a container is to run from. Raises as `resolve` does, and FailedPreconditionError for an
+        OCI artifact."""
+        image = self.resolve(reference)
+        if image.artifact_type:
+            raise FailedPreconditionError(
+                f"image {reference}: is an OCI artifact of type {image.artifact_type[:200]!r}, not an image: "
+                "it can be mounted, but nothing can run from it"
+            )
+        return image
+
+    def mountable(self, reference: str) -> Image:
+        """Return the image that is to be mounted into a container. Raises as `resolve` does, and FailedPreconditionError for
+        an OCI artifact where the configuration forbids to mount those."""
+        image = self.resolve(reference)
+        if image.artifact_type and not self._settings.oci_artifact_mount_support:
+            raise FailedPreconditionError(
+                f"image {reference}: is an OCI artifact, and crid.image.oci_artifact_mount_support is off"
+            )
         return image
 
     def check_policy(self, image: Image, reference: str = "", namespace: str = "") -> None:

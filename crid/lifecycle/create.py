@@ -52,11 +52,10 @@ class ContainerCreation:
         if not self._sandbox.status.ready:
             raise FailedPreconditionError(f"pod {self._sandbox.id} is stopped: container {self._name} cannot be created in it")
         self._check()
-        image = parts.images.resolve(self._config.image.image)
-        parts.images.check_policy(
-            image, self._config.image.user_specified_image, self._sandbox.metadata.config.metadata.namespace
-        )
-        self._volume_images = volumes.images(parts, self._config)
+        image = parts.images.runnable(self._config.image.image)
+        namespace = self._sandbox.metadata.config.metadata.namespace
+        parts.images.check_policy(image, self._config.image.user_specified_image, namespace)
+        self._volume_images = volumes.images(parts, self._config, namespace)
         self._labels = labels.of(parts, self._sandbox.metadata, self._config)
         reservation = parts.container_names.reserve(self._name, self._id)
         began = time.monotonic()

@@ -1,6 +1,6 @@
 """Mounts of a container that crid makes itself, below its bundle, and that the runtime then binds into the container:
 
-    <bundle>/volumes/<index>   an image (Mount.image), or a host path whose files' owners are mapped (Mount.uidMappings)
+    <bundle>/volumes/<index>   an image or an artifact (Mount.image), or a host path with mapped owners (Mount.uidMappings)
     <bundle>/lower             all layers with mapped owners, only while an overlay over some of them is being mounted
 
 They go with the bundle: whoever discards it unmounts everything below. An image's layers stay as long as the container's
@@ -23,11 +23,17 @@ from crid.oci.spec.client_mounts import IMAGE_VOLUME_FAILED
 from crid.oci.spec.inputs import Volume
 
 
-def images(parts: Parts, config: cri.ContainerConfig) -> dict[int, Image]:
-    """Return the image of each mount that is one, by the mount's index. Raises NotFoundError if one is not there."""
-    return {
-        index: parts.images.resolve(mount.image.image) for index, mount in enumerate(config.mounts) if mount.HasField("image")
-    }
+def images(parts: Parts, config: cri.ContainerConfig, namespace: str) -> dict[int, Image]:
+    """Return the image or artifact of each mount that is one, by the mount's index; the pod is in `namespace`.
+
+    Raises NotFoundError if one is not there, PermissionDeniedError if the signature policy refuses it, FailedPreconditionError.
+    """
+    found = {}
+    for index, mount in enumerate(config.mounts):
+        if mount.HasField("image"):
+            found[index] = parts.images.mountable(mount.image.image)
+            parts.images.check_policy(found[index], mount.image.user_specified_image, namespace)
+    return found
 
 
 def check_propagation(config: cri.ContainerConfig) -> None:
@@ -83,7 +89,7 @@ def mount_all(
 ) -> dict[int, Volume]:
     """Mount what the runtime cannot, and return it by index; `seen_at` comes from `mapped_layers`. Blocks shortly.
 
-    Raises InvalidArgumentError for a sub path that is no directory of the image, FailedPreconditionError for a file system
+    Raises InvalidArgumentError for a sub path that the image does not have, FailedPreconditionError for a file system
     that cannot map owners, OSError. What is mounted by then is below `bundle`.
     """
     volumes = {}
@@ -91,7 +97,8 @@ def mount_all(
         if index in found:
             target = _target(bundle, index, is_directory=True)
             parts.kernel.perform(parts.images.view(found[index], str(target), seen_at=seen_at))
-            path = _below(target, mount.image_sub_path, f"mounts[{index}].image_sub_path")
+            kind = 0 if found[index].artifact_type else os.O_DIRECTORY
+            path = _below(target, mount.image_sub_path, f"mounts[{index}].image_sub_path", kind)
             volumes[index] = Volume(path, found[index].id)
         elif mount.uidMappings or mount.gidMappings:
             source = os.path.realpath(mount.host_path)
@@ -127,12 +134,13 @@ def _is_directory(path: str, field: str) -> bool:
         raise InvalidArgumentError(f"{field}: {path} cannot be made: {error.strerror}") from error
 
 
-def _below(root: Path, sub_path: str, field: str) -> str:
-    """Return the path of the directory `sub_path` of the image mounted at `root`; no link of the image leads out of it."""
+def _below(root: Path, sub_path: str, field: str, kind: int) -> str:
+    """Return the path of `sub_path` in the image mounted at `root`; no link of the image leads out of it. It must be a
+    directory (`kind` is O_DIRECTORY); a file of an artifact (0) will do."""
     if not sub_path:
         return str(root)
     try:
-        descriptor = open_beneath(root, sub_path, os.O_PATH | os.O_DIRECTORY)
+        descriptor = open_beneath(root, sub_path, os.O_PATH | kind)
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         raise InvalidArgumentError(f"{IMAGE_VOLUME_FAILED}: {field}: {sub_path[:128]!r} in the image: {reason}") from error

@@ -1,4 +1,7 @@
-"""An image as crid knows it: one id, the names that point to it, and what containers need of its configuration."""
+"""An image as crid knows it: one id, the names that point to it, and what containers need of its configuration.
+
+An OCI artifact is kept and named like an image, and may be mounted like one, but nothing runs from it.
+"""
 
 from dataclasses import dataclass, field
 
@@ -31,7 +34,8 @@ class Image:
     """An image in the store. Equal ids mean equal configuration and layers."""
 
     id: str
-    """`sha256:` and the hexadecimal digest of the configuration: the id that every RPC reports."""
+    """`sha256:` and the hexadecimal digest of the configuration, of the manifest for an artifact: the id that every RPC
+    reports."""
     repo_tags: tuple[str, ...]
     repo_digests: tuple[str, ...]
     size: int
@@ -41,6 +45,8 @@ class Image:
     """The layers, lowest first, by the chain id under which each is unpacked (OCI image-spec, config.md, "Layer ChainID")."""
     manifest_digest: str
     pinned: bool = False
+    artifact_type: str = ""
+    """What kind of OCI artifact it is; empty for an image. An artifact has one layer, which holds its files."""
 
     @property
     def reference(self) -> str:

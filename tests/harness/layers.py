@@ -7,6 +7,7 @@ import json
 import tarfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import zstandard
 
@@ -133,6 +134,32 @@ def image(layers: Sequence[bytes], *, form: str = "oci", compression: str = "gzi
     return MadeImage(manifest_type, json.dumps(document).encode(), blobs)
 
 
+def artifact(
+    *files: tuple[str | None, bytes],
+    artifact_type: str = "application/vnd.example.model",
+    config: tuple[str, bytes] = ("application/vnd.oci.empty.v1+json", b"{}"),
+) -> MadeImage:
+    """Return an OCI artifact of files: titles (None: without) and contents."""
+
+    def described(media_type: str, content: bytes) -> dict[str, object]:
+        return {"mediaType": media_type, "digest": digest_of(content), "size": len(content)}
+
+    document: dict[str, object] = {
+        "schemaVersion": 2,
+        "mediaType": _TYPES["oci"][0],
+        "config": described(*config),
+        "layers": [
+            described("application/octet-stream", content)
+            | ({"annotations": {"org.opencontainers.image.title": title}} if title is not None else {})
+            for title, content in files
+        ],
+    }
+    if artifact_type:
+        document["artifactType"] = artifact_type
+    blobs = {digest_of(content): content for content in (config[1], *(content for _, content in files))}
+    return MadeImage(_TYPES["oci"][0], json.dumps(document).encode(), blobs)
+
+
 def index(*images: tuple[MadeImage, str, str]) -> MadeImage:
     """Return an OCI index over (image, architecture, variant)."""
     document = {
@@ -149,3 +176,15 @@ def index(*images: tuple[MadeImage, str, str]) -> MadeImage:
         ],
     }
     return MadeImage(str(document["mediaType"]), json.dumps(document).encode())
+
+
+def write_layout(where: Path, made: MadeImage) -> Path:
+    """Write `made` into `where` as an OCI layout with the tag `latest`, and return `where`."""
+    (where / "blobs/sha256").mkdir(parents=True)
+    for digest, content in {**made.blobs, made.digest: made.manifest}.items():
+        (where / "blobs/sha256" / digest[7:]).write_bytes(content)
+    annotations = {"org.opencontainers.image.ref.name": "latest"}
+    entry = {"mediaType": made.media_type, "digest": made.digest, "size": len(made.manifest), "annotations": annotations}
+    (where / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+    (where / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
+    return where

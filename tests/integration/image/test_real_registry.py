@@ -10,7 +10,7 @@ import pytest
 from crid.image.service import ImageService
 from crid.linux import mount
 from crid.tasks import Supervisor
-from tests.harness.layers import MadeImage, directory, file, hardlink, image, layer, symlink
+from tests.harness.layers import directory, file, hardlink, image, layer, symlink, write_layout
 from tests.harness.registry import LocalRegistry
 from tests.harness.tools import require_tool
 
@@ -37,17 +37,6 @@ async def service(tmp_path: Path, registry: LocalRegistry) -> AsyncIterator[Imag
 
 def skopeo(*argv: str) -> str:
     return subprocess.run([require_tool("skopeo"), *argv], check=True, capture_output=True, text=True).stdout
-
-
-def write_layout(where: Path, made: MadeImage) -> Path:
-    (where / "blobs/sha256").mkdir(parents=True)
-    for digest, content in {**made.blobs, made.digest: made.manifest}.items():
-        (where / "blobs/sha256" / digest[7:]).write_bytes(content)
-    annotations = {"org.opencontainers.image.ref.name": "latest"}
-    entry = {"mediaType": made.media_type, "digest": made.digest, "size": len(made.manifest), "annotations": annotations}
-    (where / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
-    (where / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
-    return where
 
 
 MADE = image(

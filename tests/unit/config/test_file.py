@@ -63,6 +63,7 @@ OTHER_VALUES: dict[str, Any] = {
     "image.signature_policy": "/etc/policy.json",
     "image.signature_policy_dir": "/etc/policies",
     "image.pinned_images": ["q.io/*"],
+    "image.oci_artifact_mount_support": False,
     "image.pull_progress_timeout": "10s",
     "image.layer_size_limit": 1,
     "image.layer_entries_limit": 1,

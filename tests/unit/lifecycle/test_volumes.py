@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from crid.cri import api_pb2 as cri
-from crid.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
+from crid.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, PermissionDeniedError
 from crid.lifecycle import volumes
 from crid.linux import mountinfo
 from crid.linux.mountinfo import MountEntry
+from crid.model.image import Image
 from crid.oci.spec.inputs import Volume
 from tests.unit.lifecycle.world import IMAGE, World, container_config, image
 
@@ -31,15 +32,26 @@ def bundle(tmp_path: Path) -> Path:
 
 
 def test_images_are_found_by_their_mounts_index(world: World) -> None:
-    found = volumes.images(world.parts, with_mounts(cri.Mount(host_path="/x"), image_mount()))
+    found = volumes.images(world.parts, with_mounts(cri.Mount(host_path="/x"), image_mount()), "default")
     assert {index: item.id for index, item in found.items()} == {1: image().id}
     with pytest.raises(NotFoundError, match="gone"):
-        volumes.images(world.parts, with_mounts(image_mount(reference="gone")))
+        volumes.images(world.parts, with_mounts(image_mount(reference="gone")), "default")
+
+
+def test_the_policy_of_the_pods_namespace_decides(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it does about the image that a container runs from."""
+
+    def refuse(item: Image, reference: str, namespace: str) -> None:
+        raise PermissionDeniedError(f"{item.id} {namespace}")
+
+    monkeypatch.setattr(world.images, "check_policy", refuse)
+    with pytest.raises(PermissionDeniedError, match=f"{image().id} team"):
+        volumes.images(world.parts, with_mounts(image_mount()), "team")
 
 
 def test_an_image_is_mounted_and_named(world: World, bundle: Path) -> None:
     config = with_mounts(cri.Mount(host_path="/x"), image_mount())
-    found = volumes.images(world.parts, config)
+    found = volumes.images(world.parts, config, "default")
     mounted = volumes.mount_all(world.parts, bundle, config, found, user_namespace="", seen_at=None)
     target = str(bundle / "volumes/1")
     assert mounted == {1: Volume(target, image().id)}
@@ -95,7 +107,7 @@ def test_sub_paths_stay_within_the_image(
 
     def mount() -> dict[int, Volume]:
         return volumes.mount_all(
-            world.parts, bundle, config, volumes.images(world.parts, config), user_namespace="", seen_at=None
+            world.parts, bundle, config, volumes.images(world.parts, config, "default"), user_namespace="", seen_at=None
         )
 
     if leads_to is not None:

@@ -117,6 +117,8 @@ class FakeImages:
             raise NotFoundError(f"image {reference}: not found")
         return found
 
+    runnable = mountable = resolve
+
     def check_policy(self, image_: Image, reference: str = "", namespace: str = "") -> None:
         pass
 
