@@ -69,8 +69,14 @@ class Providers:
 
 
 async def providers(config: Config, supervisor: Supervisor) -> Providers:
-    """Build everything below the use cases. Raises UnavailableError or InvalidArgumentError if the machine lacks a part."""
+    """Build everything below the use cases.
+
+    Raises UnavailableError or InvalidArgumentError if the machine lacks a part, FailedPreconditionError, with nothing
+    touched, if a newer crid wrote the records.
+    """
     root, run_root = Path(config.root), Path(config.runroot)
+    state = StateStore(root)
+    state.refuse_newer()
     paths = RuntimePaths(exits=run_root / "exits", attach_sockets=run_root / "attach")
     for directory in (root, run_root, run_root / "pods", run_root / "containers", paths.exits, paths.attach_sockets):
         directory.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -104,7 +110,7 @@ async def providers(config: Config, supervisor: Supervisor) -> Providers:
         images=image_service(config, supervisor),
         network=network,
         cgroups=PodCgroups(hierarchy, config.runtime.cgroup_manager),
-        state=StateStore(root),
+        state=state,
         sandboxes=sandboxes,
         containers=containers,
         sandbox_names=NameRegistry("pod"),

@@ -18,6 +18,7 @@ from crid.cri import api_pb2 as cri
 from crid.errors import FailedPreconditionError
 from crid.lifecycle import labels, namespaces, spec_inputs, volumes
 from crid.lifecycle.parts import Parts
+from crid.linux.boot import boot_id
 from crid.log import fields
 from crid.model import ids
 from crid.model.container import Container, ContainerMetadata, ContainerStatus
@@ -160,6 +161,7 @@ class ContainerCreation:
             stop_signal=built.stop_signal,
             user=built.user,
             mounts=built.mounts,
+            boot=boot_id(),
         )
         return metadata, built.spec
 

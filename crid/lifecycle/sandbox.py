@@ -29,6 +29,7 @@ from crid.lifecycle.resources import update_sandbox
 from crid.lifecycle.retries import sandbox_made_by
 from crid.lifecycle.validate import require_metadata, require_namespaces
 from crid.linux import pid_namespace
+from crid.linux.boot import boot_id
 from crid.log import fields
 from crid.model import ids
 from crid.model.mount import Mount
@@ -111,6 +112,7 @@ class SandboxLifecycle:
             hostname=hostname,
             cgroup_parent=self._parts.cgroups.parent(config.linux.cgroup_parent, identifier),
             namespaces=namespaces.plan(config, run_directory),
+            boot=boot_id(),
         )
 
     async def _build(self, metadata: SandboxMetadata, rollback: Rollback) -> SandboxMetadata:

@@ -1,5 +1,6 @@
 """This boot of the machine: what it is called, and how its clock relates to the calendar's."""
 
+import functools
 import os
 import time
 
@@ -7,6 +8,7 @@ CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 """Clock ticks per second, the unit of a process's start time in /proc/PID/stat."""
 
 
+@functools.cache
 def boot_id() -> str:
     """Return the kernel's random id of this boot (random(4)). Whatever was recorded under another id lives no more.
 

@@ -59,6 +59,8 @@ class ContainerMetadata:
     user: cri.ContainerUser = field(default_factory=cri.ContainerUser)
     mounts: tuple[cri.Mount, ...] = ()
     """The mounts to report in the status."""
+    boot: str = ""
+    """The boot of the machine in which it was made, as a pod's."""
 
     @property
     def stdin(self) -> bool:

@@ -54,6 +54,8 @@ class SandboxMetadata:
     network: NetworkAttachment = NetworkAttachment()
     pause: ProcessIdentity | None = None
     """The process that holds the PID namespace of a pod that shares one."""
+    boot: str = ""
+    """The boot of the machine (random(4)) in which it was made, and which it does not survive; empty if that is not known."""
 
     @property
     def shm_path(self) -> Path:

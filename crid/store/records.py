@@ -1,52 +1,97 @@
 """How a pod or a container is written down: two small JSON files, `record.json` for what never changes and `status.json`
-for what does, each inside an envelope that names its version and carries a checksum.
+for what does, each inside an envelope that names its version and carries a checksum over version, kind and body.
 
 CRI messages are kept as their bytes (base64), so a field that this version of crid does not know survives. Reading is
 strict: anything that does not fit raises one of DAMAGE, and the caller sets the object aside.
+
+Whoever changes what a body holds adds a migration: MIGRATIONS[n - 1] makes a body of version n + 1 out of one of version n,
+so that any record ever written is read as if it were of today. tests/data/records keeps samples of every version, which
+must go on to be read. The envelope itself never changes again, so that a later version's is recognised: such a record is
+neither read nor touched.
 """
 
 import base64
 import hashlib
 import json
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from google.protobuf.message import DecodeError
 
 from crid.cri import api_pb2 as cri
-from crid.errors import DataLossError
+from crid.errors import DataLossError, FailedPreconditionError
 from crid.model.container import ContainerMetadata, ContainerStatus
 from crid.model.process import ProcessIdentity
 from crid.model.sandbox import NamespacePaths, NetworkAttachment, SandboxMetadata, SandboxStatus
 
-VERSION = 1
+Body = dict[str, Any]
 
 DAMAGE = (DataLossError, LookupError, TypeError, ValueError, DecodeError)
 """What reading may raise: `unseal` the first, the functions that take a body the others."""
 
+_BEGINNING = re.compile(rb'\{"version":(\d{1,9}),')
 
-def seal(kind: str, body: dict[str, Any]) -> bytes:
+
+def _from_version_1(kind: str, body: Body) -> Body:
+    """Version 1 did not say in which boot an object was made; a pod's first statuses had no limits."""
+    if kind in ("pod", "container"):
+        return {**body, "boot": ""}
+    if kind == "pod-status":
+        return {"resources": None, "overhead": None, **body}
+    return body
+
+
+MIGRATIONS: Sequence[Callable[[str, Body], Body]] = (_from_version_1,)
+
+VERSION = 1 + len(MIGRATIONS)
+"""What is written today."""
+
+
+def seal(kind: str, body: Body) -> bytes:
     """Return the file content for `body`."""
     text = json.dumps(body, separators=(",", ":"), sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return f'{{"version":{VERSION},"kind":"{kind}","sha256":"{digest}","body":{text}}}\n'.encode()
+    return f'{{"version":{VERSION},"kind":"{kind}","sha256":"{_digest(VERSION, kind, text)}","body":{text}}}\n'.encode()
 
 
-def unseal(kind: str, content: bytes, where: Path) -> dict[str, Any]:
-    """Return the body that `seal` wrote. Raises DataLossError naming the file `where`."""
+def unseal(kind: str, content: bytes, where: Path) -> Body:
+    """Return the body of the file `where`, migrated to today's version.
+
+    Raises DataLossError for one that is damaged, FailedPreconditionError for one that a newer crid wrote.
+    """
     try:
         envelope = json.loads(content)
-        body: dict[str, Any] = envelope["body"]
+        body: Body = envelope["body"]
+        version, found = envelope["version"], envelope["kind"]
         text = json.dumps(body, separators=(",", ":"), sort_keys=True)
-        if hashlib.sha256(text.encode()).hexdigest() != envelope["sha256"]:
+        if type(version) is not int or version < 1:
+            raise DataLossError(f"record {where}: there is no version {version!r}")
+        if _digest(version, found, text) != envelope["sha256"]:
             raise DataLossError(f"record {where}: the checksum does not match")
-        if envelope["kind"] != kind:
-            raise DataLossError(f"record {where}: holds a {envelope['kind']!r}, not a {kind!r}")
-        if envelope["version"] != VERSION:
-            raise DataLossError(f"record {where}: version {envelope['version']} is not known to this crid")
+        if found != kind:
+            raise DataLossError(f"record {where}: holds a {found!r}, not a {kind!r}")
+        if version > VERSION:
+            raise FailedPreconditionError(
+                f"record {where}: is of version {version}, of a newer crid; this one knows up to {VERSION} and leaves it alone"
+            )
+        for migrate in MIGRATIONS[version - 1 :]:
+            body = migrate(kind, body)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataLossError(f"record {where}: not a record: {error!r}") from error
     return body
+
+
+def claims_newer(beginning: bytes) -> bool:
+    """Whether a file that begins so may be of a newer crid: for a look that costs little. `unseal` knows for certain."""
+    match = _BEGINNING.match(beginning)
+    return match is not None and int(match[1]) > VERSION
+
+
+def _digest(version: int, kind: str, text: str) -> str:
+    """Version 1's covers the body alone."""
+    covered = text if version == 1 else f"{version} {kind} {text}"
+    return hashlib.sha256(covered.encode()).hexdigest()
 
 
 def _encode(message: Any) -> str:
@@ -69,7 +114,7 @@ def _pair(process: ProcessIdentity | None) -> list[int] | None:
     return None if process is None else [process.pid, process.start_time]
 
 
-def sandbox_metadata_body(metadata: SandboxMetadata) -> dict[str, Any]:
+def sandbox_metadata_body(metadata: SandboxMetadata) -> Body:
     """Return what `record.json` of a pod holds."""
     return {
         "id": metadata.id,
@@ -84,10 +129,11 @@ def sandbox_metadata_body(metadata: SandboxMetadata) -> dict[str, Any]:
         "ips": list(metadata.network.ips),
         "interface": metadata.network.interface,
         "pause": _pair(metadata.pause),
+        "boot": metadata.boot,
     }
 
 
-def sandbox_metadata(body: dict[str, Any], directory: Path) -> SandboxMetadata:
+def sandbox_metadata(body: Body, directory: Path) -> SandboxMetadata:
     """Return the metadata that `sandbox_metadata_body` wrote below `directory`. Raises one of DAMAGE."""
     return SandboxMetadata(
         id=body["id"],
@@ -102,10 +148,11 @@ def sandbox_metadata(body: dict[str, Any], directory: Path) -> SandboxMetadata:
         namespaces=NamespacePaths(*body["namespaces"]),
         network=NetworkAttachment(tuple(body["ips"]), body["interface"]),
         pause=_process(body["pause"]),
+        boot=body["boot"],
     )
 
 
-def sandbox_status_body(status: SandboxStatus) -> dict[str, Any]:
+def sandbox_status_body(status: SandboxStatus) -> Body:
     """Return what `status.json` of a pod holds."""
     return {
         "stopped_at": status.stopped_at,
@@ -115,17 +162,17 @@ def sandbox_status_body(status: SandboxStatus) -> dict[str, Any]:
     }
 
 
-def sandbox_status(body: dict[str, Any]) -> SandboxStatus:
+def sandbox_status(body: Body) -> SandboxStatus:
     """Return the status that `sandbox_status_body` wrote. Raises one of DAMAGE."""
     return SandboxStatus(
         stopped_at=body["stopped_at"],
         network_released=body["network_released"],
-        resources=_resources(body.get("resources")),  # records of crid's first weeks have none
-        overhead=_resources(body.get("overhead")),
+        resources=_resources(body["resources"]),
+        overhead=_resources(body["overhead"]),
     )
 
 
-def container_metadata_body(metadata: ContainerMetadata) -> dict[str, Any]:
+def container_metadata_body(metadata: ContainerMetadata) -> Body:
     """Return what `record.json` of a container holds."""
     return {
         "id": metadata.id,
@@ -142,10 +189,11 @@ def container_metadata_body(metadata: ContainerMetadata) -> dict[str, Any]:
         "stop_signal": metadata.stop_signal,
         "user": _encode(metadata.user),
         "mounts": [_encode(mount) for mount in metadata.mounts],
+        "boot": metadata.boot,
     }
 
 
-def container_metadata(body: dict[str, Any], directory: Path) -> ContainerMetadata:
+def container_metadata(body: Body, directory: Path) -> ContainerMetadata:
     """Return the metadata that `container_metadata_body` wrote below `directory`. Raises one of DAMAGE."""
     return ContainerMetadata(
         id=body["id"],
@@ -163,10 +211,11 @@ def container_metadata(body: dict[str, Any], directory: Path) -> ContainerMetada
         stop_signal=body["stop_signal"],
         user=cri.ContainerUser.FromString(base64.b64decode(body["user"])),
         mounts=tuple(cri.Mount.FromString(base64.b64decode(mount)) for mount in body["mounts"]),
+        boot=body["boot"],
     )
 
 
-def container_status_body(status: ContainerStatus) -> dict[str, Any]:
+def container_status_body(status: ContainerStatus) -> Body:
     """Return what `status.json` of a container holds."""
     return {
         "process": _pair(status.process),
@@ -183,7 +232,7 @@ def container_status_body(status: ContainerStatus) -> dict[str, Any]:
     }
 
 
-def container_status(body: dict[str, Any]) -> ContainerStatus:
+def container_status(body: Body) -> ContainerStatus:
     """Return the status that `container_status_body` wrote. Raises one of DAMAGE."""
     return ContainerStatus(
         process=_process(body["process"]),

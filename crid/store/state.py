@@ -13,13 +13,16 @@ A status is written before it is published, and a change that cannot be written 
 has happened (an exit, a stop) is true whether or not the disk is full, so `record_...` publishes it in any case.
 """
 
+import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from crid.errors import DataLossError
 from crid.linux.files import write_atomic
 from crid.log import fields
 from crid.model.container import Container, ContainerMetadata, ContainerStatus
@@ -28,7 +31,12 @@ from crid.store import records
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
+T = TypeVar("T", PodSandbox, Container)
+
+_POD_FILES = (("record.json", "pod"), ("status.json", "pod-status"))
+_CONTAINER_FILES = (("record.json", "container"), ("status.json", "container-status"))
+_BEGINNING = 32
+"""Bytes of a record that tell its version."""
 
 
 class StateStore:
@@ -107,45 +115,91 @@ class StateStore:
         _remove(self._containers / identifier)
 
     def load_sandboxes(self) -> list[PodSandbox]:
-        """Read all pods, oldest first. One without a record was never complete and is left out; a damaged one is set aside."""
-        found = (self._load(path, self._load_sandbox) for path in self._entries(self._pods))
-        return sorted((item for item in found if item is not None), key=lambda item: item.created_at)
+        """Read all pods, oldest first. One without a record was never complete and is left out; a damaged one is set aside.
+
+        Raises FailedPreconditionError, with nothing changed, if one was written by a newer crid.
+        """
+        return self._load(self._pods, _load_sandbox)
 
     def load_containers(self) -> list[Container]:
         """Read all containers, oldest first, as `load_sandboxes` does."""
-        found = (self._load(path, self._load_container) for path in self._entries(self._containers))
-        return sorted((item for item in found if item is not None), key=lambda item: item.created_at)
+        return self._load(self._containers, _load_container)
 
     def incomplete(self) -> list[Path]:
         """Return the directories of pods and containers whose creation did not come to its record."""
-        both = [*self._entries(self._pods), *self._entries(self._containers)]
+        both = [*_entries(self._pods), *_entries(self._containers)]
         return [path for path in both if not (path / "record.json").exists()]
 
-    @staticmethod
-    def _entries(directory: Path) -> Iterator[Path]:
-        return (path for path in sorted(directory.iterdir()) if path.is_dir())
+    def refuse_newer(self) -> None:
+        """Raise FailedPreconditionError if any record was written by a newer crid: at the cost of a short look at each."""
+        for directory, kinds in ((self._pods, _POD_FILES), (self._containers, _CONTAINER_FILES)):
+            for path in _entries(directory):
+                for name, kind in kinds:
+                    with contextlib.suppress(FileNotFoundError, IsADirectoryError), open(path / name, "rb") as file:
+                        if records.claims_newer(beginning := file.read(_BEGINNING)):
+                            with contextlib.suppress(DataLossError):
+                                records.unseal(kind, beginning + file.read(), path / name)
 
-    @staticmethod
-    def _load_sandbox(path: Path) -> PodSandbox:
-        metadata = records.sandbox_metadata(_read(path / "record.json", "pod"), path)
-        return PodSandbox(metadata, records.sandbox_status(_read(path / "status.json", "pod-status")))
-
-    @staticmethod
-    def _load_container(path: Path) -> Container:
-        metadata = records.container_metadata(_read(path / "record.json", "container"), path)
-        return Container(metadata, records.container_status(_read(path / "status.json", "container-status")))
-
-    def _load(self, path: Path, read: Callable[[Path], T]) -> T | None:
-        if not (path / "record.json").exists():
-            return None
-        try:
-            return read(path)
-        except (OSError, *records.DAMAGE) as error:
+    def _load(self, directory: Path, read: Callable[[Path], T]) -> list[T]:
+        found, damaged = _read_all(directory, read)
+        for path, error in damaged.items():
             aside = self._damaged / f"{path.parent.name}-{path.name}-{time.time_ns()}"
-            logger.error("damaged record set aside%s", fields(record=path, moved_to=aside, error=repr(error)))
+            logger.error("damaged record set aside%s", fields(record=path, moved_to=aside, error=error))
             self._damaged.mkdir(mode=0o700, exist_ok=True)
             path.rename(aside)
-            return None
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the records below a root say, each kind oldest first."""
+
+    sandboxes: list[PodSandbox]
+    containers: list[Container]
+    damaged: dict[Path, str]
+    """The directories whose records cannot be read, and why."""
+    set_aside: list[Path]
+    """What was damaged at an earlier start."""
+
+
+def examine(root: Path) -> Found:
+    """Read all records below `root` and change nothing. Raises FailedPreconditionError if a newer crid wrote one, OSError."""
+    sandboxes, damaged_pods = _read_all(root / "pods", _load_sandbox)
+    containers, damaged_containers = _read_all(root / "containers", _load_container)
+    aside = root / "damaged"
+    return Found(
+        sandboxes,
+        containers,
+        {**damaged_pods, **damaged_containers},
+        sorted(aside.iterdir()) if aside.is_dir() else [],
+    )
+
+
+def _entries(directory: Path) -> list[Path]:
+    return [path for path in sorted(directory.iterdir()) if path.is_dir()] if directory.is_dir() else []
+
+
+def _read_all(directory: Path, read: Callable[[Path], T]) -> tuple[list[T], dict[Path, str]]:
+    """Return what has a record, oldest first, and the directories of those that are damaged, with the reason."""
+    found: list[T] = []
+    damaged = {}
+    for path in _entries(directory):
+        if (path / "record.json").exists():
+            try:
+                found.append(read(path))
+            except (OSError, *records.DAMAGE) as error:
+                damaged[path] = str(error) if isinstance(error, DataLossError) else repr(error)
+    return sorted(found, key=lambda item: item.created_at), damaged
+
+
+def _load_sandbox(path: Path) -> PodSandbox:
+    record, status = (_read(path / name, kind) for name, kind in _POD_FILES)
+    return PodSandbox(records.sandbox_metadata(record, path), records.sandbox_status(status))
+
+
+def _load_container(path: Path) -> Container:
+    record, status = (_read(path / name, kind) for name, kind in _CONTAINER_FILES)
+    return Container(records.container_metadata(record, path), records.container_status(status))
 
 
 def _write(path: Path, kind: str, body: dict[str, Any]) -> None:

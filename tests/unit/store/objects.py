@@ -58,6 +58,7 @@ def sandbox_metadata(directory: Path, identifier: str = "b" * 64, created_at: in
         namespaces=NamespacePaths("/n/net", "/n/ipc", "/n/uts"),
         network=NetworkAttachment(("10.88.0.2", "fd00::2"), "eth0"),
         pause=ProcessIdentity(12, 34),
+        boot="boot",
     )
 
 
@@ -78,6 +79,7 @@ def container_metadata(directory: Path, identifier: str = "a" * 64, created_at: 
         stop_signal="SIGQUIT",
         user=cri.ContainerUser(linux=cri.LinuxContainerUser(uid=1000, gid=100)),
         mounts=(cri.Mount(container_path="/a", host_path="/b"), cri.Mount(container_path="/c")),
+        boot="boot",
     )
 
 

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from crid.errors import InvalidArgumentError
+from crid.errors import FailedPreconditionError, InvalidArgumentError
 from crid.model.image import Image, ImageProcess
 from crid.store.content import ContentStore
 from crid.store.images import ImageContent, ImageStore
+from crid.store.records import VERSION
+from tests.unit.store import samples
 
 A1, A2, ADIGEST = "q.io/a:1", "q.io/a:2", "q.io/a@sha256:" + "0" * 64
 
@@ -47,6 +49,34 @@ def test_records_survive_a_restart(images: ImageStore, content: ContentStore) ->
     for found in (again.get(image.id), again.named(A1), again.named(ADIGEST), again.with_prefix(image.id[7:12])):
         assert found == image
     assert again.get("sha256:x") is again.named("x") is again.with_prefix("0" * 63) is None
+
+
+@pytest.mark.parametrize("version", range(1, VERSION + 1))
+def test_records_of_every_version_are_read(tmp_path: Path, version: int) -> None:
+    image, blobs = samples.IMAGE, samples.CONTENT
+    for directory in ("images/records", "images/blobs/sha256"):
+        (tmp_path / directory).mkdir(parents=True)
+    for digest in (image.id, blobs.manifest.digest, *blobs.blobs):
+        (tmp_path / "images/blobs/sha256" / digest.removeprefix("sha256:")).touch()
+    record = tmp_path / "images/records" / f"{image.id.removeprefix('sha256:')}.json"
+    record.write_bytes((samples.SAMPLES / f"v{version}" / "image.json").read_bytes())
+    store = ImageStore(content := ContentStore(tmp_path))
+    content.load()
+    store.load()
+    assert (store.all(), store.contents()) == ([image], {image.id: blobs})
+
+
+def test_a_newer_record_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ImageStore(content := ContentStore(tmp_path))
+    content.load()
+    store.load()
+    with monkeypatch.context() as patch:
+        patch.setattr("crid.store.records.VERSION", VERSION + 1)
+        store.put(*made(content, "a", A1))
+    before = {path: path.read_bytes() for path in (tmp_path / "images/records").iterdir()}
+    with pytest.raises(FailedPreconditionError, match="of a newer crid"):
+        ImageStore(content).load()
+    assert {path: path.read_bytes() for path in (tmp_path / "images/records").iterdir()} == before
 
 
 def test_names_add_up(images: ImageStore, content: ContentStore) -> None:

@@ -1,6 +1,7 @@
 """Records say what they were told, or that they are damaged; nothing in between."""
 
 import json
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crid.cri import api_pb2 as cri
-from crid.errors import DataLossError
+from crid.errors import DataLossError, FailedPreconditionError
 from crid.model.container import ContainerMetadata, ContainerStatus
 from crid.model.sandbox import NamespacePaths, NetworkAttachment, SandboxMetadata, SandboxStatus
 from crid.store import records
-from tests.unit.store import objects
+from tests.unit.store import objects, samples
 
 WHERE = Path("/var/lib/crid/pods/x/record.json")
 DIRECTORY = Path("/var/lib/crid/x")
@@ -93,7 +94,11 @@ def test_the_envelope_can_be_read_by_a_person() -> None:
     content = records.seal("pod", {"id": "x"})
     assert content.endswith(b"\n")
     envelope = json.loads(content)
-    assert {key: envelope[key] for key in ("version", "kind", "body")} == {"version": 1, "kind": "pod", "body": {"id": "x"}}
+    assert {key: envelope[key] for key in ("version", "kind", "body")} == {
+        "version": records.VERSION,
+        "kind": "pod",
+        "body": {"id": "x"},
+    }
 
 
 CONTENT = records.seal("pod", records.sandbox_metadata_body(objects.sandbox_metadata(DIRECTORY)))
@@ -124,11 +129,76 @@ def test_what_is_no_record_is_said_to_be_none(content: bytes) -> None:
         records.unseal("pod", content, WHERE)
 
 
-def test_a_record_of_another_kind_or_version_is_refused() -> None:
+def test_a_record_of_another_kind_is_refused() -> None:
     with pytest.raises(DataLossError, match="holds a 'pod', not a 'container'"):
         records.unseal("container", CONTENT, WHERE)
-    with pytest.raises(DataLossError, match="version 2 is not known"):
-        records.unseal("pod", CONTENT.replace(b'"version":1', b'"version":2'), WHERE)
+
+
+def of_version(version: int, kind: str, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """What a crid that writes `version` writes."""
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "VERSION", version)
+        return records.seal(kind, body)
+
+
+def test_a_newer_record_is_refused_but_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    newer = of_version(records.VERSION + 1, "pod", {"id": "x"}, monkeypatch)
+    with pytest.raises(FailedPreconditionError, match=f"record {WHERE}: is of version {records.VERSION + 1}, of a newer crid"):
+        records.unseal("pod", newer, WHERE)
+    assert records.claims_newer(newer[:32])
+    assert not records.claims_newer(CONTENT[:32])
+
+
+def test_damage_is_not_taken_for_a_newer_version() -> None:
+    """One flipped bit makes a 2 a 6, or a kind another."""
+    for damage in (b'"version":6', b'"version":0', b'"version":-1', b'"version":true', b'"version":null'):
+        with pytest.raises(DataLossError):
+            records.unseal("pod", CONTENT.replace(f'"version":{records.VERSION}'.encode(), damage), WHERE)
+
+
+def test_migrations_are_run_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def adding(name: str) -> Callable[[str, dict[str, Any]], dict[str, Any]]:
+        return lambda kind, body: {**body, name: f"{kind} {len(body)}"}
+
+    chain = [*records.MIGRATIONS, adding("a"), adding("b")]
+    written = {version: of_version(version, "k", {}, monkeypatch) for version in range(1, len(chain) + 2)}
+    monkeypatch.setattr(records, "MIGRATIONS", chain)
+    monkeypatch.setattr(records, "VERSION", len(chain) + 1)
+    bodies = {version: records.unseal("k", content, WHERE) for version, content in written.items()}
+    assert bodies == {1: {"a": "k 0", "b": "k 1"}, 2: {"a": "k 0", "b": "k 1"}, 3: {"b": "k 0"}, 4: {}}
+
+
+VERSIONS = range(1, records.VERSION + 1)
+
+
+def sample(version: int, name: str, kind: str) -> dict[str, Any]:
+    path = samples.SAMPLES / f"v{version}" / f"{name}.json"
+    return records.unseal(kind, path.read_bytes(), path)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_records_of_every_version_are_read(version: int) -> None:
+    pod, container = samples.expected(version)
+    read_pod = records.sandbox_metadata(sample(version, "pod", "pod"), samples.DIRECTORY)
+    read_container = records.container_metadata(sample(version, "container", "container"), samples.DIRECTORY)
+    assert (read_pod, read_container) == (pod, container)
+    assert records.sandbox_status(sample(version, "pod-status", "pod-status")) == samples.SANDBOX_STATUS
+    assert records.container_status(sample(version, "container-status", "container-status")) == samples.STATUS
+
+
+def test_a_status_of_the_first_weeks_is_read() -> None:
+    status = records.sandbox_status(sample(1, "pod-status-first", "pod-status"))
+    assert status == replace(samples.SANDBOX_STATUS, resources=None, overhead=None)
+
+
+def test_whoever_changes_what_is_written_makes_a_new_version() -> None:
+    """With a migration, samples of its own, and their digest in FROZEN."""
+    directory = samples.SAMPLES / f"v{records.VERSION}"
+    assert {path.name: path.read_bytes() for path in directory.iterdir()} == samples.written_today()
+
+
+def test_samples_are_never_changed() -> None:
+    assert {version: samples.digest(version) for version in VERSIONS} == samples.FROZEN
 
 
 def test_nesting_beyond_all_measure_is_damage_too() -> None:

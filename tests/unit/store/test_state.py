@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from crid.errors import FailedPreconditionError
 from crid.linux.files import write_atomic
 from crid.model.container import Container, ContainerState, ContainerStatus
 from crid.model.sandbox import PodSandbox, SandboxStatus
 from crid.store import records
-from crid.store.state import StateStore
+from crid.store.state import Found, StateStore, examine
 from tests.unit.store import objects
 
 
@@ -246,3 +247,42 @@ def test_removal_is_idempotent_and_takes_the_record_first(store: StateStore, mon
         store.remove_container(container.id)
         store.remove_sandbox(sandbox.id)
     assert store.incomplete() == []
+
+
+def test_what_a_newer_crid_wrote_is_neither_read_nor_touched(
+    store: StateStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_container(store)
+    damaged = add_container(store, "1" * 64)
+    spoil(damaged.metadata.persist_directory / "record.json", "truncated")
+    store.refuse_newer()
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "VERSION", records.VERSION + 1)
+        newer = add_container(store, "2" * 64)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
+    for look in (store.refuse_newer, store.load_containers, lambda: examine(tmp_path)):
+        with pytest.raises(FailedPreconditionError, match=f"{newer.id}.*newer crid"):
+            look()
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")} == before
+
+
+def test_damage_is_not_taken_for_a_newer_version(store: StateStore) -> None:
+    container = add_container(store)
+    record = container.metadata.persist_directory / "record.json"
+    record.write_bytes(record.read_bytes().replace(f'"version":{records.VERSION}'.encode(), b'"version":66'))
+    store.refuse_newer()
+    assert store.load_containers() == []
+
+
+def test_examining_changes_nothing(store: StateStore, tmp_path: Path) -> None:
+    assert examine(tmp_path / "nowhere") == Found([], [], {}, [])
+    container, sandbox = add_container(store), add_sandbox(store)
+    damaged = add_container(store, "1" * 64)
+    spoil(damaged.metadata.persist_directory / "status.json", "truncated")
+    before = sorted(tmp_path.rglob("*"))
+    found = examine(tmp_path)
+    assert ([item.id for item in found.sandboxes], [item.id for item in found.containers]) == ([sandbox.id], [container.id])
+    assert list(found.damaged) == [damaged.metadata.persist_directory]
+    assert sorted(tmp_path.rglob("*")) == before
+    store.load_containers()
+    assert [path.name[:12] for path in examine(tmp_path).set_aside] == ["containers-1"]
