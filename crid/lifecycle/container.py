@@ -19,7 +19,7 @@ from crid.lifecycle.create import ContainerCreation, discard
 from crid.lifecycle.exits import Exits
 from crid.lifecycle.inflight import Inflight
 from crid.lifecycle.parts import Parts
-from crid.lifecycle.resources import update_container
+from crid.lifecycle.resources import update_container, updated
 from crid.lifecycle.retries import container_made_by
 from crid.lifecycle.validate import require_container
 from crid.log import fields
@@ -196,6 +196,7 @@ class ContainerLifecycle:
 
     async def _update_resources(self, container: Container, resources: cri.LinuxContainerResources) -> None:
         async with self._updating.hold(container.id):
+            updated(self._parts, container, resources)  # no plugin is asked about what cannot be
             trace.step("container update", "asking plugins")
             resources = await self._parts.hooks.update_container(container, resources)
             await update_container(self._parts, container, resources)

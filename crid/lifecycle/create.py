@@ -24,8 +24,8 @@ from crid.model import ids
 from crid.model.container import Container, ContainerMetadata, ContainerStatus
 from crid.model.image import Image
 from crid.model.sandbox import PodSandbox
-from crid.oci.spec import builder, client_mounts, userns
-from crid.oci.spec.inputs import Volume
+from crid.oci.spec import builder
+from crid.oci.spec.inputs import SpecInputs, Volume
 from crid.oci.spec.selinux import Labels
 from crid.tasks import Rollback
 
@@ -52,12 +52,12 @@ class ContainerCreation:
         parts = self._parts
         if not self._sandbox.status.ready:
             raise FailedPreconditionError(f"pod {self._sandbox.id} is stopped: container {self._name} cannot be created in it")
-        self._check()
         image = parts.images.runnable(self._config.image.image)
         namespace = self._sandbox.metadata.config.metadata.namespace
         parts.images.check_policy(image, self._config.image.user_specified_image, namespace)
-        self._volume_images = volumes.images(parts, self._config, namespace)
         self._labels = labels.of(parts, self._sandbox.metadata, self._config)
+        inputs = await self._checked_inputs(image)
+        self._volume_images = volumes.images(parts, self._config, namespace)
         reservation = parts.container_names.reserve(self._name, self._id)
         began = time.monotonic()
         async with Rollback() as rollback:
@@ -69,7 +69,7 @@ class ContainerCreation:
             trace.step("container", "preparing its root file system")
             mounted = self._mount(image)
             trace.step("container", "building its spec")
-            metadata, spec = await self._build_spec(image, mounted)
+            metadata, spec = await self._build_spec(image, spec_inputs.with_rootfs(inputs, mounted))
             trace.step("container", "asking plugins")
             planned = Container(metadata, ContainerStatus())
             rollback.undo("telling plugins of the container", lambda: parts.hooks.container_failed(planned))
@@ -94,13 +94,22 @@ class ContainerCreation:
         )
         return container
 
-    def _check(self) -> None:
-        """Refuse what can be seen to be wrong before anything is made."""
-        sandbox = self._sandbox.metadata
-        host = self._parts.hosts[self._parts.runtime.resolve(sandbox.runtime_handler)]
-        userns.check_container(self._config.linux.security_context.namespace_options, self._idmap)
-        client_mounts.check(self._config, host, self._idmap)
+    async def _checked_inputs(self, image: Image) -> SpecInputs:
+        """Refuse what can be seen to be wrong before anything is made; return what the spec needs of the machine."""
         volumes.check_propagation(self._config)
+        inputs = await asyncio.to_thread(
+            spec_inputs.gather,
+            self._parts,
+            self._sandbox.metadata,
+            self._config,
+            image,
+            container_id=self._id,
+            rootfs=self._bundle / "rootfs",
+            cgroup_path=self._parts.cgroups.container_path(self._sandbox.metadata, self._id),
+            selinux=self._labels,
+        )
+        builder.check(inputs)
+        return inputs
 
     def _mount(self, image: Image) -> dict[int, Volume]:
         """Mount the root file system, then the volumes that are crid's to mount."""
@@ -122,21 +131,8 @@ class ContainerCreation:
         mount = replace(snapshot.mount, target=str(rootfs), options=(*snapshot.mount.options, *context))
         self._parts.kernel.perform(mount)
 
-    async def _build_spec(self, image: Image, mounted: dict[int, Volume]) -> tuple[ContainerMetadata, dict[str, Any]]:
+    async def _build_spec(self, image: Image, inputs: SpecInputs) -> tuple[ContainerMetadata, dict[str, Any]]:
         """Return the container's metadata and its spec, for which everything on the host is there."""
-        cgroup_path = self._parts.cgroups.container_path(self._sandbox.metadata, self._id)
-        inputs = await asyncio.to_thread(
-            spec_inputs.gather,
-            self._parts,
-            self._sandbox.metadata,
-            self._config,
-            image,
-            container_id=self._id,
-            rootfs=self._bundle / "rootfs",
-            cgroup_path=cgroup_path,
-            selinux=self._labels,
-            volumes=mounted,
-        )
         built = builder.build(inputs)
         spec_inputs.make_mount_sources(inputs.sources)
         if built.account:
@@ -157,7 +153,7 @@ class ContainerCreation:
             bundle=self._bundle,
             persist_directory=self._persist,
             log_path=self._log_path(),
-            cgroup_path=cgroup_path,
+            cgroup_path=inputs.cgroup_path,
             stop_signal=built.stop_signal,
             user=built.user,
             mounts=built.mounts,

@@ -4,8 +4,9 @@ import asyncio
 from pathlib import Path
 
 from crid.cri import api_pb2 as cri
-from crid.errors import UnavailableError
+from crid.errors import InvalidArgumentError, UnavailableError
 from crid.lifecycle.parts import Parts
+from crid.linux.namespaces import sysctl_path
 from crid.model.idmap import IdMap
 from crid.model.sandbox import NamespacePaths, SandboxMetadata
 from crid.oci.spec import userns
@@ -31,7 +32,10 @@ def plan(config: cri.PodSandboxConfig, run_directory: Path) -> NamespacePaths:
 
 
 async def pin(parts: Parts, metadata: SandboxMetadata) -> None:
-    """Make the planned namespaces, with the pod's hostname and sysctls in them. Raises UnavailableError."""
+    """Make the planned namespaces, with the pod's hostname and sysctls in them.
+
+    Raises InvalidArgumentError naming a sysctl whose value the kernel does not take, UnavailableError.
+    """
     pinned = metadata.namespaces
     kinds = [kind for kind, path in (("net", pinned.net), ("ipc", pinned.ipc), ("uts", pinned.uts)) if path]
     if not kinds and not pinned.user:
@@ -57,6 +61,8 @@ async def pin(parts: Parts, metadata: SandboxMetadata) -> None:
                 sysctls=sysctls,
             )
     except OSError as error:
+        if name := next((name for name in linux.sysctls if sysctl_path(name) in str(error)), ""):
+            raise InvalidArgumentError(f"linux.sysctls: {name}={linux.sysctls[name]!r}: {error.strerror or error}") from error
         raise UnavailableError(f"pod {metadata.name}: cannot create its namespaces: {error}") from error
 
 

@@ -5,6 +5,7 @@ What is in force is recorded, so that status tells the truth, also after a resta
 
 import logging
 from dataclasses import replace
+from typing import Any
 
 from crid import trace
 from crid.cri import api_pb2 as cri
@@ -13,7 +14,14 @@ from crid.lifecycle.parts import Parts
 from crid.log import fields
 from crid.model import ids
 from crid.model.container import Container, ContainerState
-from crid.model.resources import check_pod_resources, linux_resources, merge_resources, pod_resources, undoing
+from crid.model.resources import (
+    check_pod_resources,
+    linux_resources,
+    merge_resources,
+    pod_resources,
+    undoing,
+    validate_oom_score,
+)
 from crid.model.sandbox import PodSandbox
 
 logger = logging.getLogger(__name__)
@@ -29,9 +37,8 @@ async def update_container(parts: Parts, container: Container, resources: cri.Li
     if state not in (ContainerState.CREATED, ContainerState.RUNNING, ContainerState.PAUSED):
         raise FailedPreconditionError(f"container {container.id} is {state.value}: its resources cannot be updated")
     host = parts.hosts[container.metadata.runtime_handler]
-    current = container.status.resources or container.metadata.config.linux.resources
-    merged = merge_resources(current, resources)
-    limits = linux_resources(merged, host.resources, min_memory=host.policy.min_memory)
+    current = _in_force(container)
+    merged, limits = updated(parts, container, resources)
     runtime = parts.runtime.of(container)
     if resources.memory_limit_in_bytes > 0:
         await _require_room(parts, container, resources.memory_limit_in_bytes)
@@ -49,6 +56,23 @@ async def update_container(parts: Parts, container: Container, resources: cri.Li
         raise
     trace.step("container update", "noting its limits")
     parts.state.record_container(container, lambda status: replace(status, resources=merged))
+
+
+def updated(
+    parts: Parts, container: Container, resources: cri.LinuxContainerResources
+) -> tuple[cri.LinuxContainerResources, dict[str, Any]]:
+    """Return the limits that a container has after an update, as the CRI and as the OCI runtime say them.
+
+    Raises InvalidArgumentError naming a field.
+    """
+    validate_oom_score(resources)  # which the merged ones do not have: it stays as it is
+    host = parts.hosts[container.metadata.runtime_handler]
+    merged = merge_resources(_in_force(container), resources)
+    return merged, linux_resources(merged, host.resources, min_memory=host.policy.min_memory)
+
+
+def _in_force(container: Container) -> cri.LinuxContainerResources:
+    return container.status.resources or container.metadata.config.linux.resources
 
 
 async def _require_room(parts: Parts, container: Container, limit: int) -> None:

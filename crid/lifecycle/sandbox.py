@@ -27,12 +27,13 @@ from crid.lifecycle.parts import Parts
 from crid.lifecycle.pod_network import pod_network, port_mappings
 from crid.lifecycle.resources import update_sandbox
 from crid.lifecycle.retries import sandbox_made_by
-from crid.lifecycle.validate import require_metadata, require_namespaces
+from crid.lifecycle.validate import require_pod
 from crid.linux import pid_namespace
 from crid.linux.boot import boot_id
 from crid.log import fields
 from crid.model import ids
 from crid.model.mount import Mount
+from crid.model.resources import check_pod_resources
 from crid.model.sandbox import PodSandbox, SandboxMetadata, SandboxStatus
 from crid.net import dns
 from crid.net.plugin import default_resolv_conf
@@ -59,11 +60,10 @@ class SandboxLifecycle:
         Raises InvalidArgumentError for a contradictory config or an unknown handler, AlreadyExistsError if the pod's
         name is taken, and what the network raises. Whatever it raises, nothing of the pod is left.
         """
-        require_metadata(config)
         handler = self._parts.runtime.resolve(runtime_handler)
+        require_pod(config, self._parts.hosts[handler], self._parts.hostname)
         self._parts.cgroups.check_parent(config.linux.cgroup_parent)
         port_mappings(config)
-        require_namespaces(config, self._parts.hosts[handler])
         metadata = config.metadata
         name = ids.sandbox_name(metadata.name, metadata.namespace, metadata.uid, metadata.attempt)
         if (made := sandbox_made_by(self._parts, name, config, runtime_handler)) is not None:
@@ -99,7 +99,6 @@ class SandboxLifecycle:
         """Decide everything that can be decided without doing anything."""
         host_network = config.linux.security_context.namespace_options.network == cri.NODE
         hostname = config.hostname or (self._parts.hostname if host_network else ids.short(identifier))
-        dns.check_hostname(hostname)
         run_directory = self._parts.run_root / "pods" / identifier
         return SandboxMetadata(
             id=identifier,
@@ -192,6 +191,7 @@ class SandboxLifecycle:
     async def _update_resources(
         self, sandbox: PodSandbox, overhead: cri.LinuxContainerResources, resources: cri.LinuxContainerResources
     ) -> None:
+        check_pod_resources(overhead, resources)  # no plugin is asked about what cannot be
         trace.step("pod update", "asking plugins")
         await self._parts.hooks.update_pod(sandbox, overhead, resources)
         trace.step("pod update", "setting its limits")

@@ -4,17 +4,19 @@ The image's own files are opened with openat2(RESOLVE_IN_ROOT), so a hostile ima
 the host through a symbolic link, and only their beginning is read.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from crid.cri import api_pb2 as cri
-from crid.errors import FailedPreconditionError, InvalidArgumentError
+from crid.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from crid.lifecycle.parts import Parts
 from crid.linux import apparmor, devices, pid_namespace
 from crid.linux.openat2 import open_in_root
-from crid.model.container import ContainerState
+from crid.model.container import Container, ContainerState
 from crid.model.device import Device
 from crid.model.image import Image
 from crid.model.sandbox import SandboxMetadata
@@ -23,6 +25,8 @@ from crid.oci.spec import policy, seccomp
 from crid.oci.spec.inputs import SpecInputs, Volume
 from crid.oci.spec.policy import AskedDevice
 from crid.oci.spec.selinux import Labels
+
+_TARGET = "security_context.namespace_options.target_id"
 
 ACCOUNT_FILE_LIMIT = 1024 * 1024
 """Bytes that are read of the image's /etc/passwd and /etc/group."""
@@ -38,9 +42,8 @@ def gather(
     rootfs: Path,
     cgroup_path: str,
     selinux: Labels | None = None,
-    volumes: Mapping[int, Volume],
 ) -> SpecInputs:
-    """Collect the inputs of one container's spec. Blocks for a few file reads.
+    """Collect the inputs of one container's spec, but for those of its root file system. Blocks for a few file reads.
 
     Raises InvalidArgumentError where the config names something that is not there.
     """
@@ -50,12 +53,9 @@ def gather(
         sandbox=sandbox,
         image=image,
         rootfs=str(rootfs),
-        passwd=_account_file(rootfs, "etc/passwd"),
-        group=_account_file(rootfs, "etc/group"),
         cgroup_path=cgroup_path,
         pid_namespace=_pid_namespace(parts, sandbox, config),
-        sources=_mount_sources(config, volumes),
-        volumes=volumes,
+        sources=_mount_sources(config),
         devices=_devices(config),
         host=parts.hosts[parts.runtime.resolve(sandbox.runtime_handler)],
         apparmor_profiles=_apparmor_profiles(config),
@@ -64,6 +64,14 @@ def gather(
         selinux_process_label=selinux.process if selinux else "",
         selinux_mount_label=selinux.mount if selinux else "",
         pids_limit=parts.pids_limit,
+    )
+
+
+def with_rootfs(inputs: SpecInputs, volumes: Mapping[int, Volume]) -> SpecInputs:
+    """Complete `inputs` by what the mounted root file system holds, and by the `volumes` that crid itself has mounted."""
+    rootfs = Path(inputs.rootfs)
+    return replace(
+        inputs, passwd=_account_file(rootfs, "etc/passwd"), group=_account_file(rootfs, "etc/group"), volumes=volumes
     )
 
 
@@ -101,17 +109,39 @@ def _pid_namespace(parts: Parts, sandbox: SandboxMetadata, config: cri.Container
             return ""  # the pod itself was not asked to share one
         return pid_namespace.pid_namespace_path(sandbox.pause)
     if options.pid == cri.TARGET:
-        target = parts.containers.get(options.target_id)
+        target = _target(parts, options.target_id)
         if target.status.state is not ContainerState.RUNNING or target.status.process is None:
-            raise FailedPreconditionError(f"target container {target.id} is {target.status.state.value}, not running")
+            raise FailedPreconditionError(f"{_TARGET}: container {target.id} is {target.status.state.value}, not running")
         return pid_namespace.pid_namespace_path(target.status.process)
     return ""
 
 
-def _mount_sources(config: cri.ContainerConfig, volumes: Mapping[int, Volume]) -> dict[str, str]:
-    """Return each mount's host path with its links resolved. It may be missing: see `make_mount_sources`."""
-    asked = (mount.host_path for index, mount in enumerate(config.mounts) if index not in volumes)
-    return {path: os.path.realpath(path) for path in asked}
+def _target(parts: Parts, identifier: str) -> Container:
+    try:
+        return parts.containers.get(identifier)
+    except NotFoundError as error:
+        raise NotFoundError(f"{_TARGET}: {error}") from error
+
+
+def _mount_sources(config: cri.ContainerConfig) -> dict[str, str]:
+    """Return each mount's host path with its links resolved. It may be missing: see `make_mount_sources`.
+
+    Raises InvalidArgumentError naming one that is missing and could not be made.
+    """
+    sources = {}
+    for index, mount in enumerate(config.mounts):
+        if mount.host_path and mount.host_path not in sources:
+            resolved = sources[mount.host_path] = os.path.realpath(mount.host_path)
+            if not os.path.lexists(resolved) and not _nearest(Path(resolved)).is_dir():
+                raise InvalidArgumentError(
+                    f"mounts[{index}].host_path: {resolved} cannot be made: {os.strerror(errno.ENOTDIR)}"
+                )
+    return sources
+
+
+def _nearest(path: Path) -> Path:
+    """Return the first of the directories above `path` that exists."""
+    return next(parent for parent in path.parents if os.path.lexists(parent))
 
 
 def make_mount_sources(sources: Mapping[str, str]) -> None:
@@ -124,16 +154,18 @@ def make_mount_sources(sources: Mapping[str, str]) -> None:
             if not os.path.lexists(resolved):
                 Path(resolved).mkdir(mode=0o755, parents=True, exist_ok=True)
         except OSError as error:
-            raise InvalidArgumentError(f"mount: host_path {resolved} cannot be made: {error.strerror}") from error
+            raise InvalidArgumentError(f"mounts.host_path: {resolved} cannot be made: {error.strerror}") from error
 
 
 def _devices(config: cri.ContainerConfig) -> dict[str, tuple[Device, ...]]:
     found: dict[str, tuple[Device, ...]] = {}
-    for device in config.devices:
+    for index, device in enumerate(config.devices):
         try:
-            found[device.host_path] = tuple(devices.devices_below(device.host_path))
+            nodes = tuple(devices.devices_below(device.host_path))
         except OSError as error:
-            raise InvalidArgumentError(f"device {device.host_path}: {error.strerror}") from error
+            raise InvalidArgumentError(f"devices[{index}].host_path: {device.host_path}: {error.strerror}") from error
+        if nodes or Path(device.host_path).is_dir():
+            found[device.host_path] = nodes
     return found
 
 
@@ -174,4 +206,4 @@ def _localhost_seccomp(config: cri.ContainerConfig) -> str | None:
     try:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidArgumentError(f"seccomp profile {path}: {error}") from error
+        raise InvalidArgumentError(f"security_context.seccomp.localhost_ref: {path}: {error}") from error

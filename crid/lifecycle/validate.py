@@ -1,8 +1,12 @@
 """What a request must hold before anything is done with it; the refusals name the field."""
 
+from google.protobuf.message import Message
+
 from crid.cri import api_pb2 as cri
 from crid.errors import FailedPreconditionError, InvalidArgumentError
-from crid.oci.spec import sysctls, userns
+from crid.model.resources import check_pod_resources
+from crid.net import dns
+from crid.oci.spec import selinux, sysctls, userns
 from crid.oci.spec.inputs import Host
 
 
@@ -14,15 +18,54 @@ def require_metadata(config: cri.PodSandboxConfig) -> None:
         value = getattr(config.metadata, field)
         if not value and field != "uid":
             raise InvalidArgumentError(f"PodSandboxConfig.metadata.{field} is empty")
-        if "/" in value or "\0" in value:
-            raise InvalidArgumentError(f"PodSandboxConfig.metadata.{field} {value!r} holds a slash or a NUL")
+        if "/" in value:
+            raise InvalidArgumentError(f"PodSandboxConfig.metadata.{field} {value!r} holds a slash")
 
 
-def require_namespaces(config: cri.PodSandboxConfig, host: Host) -> None:
-    """Refuse namespaces that contradict each other or that the handler cannot give, and sysctls of the host.
+def require_pod(config: cri.PodSandboxConfig, host: Host, hostname: str) -> None:
+    """Refuse a pod whose options contradict each other, the machine or its handler; `hostname` is the machine's.
 
     Raises InvalidArgumentError, FailedPreconditionError.
     """
+    refuse_nul(config, "PodSandboxConfig")
+    require_metadata(config)
+    _require_namespaces(config, host)
+    if config.hostname:
+        dns.check_hostname(config.hostname)
+        host_network = config.linux.security_context.namespace_options.network == cri.NODE
+        if host_network and config.hostname != hostname:
+            raise InvalidArgumentError(f"hostname: {config.hostname!r}: a pod in the host's network has the host's name")
+    dns.resolv_conf(config.dns_config, "")
+    if config.log_directory and not config.log_directory.startswith("/"):
+        raise InvalidArgumentError(f"log_directory: {config.log_directory[:128]!r} is not an absolute path")
+    check_pod_resources(config.linux.overhead, config.linux.resources)
+    selinux.check(config.linux.security_context.selinux_options)
+
+
+def refuse_nul(message: Message, name: str) -> None:
+    """Refuse a NUL in any text of `message`: C strings end there, so somebody below would take the text for another.
+
+    Raises InvalidArgumentError naming the field.
+    """
+    if b"\0" in message.SerializeToString() and (field := _field_with_nul(message)):
+        raise InvalidArgumentError(f"{name}.{field}: contains a NUL")
+
+
+def _field_with_nul(message: Message) -> str:
+    for field, value in message.ListFields():
+        values: list[object] = [value]
+        if field.is_repeated:
+            values = [*value, *value.values()] if hasattr(value, "items") else list(value)
+        for each in values:
+            if isinstance(each, Message):
+                if below := _field_with_nul(each):
+                    return f"{field.name}.{below}"
+            elif (isinstance(each, str) and "\0" in each) or (isinstance(each, bytes) and b"\0" in each):
+                return str(field.name)
+    return ""
+
+
+def _require_namespaces(config: cri.PodSandboxConfig, host: Host) -> None:
     options = config.linux.security_context.namespace_options
     for kind, mode in (("network", options.network), ("ipc", options.ipc)):
         if mode not in (cri.POD, cri.NODE):
@@ -35,14 +78,15 @@ def require_namespaces(config: cri.PodSandboxConfig, host: Host) -> None:
 
 
 def require_container(config: cri.ContainerConfig) -> None:
-    """Refuse a container without a name or an image. Raises InvalidArgumentError."""
+    """Refuse a container without a name or an image. Raises InvalidArgumentError naming the field."""
+    refuse_nul(config, "ContainerConfig")
     if not config.HasField("metadata"):
         raise InvalidArgumentError("ContainerConfig.metadata is missing")
     name = config.metadata.name
     if not name:
         raise InvalidArgumentError("ContainerConfig.metadata.name is empty")
-    if "/" in name or "\0" in name:
-        raise InvalidArgumentError(f"ContainerConfig.metadata.name {name!r} holds a slash or a NUL")
+    if "/" in name:
+        raise InvalidArgumentError(f"ContainerConfig.metadata.name {name!r} holds a slash")
     if not config.image.image:
         raise InvalidArgumentError(f"container {name}: ContainerConfig.image.image is empty")
     if config.log_path and (config.log_path.startswith("/") or ".." in config.log_path.split("/")):

@@ -62,7 +62,7 @@ def validate_resources(resources: cri.LinuxContainerResources) -> None:
     period, quota = resources.cpu_period, resources.cpu_quota
     _require(not period or MIN_PERIOD <= period <= MAX_PERIOD, "cpu_period", period, "must be 1000 to 1000000 microseconds")
     _require(quota in (0, -1) or quota >= MIN_QUOTA, "cpu_quota", quota, "must be -1 or at least 1000 microseconds")
-    _require(-1000 <= resources.oom_score_adj <= 1000, "oom_score_adj", resources.oom_score_adj, "must be -1000 to 1000")
+    validate_oom_score(resources)
     _check_list("cpuset_cpus", resources.cpuset_cpus)
     _check_list("cpuset_mems", resources.cpuset_mems)
     memory, swap = resources.memory_limit_in_bytes, resources.memory_swap_limit_in_bytes
@@ -71,10 +71,16 @@ def validate_resources(resources: cri.LinuxContainerResources) -> None:
     if swap > 0:
         # The limit counts memory and swap together.
         _require(0 < memory <= swap, "memory_swap_limit_in_bytes", swap, f"must not be below the memory limit {memory}")
-    for key in resources.unified:
+    for key, value in resources.unified.items():
         # A key becomes a file name. The core's own files would move, freeze or kill processes.
         safe = _UNIFIED_KEY.fullmatch(key) and not key.startswith("cgroup.")
         _require(bool(safe), "unified", key, "must be a controller's file, such as memory.high")
+        _require(value.isprintable(), "unified", key, "must be set to one line of text")
+
+
+def validate_oom_score(resources: cri.LinuxContainerResources) -> None:
+    """Refuse an OOM score that no process can have. Raises InvalidArgumentError naming the CRI field."""
+    _require(-1000 <= resources.oom_score_adj <= 1000, "oom_score_adj", resources.oom_score_adj, "must be -1000 to 1000")
 
 
 def merge_resources(current: cri.LinuxContainerResources, update: cri.LinuxContainerResources) -> cri.LinuxContainerResources:

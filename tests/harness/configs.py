@@ -41,13 +41,16 @@ def pod_config(
     dns: cri.DNSConfig | None = None,
     uid: str = "",
 ) -> cri.PodSandboxConfig:
-    """Return a pod. Its uid is random unless given; below `cgroup_parent` it gets a cgroup of its own."""
+    """Return a pod. Its uid is random unless given; below `cgroup_parent` it gets a cgroup of its own.
+
+    Its hostname is its name; in the host's network the kubelet gives it none.
+    """
     name = name or unique("pod")
     uid = uid or str(uuid.uuid4())
     own = {"io.kubernetes.pod.name": name, "io.kubernetes.pod.namespace": namespace, "io.kubernetes.pod.uid": uid}
     return cri.PodSandboxConfig(
         metadata=cri.PodSandboxMetadata(name=name, uid=uid, namespace=namespace, attempt=attempt),
-        hostname=name if hostname is None else hostname,
+        hostname=hostname if hostname is not None else "" if options and options.network == cri.NODE else name,
         log_directory=str(log_directory),
         dns_config=dns,
         labels={**own, **(labels or {})},

@@ -44,8 +44,7 @@ def build(inputs: SpecInputs) -> BuiltSpec:
     """
     config = inputs.config
     security = config.linux.security_context
-    if security.privileged and not inputs.sandbox.config.linux.security_context.privileged:
-        raise InvalidArgumentError("security_context.privileged: no privileged container in a pod that is not privileged")
+    _require_privileged_pod(inputs)
     user = users.resolve(security, inputs.image.process.user, inputs.passwd, inputs.group)
     bounding, warnings = capabilities.effective_bounding(security, inputs.host.capabilities, inputs.host.policy.capabilities)
     stop_signal, signal_warning = signals.stop_signal(config, inputs.image.process.stop_signal)
@@ -75,6 +74,34 @@ def build(inputs: SpecInputs) -> BuiltSpec:
         account=users.missing_account(user, inputs.passwd, process_spec["env"]),
         warnings=tuple(text for text in (*warnings, *process_warnings, signal_warning) if text),
     )
+
+
+def check(inputs: SpecInputs) -> None:
+    """Refuse what can be seen to be wrong before there is a root file system: everything but users and groups by name.
+
+    `inputs` may lack `passwd`, `group` and `volumes`. Raises as `build`.
+    """
+    config, host, image = inputs.config, inputs.host, inputs.image.process
+    security, pod = config.linux.security_context, inputs.sandbox
+    _require_privileged_pod(inputs)
+    users.check(security)
+    bounding, _ = capabilities.effective_bounding(security, host.capabilities, host.policy.capabilities)
+    signals.stop_signal(config, image.stop_signal)
+    process.arguments(config, image)
+    process.environment(config, image, pod.hostname, "/", host.policy.environment)
+    process.working_directory(config, image)
+    namespaces.build(security, pod.namespaces, inputs.pid_namespace, cgroup_v2=host.resources.cgroup_v2)
+    options = pod.config.linux.security_context.namespace_options
+    namespaces.check_container(security.namespace_options, options)
+    idmap = userns.wanted(options)
+    userns.check_container(security.namespace_options, idmap)
+    client_mounts.check(config, host, idmap)
+    apparmor.build(security, host, inputs.apparmor_profiles)
+    paths.build(config.linux)
+    _devices(inputs)
+    linux_resources(config.linux.resources, host.resources, min_memory=host.policy.min_memory)
+    if inputs.localhost_seccomp is not None:
+        _seccomp(inputs, bounding)
 
 
 def encode(spec: Mapping[str, Any]) -> bytes:
@@ -117,10 +144,7 @@ def _linux(inputs: SpecInputs, bounding: frozenset[str], root_propagation: str) 
     """Return the spec's `linux`."""
     linux, host = inputs.config.linux, inputs.host
     security = linux.security_context
-    whole = None if host.policy.privileged_without_host_devices else host.devices
-    nodes, rules = devices.build(
-        inputs.config, inputs.devices, whole, (*host.policy.additional_devices, *inputs.annotated_devices)
-    )
+    nodes, rules = _devices(inputs)
     masked, readonly = paths.build(linux)
     resources = linux_resources(linux.resources, host.resources, min_memory=host.policy.min_memory)
     if inputs.pids_limit > 0:
@@ -135,13 +159,35 @@ def _linux(inputs: SpecInputs, bounding: frozenset[str], root_propagation: str) 
         "maskedPaths": masked,
         "readonlyPaths": readonly,
     }
-    profile = seccomp.build(
-        security, inputs.localhost_seccomp, bounding, host.machine, supported=host.seccomp, default=host.policy.seccomp_default
-    )
-    if profile is not None:
+    if (profile := _seccomp(inputs, bounding)) is not None:
         spec["seccomp"] = profile
     if root_propagation:
         spec["rootfsPropagation"] = root_propagation
     if inputs.selinux_mount_label:
         spec["mountLabel"] = inputs.selinux_mount_label
     return spec
+
+
+def _require_privileged_pod(inputs: SpecInputs) -> None:
+    asked, pod = inputs.config.linux.security_context, inputs.sandbox.config.linux.security_context
+    if asked.privileged and not pod.privileged:
+        raise InvalidArgumentError("security_context.privileged: no privileged container in a pod that is not privileged")
+
+
+def _devices(inputs: SpecInputs) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the spec's `linux.devices` and `linux.resources.devices`."""
+    policy = inputs.host.policy
+    whole = None if policy.privileged_without_host_devices else inputs.host.devices
+    return devices.build(inputs.config, inputs.devices, whole, (*policy.additional_devices, *inputs.annotated_devices))
+
+
+def _seccomp(inputs: SpecInputs, bounding: frozenset[str]) -> seccomp.Profile | None:
+    host = inputs.host
+    return seccomp.build(
+        inputs.config.linux.security_context,
+        inputs.localhost_seccomp,
+        bounding,
+        host.machine,
+        supported=host.seccomp,
+        default=host.policy.seccomp_default,
+    )

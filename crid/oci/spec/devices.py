@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from crid.cri import api_pb2 as cri
-from crid.errors import InvalidArgumentError, NotFoundError
+from crid.errors import InvalidArgumentError
 from crid.model.device import Device
 from crid.oci.spec.policy import AskedDevice
 
@@ -51,8 +51,12 @@ def _rule(device: Device, access: str) -> dict[str, Any]:
 
 def _expand(asked: cri.Device, field: str, resolved: Mapping[str, tuple[Device, ...]]) -> Iterator[tuple[str, Device]]:
     """Yield each node that one device of the config stands for, with its path in the container."""
+    if not asked.host_path.startswith("/"):
+        raise InvalidArgumentError(f"{field}.host_path: {asked.host_path[:128]!r} is not an absolute path")
     if asked.host_path not in resolved:
-        raise NotFoundError(f"{field}.host_path: {asked.host_path[:128]!r} is neither a device nor a directory of devices")
+        raise InvalidArgumentError(
+            f"{field}.host_path: {asked.host_path[:128]!r} is neither a device nor a directory of devices"
+        )
     base = asked.container_path or asked.host_path
     if not base.startswith("/"):
         raise InvalidArgumentError(f"{field}.container_path: {base[:128]!r} is not an absolute path")

@@ -11,6 +11,17 @@ from crid.errors import InvalidArgumentError
 from crid.model.sandbox import NamespacePaths
 
 
+def check_container(asked: cri.NamespaceOption, pod: cri.NamespaceOption) -> None:
+    """Refuse a container that wants another network or IPC namespace than its pod's; POD is also what says nothing.
+
+    Raises InvalidArgumentError naming the field.
+    """
+    for kind in ("network", "ipc"):
+        mode = getattr(asked, kind)
+        if mode not in (cri.NamespaceMode.POD, getattr(pod, kind)):
+            raise InvalidArgumentError(f"security_context.namespace_options.{kind}: differs from the pod's")
+
+
 def build(
     security: cri.LinuxContainerSecurityContext, pod: NamespacePaths, pid_path: str, *, cgroup_v2: bool
 ) -> list[dict[str, str]]:

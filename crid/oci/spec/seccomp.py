@@ -84,20 +84,20 @@ def build(
             return None
         return compile_profile(_default_profile() if default is None else json.loads(default), bounding, machine)
     if not supported:
-        raise FailedPreconditionError(f"seccomp profile {path}: this kernel has no seccomp")
+        raise FailedPreconditionError(f"security_context.seccomp: {path}: this kernel has no seccomp")
     if localhost is None:
         raise InvalidArgumentError(f"security_context.seccomp.localhost_ref: no profile at {path}")
-    return parse_profile(localhost, path, bounding, machine)
+    return parse_profile(localhost, f"security_context.seccomp.localhost_ref: {path}", bounding, machine)
 
 
-def parse_profile(text: str, path: str, bounding: frozenset[str], machine: str) -> Profile:
-    """Return the profile `text` in pure OCI form. Raises InvalidArgumentError naming its `path` if it is malformed."""
+def parse_profile(text: str, name: str, bounding: frozenset[str], machine: str) -> Profile:
+    """Return the profile `text` in pure OCI form. Raises InvalidArgumentError beginning with `name` if it is malformed."""
     try:
         return compile_profile(json.loads(text), bounding, machine)
     except (ValueError, RecursionError) as error:
-        raise InvalidArgumentError(f"seccomp profile {path}: not JSON: {error}") from error
+        raise InvalidArgumentError(f"{name}: not JSON: {error}") from error
     except InvalidArgumentError as error:
-        raise InvalidArgumentError(f"seccomp profile {path}: {error}") from error
+        raise InvalidArgumentError(f"{name}: {error}") from error
 
 
 def program_annotation(

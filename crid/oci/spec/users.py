@@ -52,20 +52,34 @@ class _Account:
     home: str
 
 
-def resolve(security: cri.LinuxContainerSecurityContext, image_user: str, passwd: str, group: str) -> User:
-    """Return the user for a container. Raises InvalidArgumentError naming the field that cannot be resolved."""
+def check(security: cri.LinuxContainerSecurityContext) -> None:
+    """Refuse what contradicts itself or is no id, whatever the image. Raises InvalidArgumentError naming the field."""
     named_user = bool(security.run_as_username)
     numeric_user = security.HasField("run_as_user")
     if numeric_user and named_user:
         raise InvalidArgumentError("security_context: run_as_user and run_as_username are both set")
     if security.HasField("run_as_group") and not (numeric_user or named_user):
         raise InvalidArgumentError("security_context.run_as_group: needs run_as_user or run_as_username")
-
-    image_group = ""
     if numeric_user:
-        uid = _checked(security.run_as_user.value, "security_context.run_as_user")
+        _checked(security.run_as_user.value, "security_context.run_as_user")
+    if security.HasField("run_as_group"):
+        _checked(security.run_as_group.value, "security_context.run_as_group")
+    for index, value in enumerate(security.supplemental_groups):
+        _checked(value, f"security_context.supplemental_groups[{index}]")
+    if security.supplemental_groups_policy not in cri.SupplementalGroupsPolicy.values():
+        raise InvalidArgumentError(
+            f"security_context.supplemental_groups_policy: unknown policy {security.supplemental_groups_policy}"
+        )
+
+
+def resolve(security: cri.LinuxContainerSecurityContext, image_user: str, passwd: str, group: str) -> User:
+    """Return the user for a container. Raises InvalidArgumentError naming the field that cannot be resolved."""
+    check(security)
+    image_group = ""
+    if security.HasField("run_as_user"):
+        uid = security.run_as_user.value
         account = _account(passwd, uid=uid)
-    elif named_user:
+    elif security.run_as_username:
         account = _account(passwd, name=security.run_as_username)
         if account is None:
             raise InvalidArgumentError(
@@ -77,7 +91,7 @@ def resolve(security: cri.LinuxContainerSecurityContext, image_user: str, passwd
         uid, account = _image_user(name, passwd)
 
     if security.HasField("run_as_group"):
-        gid = _checked(security.run_as_group.value, "security_context.run_as_group")
+        gid = security.run_as_group.value
     elif image_group:
         gid = _image_group(image_group, group)
     else:
@@ -126,15 +140,9 @@ def _image_group(name: str, group: str) -> int:
 def _groups(security: cri.LinuxContainerSecurityContext, gid: int, account: _Account | None, group: str) -> tuple[int, ...]:
     """Return the primary group, the image's memberships if the policy merges them, and the CRI's groups, each once."""
     groups = {gid: None}
-    policy = security.supplemental_groups_policy
-    if policy == cri.SupplementalGroupsPolicy.Merge:
-        if account:
-            groups |= {number: None for _, number, members in _group_lines(group) if account.name in members}
-    elif policy != cri.SupplementalGroupsPolicy.Strict:
-        raise InvalidArgumentError(f"security_context.supplemental_groups_policy: unknown policy {policy}")
-    for index, value in enumerate(security.supplemental_groups):
-        groups[_checked(value, f"security_context.supplemental_groups[{index}]")] = None
-    return tuple(groups)
+    if account and security.supplemental_groups_policy == cri.SupplementalGroupsPolicy.Merge:
+        groups |= {number: None for _, number, members in _group_lines(group) if account.name in members}
+    return tuple(groups | dict.fromkeys(security.supplemental_groups))
 
 
 def _account(passwd: str, *, name: str | None = None, uid: int | None = None) -> _Account | None:

@@ -131,3 +131,17 @@ async def test_discard_is_idempotent_and_needs_no_record(world: World) -> None:
     for _ in range(2):
         await discard(world.parts, identifier)
     assert world.leftovers() == {}
+
+
+async def test_what_is_refused_has_been_nowhere(world: World, pod: PodSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a directory nor a mount nor a name came to be, even for a moment."""
+    monkeypatch.setattr(Path, "mkdir", lambda *_, **__: pytest.fail("a directory was made"))
+    monkeypatch.setattr(world.parts.container_names, "reserve", lambda *_: pytest.fail("the name was reserved"))
+    config = container_config()
+    for field, value in (("working_dir", "relative"), ("stop_signal", 99), ("command", [""])):
+        wrong = cri.ContainerConfig()
+        wrong.CopyFrom(config)
+        wrong.ClearField(field)  # type: ignore[arg-type]
+        wrong.MergeFrom(cri.ContainerConfig(**{field: value}))  # type: ignore[arg-type]
+        with pytest.raises(InvalidArgumentError, match=field):
+            await world.containers.create(pod.id, wrong)

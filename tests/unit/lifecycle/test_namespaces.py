@@ -18,7 +18,7 @@ USERNS = f"uids {{ host_id: {OWNER[0]} length: 9 }} gids {{ host_id: {OWNER[1]} 
 
 
 def config(userns: str = USERNS, options: str = "pid: CONTAINER") -> cri.PodSandboxConfig:
-    asked = pod_config()
+    asked = pod_config(hostname="")
     text = f"linux {{ security_context {{ namespace_options {{ {options} userns_options {{ {userns} }} }} }} }}"
     text_format.Merge(text, asked)
     return asked
@@ -99,3 +99,15 @@ async def test_a_handler_that_cannot(world: World) -> None:
     with pytest.raises(FailedPreconditionError, match="userns_options"):
         await world.sandboxes.run(config(), "other")
     assert world.kernel.calls == []
+
+
+async def test_a_sysctl_whose_value_the_kernel_does_not_take(world: World) -> None:
+    """It is the pod's fault only if the pod asked for it."""
+    world.kernel.failures["pin "] = OSError(22, "write 'many': Invalid argument", "/proc/sys/kernel/msgmax")
+    with pytest.raises(UnavailableError, match="kernel/msgmax"):
+        await world.sandboxes.run(pod_config(), "")
+    asked = pod_config()
+    asked.linux.sysctls["kernel.msgmax"] = "many"
+    with pytest.raises(InvalidArgumentError, match=r"linux\.sysctls: kernel\.msgmax='many'"):
+        await world.sandboxes.run(asked, "")
+    assert world.kernel.mounts == []

@@ -26,7 +26,7 @@ HARMLESS = frozenset({"_since", "_record"})
 
 
 def host_pod(name: str = "web", pid: cri.NamespaceMode.ValueType = cri.CONTAINER) -> cri.PodSandboxConfig:
-    config = pod_config(name)
+    config = pod_config(name, hostname="")
     options = cri.NamespaceOption(network=cri.NODE, ipc=cri.NODE, pid=pid)
     config.linux.security_context.namespace_options.CopyFrom(options)
     return config
@@ -116,6 +116,10 @@ class TestRun:
             (lambda config: setattr(config.metadata, "name", ""), "name is empty"),
             (lambda config: setattr(config.metadata, "namespace", "a/b"), "slash"),
             (lambda config: setattr(config, "hostname", "h" * 65), "64"),
+            (lambda config: setattr(config, "log_directory", "logs"), "log_directory"),
+            (lambda config: config.dns_config.servers.append("ns.example"), "dns_config.servers"),
+            (lambda config: setattr(config.linux.resources, "cpu_quota", -2), r"resources: resources\.cpu_quota"),
+            (lambda config: setattr(config.linux.security_context.selinux_options, "level", "top"), "selinux_options.level"),
             (lambda config: setattr(config.linux, "cgroup_parent", "/a/../b"), "cgroup parent"),
             (lambda config: setattr(config.linux, "cgroup_parent", "a.slice"), "systemd slice"),
         ],

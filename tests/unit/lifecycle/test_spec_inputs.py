@@ -27,9 +27,10 @@ async def gather(world: World, rootfs: Path) -> Gather:
     pod = await world.pod()
 
     def call(config: cri.ContainerConfig) -> SpecInputs:
-        return spec_inputs.gather(
-            world.parts, pod.metadata, config, image(), container_id="x", rootfs=rootfs, cgroup_path="/x", volumes={}
+        inputs = spec_inputs.gather(
+            world.parts, pod.metadata, config, image(), container_id="x", rootfs=rootfs, cgroup_path="/x"
         )
+        return spec_inputs.with_rootfs(inputs, {})
 
     return call
 
@@ -73,10 +74,14 @@ def test_sources_are_resolved_and_made_only_when_asked(gather: Gather, tmp_path:
     assert (tmp_path / "target").is_dir()
 
 
-def test_a_source_that_cannot_be_made(tmp_path: Path) -> None:
+def test_a_source_that_cannot_be_made(gather: Gather, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     path = str(tmp_path / "file/below")
-    with pytest.raises(InvalidArgumentError, match=f"host_path {path}"):
+    good = cri.Mount(container_path="/good", host_path=str(tmp_path / "good"))
+    with pytest.raises(InvalidArgumentError, match=rf"mounts\[1\]\.host_path: {path}"):
+        gather(container_config(mounts=[good, cri.Mount(container_path="/a", host_path=path)]))
+    assert not (tmp_path / "good").exists()
+    with pytest.raises(InvalidArgumentError, match=f"host_path: {path}"):
         spec_inputs.make_mount_sources({path: path})
 
 
@@ -89,7 +94,7 @@ async def test_the_pid_namespace(world: World, rootfs: Path) -> None:
         config = container_config(pid=pid)
         config.linux.security_context.namespace_options.target_id = target_id
         return spec_inputs.gather(
-            world.parts, pod.metadata, config, image(), container_id="x", rootfs=rootfs, cgroup_path="/x", volumes={}
+            world.parts, pod.metadata, config, image(), container_id="x", rootfs=rootfs, cgroup_path="/x"
         ).pid_namespace
 
     assert namespace(cri.POD) == namespace(cri.TARGET, target.id) == f"/proc/{os.getpid()}/ns/pid"
@@ -107,7 +112,7 @@ def test_a_seccomp_profile_of_the_host(gather: Gather, tmp_path: Path) -> None:
     config = container_config()
     config.linux.security_context.seccomp.profile_type = cri.SecurityProfile.Localhost
     config.linux.security_context.seccomp.localhost_ref = str(path)
-    with pytest.raises(InvalidArgumentError, match=f"seccomp profile {path}"):
+    with pytest.raises(InvalidArgumentError, match=f"localhost_ref: {path}"):
         gather(config)
     path.write_text("{}")
     assert gather(config).localhost_seccomp == "{}"

@@ -4,7 +4,7 @@ import pytest
 from google.protobuf import text_format
 
 from crid.cri import api_pb2 as cri
-from crid.errors import InvalidArgumentError, NotFoundError
+from crid.errors import InvalidArgumentError
 from crid.model.device import Device
 from crid.oci.spec import devices
 
@@ -49,7 +49,7 @@ def test_privileged_containers_have_everything() -> None:
 @pytest.mark.parametrize(
     ("text", "kind", "message"),
     [
-        ("host_path: '/dev/gone'", NotFoundError, r"devices\[0\]\.host_path"),
+        ("host_path: '/dev/gone'", InvalidArgumentError, r"devices\[0\]\.host_path"),
         ("host_path: '/dev/fuse' container_path: 'x'", InvalidArgumentError, "container_path"),
         ("host_path: '/dev/fuse' permissions: 'rwx'", InvalidArgumentError, "permissions"),
     ],

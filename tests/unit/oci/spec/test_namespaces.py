@@ -44,3 +44,16 @@ def test_a_user_namespace_is_joined_first_and_cannot_see_the_hosts_cgroups() -> 
     pod = NamespacePaths(net="/ns/net", ipc="/ns/ipc", uts="/ns/uts", user="/ns/user")
     assert list(build("", pod=pod).items())[:2] == [("mount", None), ("user", "/ns/user")]
     assert "cgroup" in build("privileged: true", pod=pod, cgroup_v2=True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "pod"), [("", "network: NODE"), ("network: NODE", "network: NODE"), ("ipc: NODE", "ipc: NODE")]
+)
+def test_a_container_takes_the_pods_namespaces(asked: str, pod: str) -> None:
+    namespaces.check_container(text_format.Parse(asked, cri.NamespaceOption()), text_format.Parse(pod, cri.NamespaceOption()))
+
+
+@pytest.mark.parametrize("asked", ["network: NODE", "ipc: NODE", "network: CONTAINER", "ipc: 9"])
+def test_a_container_with_other_namespaces_than_its_pod(asked: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=asked.split(":")[0]):
+        namespaces.check_container(text_format.Parse(asked, cri.NamespaceOption()), cri.NamespaceOption())
