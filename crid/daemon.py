@@ -18,6 +18,7 @@ from crid import assembly
 from crid.config import Config
 from crid.lifecycle.container import ContainerLifecycle
 from crid.lifecycle.exec import ExecLifecycle
+from crid.lifecycle.exit_watch import ExitWatch
 from crid.lifecycle.exits import Exits
 from crid.lifecycle.recovery import Recovery
 from crid.lifecycle.sandbox import SandboxLifecycle
@@ -79,7 +80,7 @@ class Daemon:
         providers = await assembly.providers(self._config, self._supervisor)
         self._undo.push_async_callback(providers.close)
         parts = providers.parts
-        exits = Exits(parts.containers, parts.state)
+        exits = Exits(parts.containers, parts.state, read_exit)
         containers = ContainerLifecycle(parts, exits)
         sandboxes = SandboxLifecycle(parts, containers)
         found = await Recovery(parts, exits, read_exit).run()
@@ -88,6 +89,10 @@ class Daemon:
             logger.info("recovered%s", words)
         following = self._supervisor.start_logged(exits.follow(aiter(providers.exits), containers.ended), "exits")
         self._undo.callback(following.cancel)
+        watch = ExitWatch(parts, exits, containers.ended)
+        watching = self._supervisor.start_logged(watch.run(), "exit watch")
+        self._undo.callback(watch.close)
+        self._undo.callback(watching.cancel)
         streams = StreamsLifecycle(parts)
         streaming = StreamingServer(self._config.api, streams)
         self._undo.push_async_callback(streaming.stop)

@@ -34,4 +34,5 @@ struct conmon {
     struct notify notify;
     struct oom_watch oom;
     struct log log;
+    struct reserved_file exit_room;
 };

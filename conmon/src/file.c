@@ -102,6 +102,46 @@ int write_file_atomic(const char *path, const char *text, struct error *err)
     return 0;
 }
 
+int reserved_file_open(struct reserved_file *file, const char *path, size_t size, struct error *err)
+{
+    static const char room[64];
+    char *temporary = temporary_beside(path);
+
+    if (temporary == NULL)
+        return error_set(err, ENOMEM, "reserve %s", path);
+    file->temporary = temporary;
+    file->fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (file->fd < 0 || write_all(file->fd, room, size < sizeof(room) ? size : sizeof(room)) < 0) {
+        error_set(err, errno, "reserve %s", temporary);
+        reserved_file_release(file);
+        return -1;
+    }
+    return 0;
+}
+
+int reserved_file_fill(struct reserved_file *file, const char *path, const char *text, struct error *err)
+{
+    size_t length = strlen(text);
+
+    if (file->fd < 0)
+        return error_set(err, EBADF, "no room was reserved for %s", path);
+    /* Over the bytes that are there, then cut: the other way round the room would be given back in between. */
+    if (lseek(file->fd, 0, SEEK_SET) < 0 || write_all(file->fd, text, length) < 0 ||
+        ftruncate(file->fd, (off_t)length) < 0 || rename(file->temporary, path) < 0)
+        return error_set(err, errno, "write %s", path);
+    close_fd(&file->fd);
+    return 0;
+}
+
+void reserved_file_release(struct reserved_file *file)
+{
+    if (file->fd >= 0)
+        unlink(file->temporary);
+    close_fd(&file->fd);
+    free(file->temporary);
+    file->temporary = NULL;
+}
+
 int set_nonblocking(int fd, struct error *err)
 {
     int flags = fcntl(fd, F_GETFL);

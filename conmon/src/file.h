@@ -22,6 +22,20 @@ int parse_pid(const char *text, pid_t *pid);
  */
 int write_file_atomic(const char *path, const char *text, struct error *err);
 
+/*
+ * The same in two steps, for what must be written on a disk that is full by then: the first takes the room, under the
+ * temporary name, the second fills it and gives it its name. Without a first step, or when it failed, the second has
+ * nothing to fill and fails. `release` removes what was not filled.
+ */
+struct reserved_file {
+    int fd;
+    char *temporary;
+};
+
+int reserved_file_open(struct reserved_file *file, const char *path, size_t size, struct error *err);
+int reserved_file_fill(struct reserved_file *file, const char *path, const char *text, struct error *err);
+void reserved_file_release(struct reserved_file *file);
+
 int set_nonblocking(int fd, struct error *err);
 
 /* Makes sure that descriptors 0 to 2 are taken, so that no pipe of ours can land there. */

@@ -13,6 +13,7 @@
 #define FIRST_WAIT_MS 50
 #define LONGEST_WAIT_MS 10000
 #define ATTEMPTS 70 /* about ten minutes */
+#define EXIT_TEXT_SIZE 16
 
 /* Conditions somebody may clear while we wait. */
 static bool may_pass_by_itself(int number)
@@ -31,32 +32,65 @@ static bool wait_or_give_up(long milliseconds)
     return sigtimedwait(&stop, NULL, &duration) != SIGTERM;
 }
 
-static void write_exit_file(struct conmon *conmon, const char *folder, const char *name, const char *text)
+/* One of the two exit files: its path is NULL once it was written, or will never be. */
+struct exit_file {
+    char *path;
+    struct reserved_file *room;
+};
+
+static char *exit_path(const char *folder, const char *name)
 {
-    _cleanup_free_ char *path = NULL;
-    long wait_ms = FIRST_WAIT_MS;
+    char *path = NULL;
 
     if (folder == NULL || asprintf(&path, "%s/%s", folder, name) < 0)
+        return NULL;
+    return path;
+}
+
+void finish_reserve(struct conmon *conmon)
+{
+    _cleanup_error_ struct error err = {0};
+    _cleanup_free_ char *path = exit_path(conmon->options.persist_dir, "exit");
+
+    if (path != NULL && reserved_file_open(&conmon->exit_room, path, EXIT_TEXT_SIZE, &err) < 0)
+        report(&conmon->diagnostics, SEVERITY_WARNING, "%s", error_text(&err));
+}
+
+static void try_exit_file(struct conmon *conmon, struct exit_file *file, const char *text, bool first)
+{
+    _cleanup_error_ struct error err = {0};
+
+    if (file->path == NULL)
         return;
-    for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
-        _cleanup_error_ struct error err = {0};
-        if (write_file_atomic(path, text, &err) == 0)
-            return;
-        if (attempt == 0)
+    bool filled = file->room != NULL && file->room->fd >= 0;
+    if ((filled ? reserved_file_fill(file->room, file->path, text, &err)
+                : write_file_atomic(file->path, text, &err)) < 0) {
+        if (first)
             report(&conmon->diagnostics, SEVERITY_ERROR, "exit code %s: %s", text, error_text(&err));
-        if (!may_pass_by_itself(err.number) || !wait_or_give_up(wait_ms))
+        if (may_pass_by_itself(err.number))
             return;
-        wait_ms = wait_ms * 2 < LONGEST_WAIT_MS ? wait_ms * 2 : LONGEST_WAIT_MS;
     }
+    free(file->path);
+    file->path = NULL;
 }
 
 void finish_write_exit_files(struct conmon *conmon, int code)
 {
-    char text[16];
+    struct exit_file kept = {exit_path(conmon->options.persist_dir, "exit"), &conmon->exit_room};
+    struct exit_file notice = {exit_path(conmon->options.exit_dir, conmon->options.cid), NULL};
+    char text[EXIT_TEXT_SIZE];
+    long wait_ms = FIRST_WAIT_MS;
 
     snprintf(text, sizeof(text), "%d", code);
-    write_exit_file(conmon, conmon->options.persist_dir, "exit", text);
-    write_exit_file(conmon, conmon->options.exit_dir, conmon->options.cid, text);
+    for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
+        try_exit_file(conmon, &kept, text, attempt == 0);
+        try_exit_file(conmon, &notice, text, attempt == 0);
+        if ((kept.path == NULL && notice.path == NULL) || !wait_or_give_up(wait_ms))
+            break;
+        wait_ms = wait_ms * 2 < LONGEST_WAIT_MS ? wait_ms * 2 : LONGEST_WAIT_MS;
+    }
+    free(kept.path);
+    free(notice.path);
 }
 
 static _Noreturn void exec_exit_command(struct conmon *conmon)

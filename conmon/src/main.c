@@ -43,12 +43,14 @@ static void initialise(struct conmon *conmon)
     conmon->oom.source = conmon->oom.recheck = none;
     conmon->oom.counter_fd = -1;
     conmon->log.file.fd = conmon->log.journald.fd = -1;
+    conmon->exit_room.fd = -1;
     conmon->diagnostics.level = SEVERITY_WARNING;
 }
 
 static void release(struct conmon *conmon)
 {
     attach_release(conmon);
+    reserved_file_release(&conmon->exit_room);
     free(conmon->streams.kept);
     free(conmon->log.journald.fields);
     for (size_t i = 0; i < 2; i++)
@@ -172,6 +174,7 @@ static int monitor(struct conmon *conmon, struct error *err)
     const struct options *options = &conmon->options;
     struct process *process = &conmon->process;
 
+    finish_reserve(conmon);
     if (open_endpoints(conmon, err) < 0 || process_create(conmon, err) < 0)
         return -1;
     terminal_close_socket(conmon);
@@ -200,7 +203,7 @@ static int conclude(struct conmon *conmon)
     }
     attach_release(conmon);
     /* Podman hands us descriptors that keep ports busy; they must be free when the exit becomes known. */
-    const int kept[] = {conmon->pipes.sync_fd, conmon->log.file.fd};
+    const int kept[] = {conmon->pipes.sync_fd, conmon->log.file.fd, conmon->exit_room.fd};
     closelog();
     close_all_fds_except(kept, sizeof(kept) / sizeof(kept[0]));
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from crid import trace
 from crid.cri import api_pb2 as cri
-from crid.errors import CridError, DeadlineExceededError, FailedPreconditionError, NotFoundError
+from crid.errors import CridError, FailedPreconditionError, NotFoundError
 from crid.lifecycle.create import ContainerCreation, discard
 from crid.lifecycle.exits import Exits
 from crid.lifecycle.inflight import Inflight
@@ -29,9 +29,6 @@ from crid.oci.spec import signals
 from crid.tasks import KeyedLock
 
 logger = logging.getLogger(__name__)
-
-EXIT_REPORT_TIMEOUT = 10.0
-"""Seconds for the monitor to report an exit after the process is gone: it drains the output first."""
 
 
 class ContainerLifecycle:
@@ -124,12 +121,11 @@ class ContainerLifecycle:
         try:
             trace.step("container stop", "stopping its process")
             await runtime.stop(container, signals.number(container.metadata.stop_signal), timeout)
-            trace.step("container stop", "waiting for its exit code")
-            await self._exits.wait(container, EXIT_REPORT_TIMEOUT)
-        except (NotFoundError, DeadlineExceededError) as error:
+        except NotFoundError:
             if runtime.is_alive(container):
                 raise
-            self._exits.record_lost(container, time.time_ns(), f"the process is gone and no exit was reported: {error}")
+        trace.step("container stop", "waiting for its exit code")
+        await self._exits.settle(container)
         trace.step("container stop", "telling plugins")
         await self._parts.hooks.container_stopped(container)
 

@@ -1,26 +1,34 @@
 """What became of containers that ended: one place where an exit is written down, and where others wait for it.
 
-An exit reaches `record` from the exits directory while the daemon runs, and from recovery after a restart; both bring the
-same values, since both read what the monitor wrote. Recording is idempotent: the first one wins, but for the reason of a
-failed start, which nobody else knows.
+An exit reaches `record` from the exits directory while the daemon runs, from recovery after a restart, and from `settle`
+where a process is known to be gone; all bring the same values, since all read what the monitor wrote. Recording is
+idempotent: the first one wins, but for the reason of a failed start, which nobody else knows, and for an exit code that was
+made up because the monitor was silent, which what it says after all replaces.
 """
 
 import asyncio
+import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Protocol
 
 from crid import trace
 from crid.errors import DeadlineExceededError
+from crid.linux import process
 from crid.log import fields
 from crid.model import ids
-from crid.model.container import EXIT_CODE_UNKNOWN, Container, ContainerState, ContainerStatus
+from crid.model.container import EXIT_CODE_UNKNOWN, MONITOR_LOST, UNREPORTED, Container, ContainerState, ContainerStatus
 from crid.store.memory import ContainerStorer
 from crid.store.state import StateStore
 
 logger = logging.getLogger(__name__)
 
+
+LOOKS = (0.2, 0.8, 4.0, 5.0)
+"""Seconds to wait for a monitor's notice, one after the other, before looking for oneself: it drains the output first. A
+monitor that is alive and silent for all of them has the exit code and cannot write it down."""
 
 START_ERROR_EXIT_CODE = 128
 """What a container whose program could not be started reports, as containerd does."""
@@ -49,9 +57,13 @@ class ExitFacts(Protocol):
 class Exits:
     """Records exits and lets others wait for them."""
 
-    def __init__(self, containers: ContainerStorer, state: StateStore) -> None:
+    def __init__(
+        self, containers: ContainerStorer, state: StateStore, read_exit: Callable[[Container], ExitFacts | None]
+    ) -> None:
+        """`read_exit` returns what the monitor has written about a container, None if there is nothing (yet)."""
         self._containers = containers
         self._state = state
+        self._read_exit = read_exit
         self._waiting: dict[str, asyncio.Event] = {}
 
     async def follow(self, exits: AsyncIterator[ExitFacts], ended: Callable[[Container], object]) -> None:
@@ -59,9 +71,40 @@ class Exits:
         async for facts in exits:
             container = self._containers.find(facts.container_id)
             if container is not None:
-                self.record(container, facts.exit_code, facts.finished_at, oom_killed=facts.oom_killed)
+                news = self._record_facts(container, facts)
                 trace.step("exit", "removing the notice")
-                ended(container)
+                if news:
+                    ended(container)
+
+    def _record_facts(self, container: Container, facts: ExitFacts) -> bool:
+        return self.record(container, facts.exit_code, facts.finished_at, oom_killed=facts.oom_killed)
+
+    async def settle(self, container: Container) -> bool:
+        """Return once the exit of a container whose process is gone is recorded, and whether nobody had recorded it before.
+
+        The monitor's notice comes first as a rule. Where it does not, what it has written is looked for, and whether it
+        lives: without a monitor nobody can tell the exit code any more.
+        """
+        for look in LOOKS:
+            with contextlib.suppress(DeadlineExceededError):
+                await self.wait(container, look)
+                return False
+            alive = process.is_alive(container.status.monitor)  # before the look: it may write, and end, in between
+            if self.catch_up(container):
+                return True
+            if not alive:
+                return self._record_end_of_both(container)
+        message = f"its monitor has not reported for {sum(LOOKS):g} s how it ended"
+        return self.record(container, EXIT_CODE_UNKNOWN, time.time_ns(), reason=UNREPORTED, message=message)
+
+    def catch_up(self, container: Container) -> bool:
+        """Record what the monitor has written about the end of `container`, if there is anything; return whether it is new."""
+        facts = self._read_exit(container)
+        return facts is not None and self._record_facts(container, facts)
+
+    def _record_end_of_both(self, container: Container) -> bool:
+        message = "monitor lost: it ended before the container, so nobody knows the exit code"
+        return self.record(container, EXIT_CODE_UNKNOWN, time.time_ns(), reason=MONITOR_LOST, message=message)
 
     def record(
         self,
@@ -72,11 +115,15 @@ class Exits:
         oom_killed: bool = False,
         reason: str = "",
         message: str = "",
-    ) -> None:
-        """Write down that `container` ended, unless that is known already, and wake who waits for it."""
+    ) -> bool:
+        """Write down that `container` ended, unless that is known already, and wake who waits for it; return whether it is
+        new."""
+
+        def is_known(status: ContainerStatus) -> bool:
+            return bool(status.finished_at) and not (status.exit_lost and not reason)
 
         def change(status: ContainerStatus) -> ContainerStatus:
-            if status.finished_at:
+            if is_known(status):
                 return status
             return replace(
                 status,
@@ -88,7 +135,7 @@ class Exits:
                 message=message,
             )
 
-        known = bool(container.status.finished_at)
+        known = is_known(container.status)
         trace.step("exit", "noting that a container has ended")
         self._state.record_container(container, change)
         if not known:
@@ -97,6 +144,7 @@ class Exits:
                 fields(container=ids.short(container.id), exit_code=exit_code, oom=oom_killed or None, reason=reason or None),
             )
         self._wake(container)
+        return not known
 
     def _wake(self, container: Container) -> None:
         waiting = self._waiting.pop(container.id, None)
@@ -126,7 +174,7 @@ class Exits:
 
     def record_lost(self, container: Container, finished_at: int, message: str) -> None:
         """Write down that `container` ended and nobody can say how."""
-        self.record(container, EXIT_CODE_UNKNOWN, finished_at, reason="Unknown", message=message)
+        self.record(container, EXIT_CODE_UNKNOWN, finished_at, reason=UNREPORTED, message=message)
 
     async def wait(self, container: Container, timeout: float) -> None:
         """Return once the container's exit is recorded. Raises DeadlineExceededError after `timeout` seconds."""

@@ -12,8 +12,17 @@ def write_atomic(path: Path, content: bytes, *, mode: int = 0o600, durable: bool
     or nothing.
 
     With `durable` the content and the rename are also flushed to the disk, so that a power cut sees the same. Raises
-    OSError; the temporary file is then gone.
+    OSError naming `path`; the temporary file is then gone.
     """
+    try:
+        _write_atomic(path, content, mode=mode, durable=durable)
+    except OSError as error:
+        error.filename = str(path)  # not the temporary name, and not nothing, as write(2) would have it
+        error.filename2 = None
+        raise
+
+
+def _write_atomic(path: Path, content: bytes, *, mode: int, durable: bool) -> None:
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         try:

@@ -10,7 +10,7 @@ import errno
 import fcntl
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,6 +86,33 @@ async def wait_gone(process: ProcessIdentity) -> None:
             await _readable(descriptor)
     finally:
         os.close(descriptor)
+
+
+def watch_end(process: ProcessIdentity, ended: Callable[[], None]) -> Callable[[], None]:
+    """Have `ended` called on the event loop once this very process has ended, soon if it has already.
+
+    Returns what ends the watch; harmless afterwards. Raises OSError out of descriptors.
+    """
+    loop = asyncio.get_running_loop()
+    descriptor = _open(process.pid)
+    if descriptor is None or start_time(process.pid) != process.start_time:
+        if descriptor is not None:
+            os.close(descriptor)
+        return loop.call_soon(ended).cancel
+
+    def forget() -> None:
+        nonlocal descriptor
+        if descriptor is not None:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+            descriptor = None
+
+    def tell() -> None:
+        forget()
+        ended()
+
+    loop.add_reader(descriptor, tell)
+    return forget
 
 
 async def _readable(descriptor: int) -> None:

@@ -30,6 +30,11 @@ class ContainerState(enum.Enum):
 EXIT_CODE_UNKNOWN = 255
 """The exit code reported when the real one was lost (CRI-O's choice too)."""
 
+MONITOR_LOST = "MonitorLost"
+"""The reason in the status of a container whose monitor died before it: nobody can tell the exit code."""
+UNREPORTED = "Unknown"
+"""The reason in the status of a container that has ended, and whose monitor has not said how."""
+
 
 @dataclass(frozen=True, slots=True)
 class ContainerMetadata:
@@ -100,6 +105,11 @@ class ContainerStatus:
         if self.started_at:
             return ContainerState.PAUSED if self.paused else ContainerState.RUNNING
         return ContainerState.CREATED if self.created_at else ContainerState.UNKNOWN
+
+    @property
+    def exit_lost(self) -> bool:
+        """Whether the container has ended and its exit code is made up; a report that comes after all replaces it."""
+        return bool(self.finished_at) and self.reason in (MONITOR_LOST, UNREPORTED)
 
 
 class Container(Tracked[ContainerMetadata, ContainerStatus]):

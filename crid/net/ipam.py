@@ -67,7 +67,8 @@ class _Range:
 class AddressStore:
     """Who holds which addresses of `networks`: one of each, in their order. The file is `path`, made when missing.
 
-    Raises UnavailableError if the journal cannot be read or written.
+    A journal that can only be read, as on a full disk, is good enough to begin with and to release addresses. Raises
+    UnavailableError if it cannot be read.
     """
 
     def __init__(self, networks: Sequence[Network], path: Path, *, boot_id: str | None = None) -> None:
@@ -80,9 +81,12 @@ class AddressStore:
         self._changes = 0
         try:
             self._load()
-            self._rewrite()
         except OSError as error:
             raise UnavailableError(f"address journal {path}: {error.strerror}") from error
+        try:
+            self._rewrite()
+        except OSError as error:
+            self._write_later(error)
 
     def __repr__(self) -> str:
         return f"<AddressStore {self._path} held={len(self._held)}>"
@@ -122,9 +126,12 @@ class AddressStore:
             self._hold(sandbox_id, addresses)
 
     def release(self, sandbox_id: str) -> None:
-        """Take back the pod's addresses. Idempotent. Raises UnavailableError if the journal cannot be written."""
+        """Take back the pod's addresses, which nobody uses any more whether or not that can be written down. Idempotent."""
         if sandbox_id in self._held:
-            self._append(f"- {sandbox_id}\n")
+            try:
+                self._append(f"- {sandbox_id}\n")
+            except UnavailableError as error:
+                self._write_later(error)
             self._free(self._held.pop(sandbox_id))
 
     def retain(self, sandbox_ids: Collection[str]) -> None:
@@ -176,6 +183,12 @@ class AddressStore:
         self.close()
         self._journal = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         self._size, self._changes = len(content), 0
+
+    def _write_later(self, error: Exception) -> None:
+        """Begin with the present state at the next change; until then the journal holds addresses that are free. A daemon that
+        reads it frees them when it has found which pods there are (`retain`)."""
+        logger.error("address journal cannot be written%s", fields(path=self._path, error=error))
+        self._changes = _COMPACT_AFTER
 
     def _append(self, line: str) -> None:
         """Write one change, whole or not at all."""

@@ -6,7 +6,8 @@ was dealt with. An `oom` file in the persistent directory says that the kernel k
 
 No notice is lost: what was there before the watch began or arrived while the event queue ran over is found by reading
 the directory again, at the beginning and every RESCAN seconds. A notice is removed when its reader comes back for the
-next one; if the daemon dies before that, it is yielded again.
+next one; if the daemon dies before that, it is yielded again. So is one that is all there is, since the persistent
+directory's disk was full or read-only, until the container is removed.
 """
 
 import asyncio
@@ -104,7 +105,8 @@ class Exits:
             for name in names:
                 if (found := self._notice(name)) is not None:
                     yield found
-                    (self._directory / name).unlink(missing_ok=True)
+                    if self._is_kept_elsewhere(name):
+                        (self._directory / name).unlink(missing_ok=True)
             names = await self._changed()
 
     def _names(self) -> list[str]:
@@ -127,6 +129,11 @@ class Exits:
         except TimeoutError:
             pass
         return self._names()
+
+    def _is_kept_elsewhere(self, name: str) -> bool:
+        """Whether nothing is lost without the notice."""
+        container = self._find(name)
+        return container is None or (container.metadata.persist_directory / "exit").exists()
 
     def _notice(self, name: str) -> Exit | None:
         record = _read(self._directory / name)

@@ -341,6 +341,23 @@ class FakeRuntime(RuntimeImpl):
         kept = self._containers.get(container.id)
         return kept is not None and kept.state != "stopped" and container.status.process == kept.identity
 
+    def watch_end(self, container: Container, ended: Callable[[], None]) -> Callable[[], None]:
+        """See RuntimeImpl."""
+        kept = self._containers.get(container.id)
+        if kept is None or not self.is_alive(container):
+            return asyncio.get_running_loop().call_soon(ended).cancel
+        task = self._tasks.start(_after(kept.ended, ended), f"watch of {short(container.id)}")
+
+        def forget() -> None:
+            task.cancel()
+
+        return forget
+
+
+async def _after(event: asyncio.Event, ended: Callable[[], None]) -> None:
+    await event.wait()
+    ended()
+
 
 async def _run(program: Program, process: FakeProcess) -> int:
     return await program(process)

@@ -126,7 +126,8 @@ class RuntimeImpl(ABC):
         """Send `signal`, wait `timeout` seconds, then SIGKILL; return when the process is gone.
 
         0 kills at once. A paused container is resumed first. If the caller is cancelled and nobody else waits, no
-        SIGKILL follows.
+        SIGKILL follows. Raises DeadlineExceededError for a process that the kernel does not let end, saying where it hangs;
+        it stays killed.
         """
 
     @abstractmethod
@@ -176,6 +177,13 @@ class RuntimeImpl(ABC):
     @abstractmethod
     def is_alive(self, container: Container) -> bool:
         """Whether the recorded process exists, with the recorded start time, and is no zombie. Never blocks on a lock."""
+
+    @abstractmethod
+    def watch_end(self, container: Container, ended: Callable[[], None]) -> Callable[[], None]:
+        """Have `ended` called on the event loop once the recorded process has ended, soon if it has already.
+
+        Returns what ends the watch, harmless afterwards. Says nothing of the exit code, which only the monitor knows.
+        """
 
 
 class Runtime:

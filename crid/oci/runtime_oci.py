@@ -1,5 +1,6 @@
 """RuntimeOCI: crun or runc under conmon. Each concern has its own module; this class ties them to the contract."""
 
+import asyncio
 import json
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -142,3 +143,10 @@ class RuntimeOCI(RuntimeImpl):
     def is_alive(self, container: Container) -> bool:
         """See RuntimeImpl."""
         return process.is_alive(container.status.process)
+
+    def watch_end(self, container: Container, ended: Callable[[], None]) -> Callable[[], None]:
+        """See RuntimeImpl."""
+        first = container.status.process
+        if first is None:
+            return asyncio.get_running_loop().call_soon(ended).cancel
+        return process.watch_end(first, ended)

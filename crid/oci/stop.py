@@ -6,7 +6,8 @@ begun, the stop ends there and the container lives on. Nothing is locked meanwhi
 
     signal -> wait for the process or the deadline -> SIGKILL, again and again -> leftovers -> done
 
-A process in uninterruptible sleep (D) takes no signal, SIGKILL included; that is logged once in a while and waited for.
+A process in uninterruptible sleep (D) takes no signal, SIGKILL included. Whoever waits is told so after STUCK seconds, and
+the log once in a while; the killing goes on without them, and a later stop joins it.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ import logging
 from dataclasses import dataclass
 
 from crid import trace
-from crid.errors import CridError
+from crid.errors import CridError, DeadlineExceededError
 from crid.linux import process
 from crid.log import fields
 from crid.model.container import Container
@@ -34,6 +35,8 @@ LAST_RETRY = 120.0
 """Seconds between two SIGKILLs: the first pause, which then doubles, and the longest."""
 PATIENCE = 1.0
 """Seconds after which a process that does not end is worth a line in the log."""
+STUCK = 10.0
+"""Seconds after the first SIGKILL for which a stop waits for the end."""
 
 
 @dataclass(slots=True)
@@ -41,6 +44,8 @@ class _Stop:
     """One stop under way. `deadline` is in the event loop's time; `grace` is the scope that waits for it."""
 
     deadline: float
+    stuck: "asyncio.Future[None]"
+    """Done once the process has not ended though it was killed."""
     grace: asyncio.Timeout | None = None
     waiting: int = 0
     killing: bool = False
@@ -68,23 +73,39 @@ class Stopping:
 
     async def stop(self, container: Container, signal: int, timeout: float) -> None:
         """See RuntimeImpl.stop."""
-        deadline = asyncio.get_running_loop().time() + timeout
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
         if container.id in self._stops:
             stop, task = self._stops[container.id]
             stop.shorten(deadline)
         else:
-            stop = _Stop(deadline)
+            stop = _Stop(deadline, loop.create_future())
             task = self._tasks.start_logged(self._run(container, signal, stop), f"stop container {short(container.id)}")
             self._stops[container.id] = (stop, task)
             task.add_done_callback(lambda _: self._forget(container.id, stop))
         stop.waiting += 1
         try:
-            await asyncio.shield(task)
+            await self._end_or_stuck(container, stop, task)
         finally:
             stop.waiting -= 1
             if not stop.waiting and not stop.killing:
                 self._forget(container.id, stop)  # before the task sees it, so that nobody joins a cancelled stop
                 task.cancel()
+
+    async def _end_or_stuck(self, container: Container, stop: _Stop, task: "asyncio.Task[object]") -> None:
+        """Return when the stop is done. Raises DeadlineExceededError if the process does not end, killed or not."""
+        await asyncio.wait((task, stop.stuck), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():  # who joins a stop that has been stuck for long may come when it no longer is
+            await asyncio.wait((task,), timeout=PATIENCE)
+        if task.done():
+            await task
+            return
+        first = container.status.process
+        assert first is not None
+        raise DeadlineExceededError(
+            f"container {short(container.id)}: process {first.pid} was killed and does not end:"
+            f" it is {_whereabouts(first.pid)}, and ends when the kernel lets it"
+        )
 
     def _forget(self, container: str, stop: _Stop) -> None:
         if container in self._stops and self._stops[container][0] is stop:
@@ -100,7 +121,7 @@ class Stopping:
         with self._executions.closed(container.id):
             if first is not None:
                 trace.step("container stop", "killing its process")
-                await self._kill(container, first)
+                await self._kill(container, first, stop)
             trace.step("container stop", "ending what it left running")
             await self._end_leftovers(container)
 
@@ -117,8 +138,15 @@ class Stopping:
         finally:
             stop.grace = None
 
-    async def _kill(self, container: Container, first: ProcessIdentity) -> None:
+    async def _kill(self, container: Container, first: ProcessIdentity, stop: _Stop) -> None:
         """Send SIGKILL until the process is gone. One that stays is frozen or in the kernel's hands: thaw it, say so."""
+        saying = asyncio.get_running_loop().call_later(STUCK, stop.stuck.set_result, None)
+        try:
+            await self._kill_until_gone(container, first)
+        finally:
+            saying.cancel()
+
+    async def _kill_until_gone(self, container: Container, first: ProcessIdentity) -> None:
         delay = FIRST_RETRY
         while process.send_signal(first, SIGKILL):
             try:
@@ -130,7 +158,7 @@ class Stopping:
             if delay > PATIENCE:
                 logger.warning(
                     "a killed process does not end%s",
-                    fields(container=container.id, pid=first.pid, state=_kernel_state(first.pid)),
+                    fields(container=container.id, pid=first.pid, state=_whereabouts(first.pid)),
                 )
                 await self._resume(container)
 
@@ -155,10 +183,16 @@ class Stopping:
             logger.debug("kill --all%s", fields(container=container.id, error=done.error_text))
 
 
-def _kernel_state(pid: int) -> str:
-    """Return the kernel's letter for what the process does (proc_pid_stat(5)), for the log."""
+def _whereabouts(pid: int) -> str:
+    """Return what a process does by the kernel's letter, and where in the kernel it sleeps (proc_pid_stat(5), wchan), in words.
+
+    A frozen process is in state D on cgroup v1, without a place.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0].decode()
+            state = file.read().rpartition(b")")[2].split()[0].decode()
+        with open(f"/proc/{pid}/wchan", "rb") as file:
+            place = file.read().decode(errors="replace")
     except (OSError, IndexError):
         return "gone"
+    return f"in state {state}" + (f", sleeping in {place}" if place not in ("", "0") else "")

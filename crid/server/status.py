@@ -6,6 +6,7 @@ goes to the log: the daemon goes on.
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -34,6 +35,9 @@ CODES: dict[type[errors.CridError], grpc.StatusCode] = {
     errors.CridError: grpc.StatusCode.INTERNAL,
 }
 
+EXHAUSTED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+"""What the kernel says when the machine has no more of something: nothing that crid could have foreseen."""
+
 MAX_STATUS_MESSAGE = 2048
 """Bytes of a status' message. gRPC's clients take 8 KiB of trailers, in which a byte may become three."""
 
@@ -61,8 +65,10 @@ def _guard(method: str, handler: Handler) -> Handler:
         except aio.AbortError:
             raise
         except Exception as error:
-            logger.exception("%s failed unforeseen", method)
-            code, message = grpc.StatusCode.INTERNAL, f"{method}: {type(error).__name__}: {error}"
+            exhausted = isinstance(error, OSError) and error.errno in EXHAUSTED
+            code = grpc.StatusCode.RESOURCE_EXHAUSTED if exhausted else grpc.StatusCode.INTERNAL
+            logger.exception("%s failed unforeseen%s", method, fields(code=code.name))
+            message = f"{method}: {type(error).__name__}: {error}"
         return await context.abort(code, presentable(message))
 
     return guarded

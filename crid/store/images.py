@@ -161,11 +161,16 @@ class ImageStore:
         write_atomic(path, seal(_KIND, {"image": asdict(image), "content": asdict(content)}), durable=True)
 
     def _write_index(self, view: _View) -> None:
-        self._content.write_index(
-            (name, view.contents[identifier].manifest)
-            for identifier, image in sorted(view.images.items())
-            for name in (*image.repo_tags, *image.repo_digests) or ("",)
-        )
+        """Bring index.json up to date. It is for other tools, the records count here: a disk that is too full for it must not
+        keep an image from being removed."""
+        try:
+            self._content.write_index(
+                (name, view.contents[identifier].manifest)
+                for identifier, image in sorted(view.images.items())
+                for name in (*image.repo_tags, *image.repo_digests) or ("",)
+            )
+        except OSError as error:
+            logger.error("index.json of the images is out of date%s", fields(error=error))
 
 
 def read_record(path: Path) -> tuple[Image, ImageContent]:

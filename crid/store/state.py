@@ -46,6 +46,7 @@ class StateStore:
         self._pods = root / "pods"
         self._containers = root / "containers"
         self._damaged = root / "damaged"
+        self._unwritten: dict[str, Callable[[], None]] = {}
         for directory in (self._pods, self._containers):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -73,7 +74,7 @@ class StateStore:
         """Replace the pod's status by `change` of it: written, then published. Raises OSError, with nothing changed."""
         status = change(sandbox.status)
         if status != sandbox.status:
-            _write(sandbox.metadata.directory / "status.json", "pod-status", records.sandbox_status_body(status))
+            self._write_sandbox(sandbox, status)
             sandbox.publish(status)
         return status
 
@@ -81,8 +82,7 @@ class StateStore:
         """Replace the container's status by `change` of it: written, then published. Raises OSError, with nothing changed."""
         status = change(container.status)
         if status != container.status:
-            path = container.metadata.persist_directory / "status.json"
-            _write(path, "container-status", records.container_status_body(status))
+            self._write_container(container, status)
             container.publish(status)
         return status
 
@@ -93,6 +93,7 @@ class StateStore:
         except OSError:
             logger.exception("a pod's status is known but could not be recorded%s", fields(pod=sandbox.id))
             sandbox.publish(change(sandbox.status))
+            self._unwritten[sandbox.id] = lambda: self._write_sandbox(sandbox, sandbox.status)
             return False
         return True
 
@@ -103,15 +104,40 @@ class StateStore:
         except OSError:
             logger.exception("a container's status is known but could not be recorded%s", fields(container=container.id))
             container.publish(change(container.status))
+            self._unwritten[container.id] = lambda: self._write_container(container, container.status)
             return False
         return True
 
+    def _write_sandbox(self, sandbox: PodSandbox, status: SandboxStatus) -> None:
+        _write(sandbox.metadata.directory / "status.json", "pod-status", records.sandbox_status_body(status))
+        self._unwritten.pop(sandbox.id, None)
+
+    def _write_container(self, container: Container, status: ContainerStatus) -> None:
+        path = container.metadata.persist_directory / "status.json"
+        _write(path, "container-status", records.container_status_body(status))
+        self._unwritten.pop(container.id, None)
+
+    def write_again(self) -> int:
+        """Write what `record_...` could only publish; return how many records still cannot be written."""
+        for identifier, write in list(self._unwritten.items()):
+            try:
+                write()
+            except FileNotFoundError:  # removed meanwhile
+                self._unwritten.pop(identifier, None)
+            except OSError as error:
+                logger.warning("a status can still not be recorded%s", fields(id=identifier, error=error))
+            else:
+                logger.info("a status is recorded after all%s", fields(id=identifier))
+        return len(self._unwritten)
+
     def remove_sandbox(self, identifier: str) -> None:
         """Remove everything the pod kept. Idempotent."""
+        self._unwritten.pop(identifier, None)
         _remove(self._pods / identifier)
 
     def remove_container(self, identifier: str) -> None:
         """Remove everything the container kept. Idempotent."""
+        self._unwritten.pop(identifier, None)
         _remove(self._containers / identifier)
 
     def load_sandboxes(self) -> list[PodSandbox]:

@@ -4,6 +4,7 @@ A `Lab` is one test's world: a directory, a runc state directory, cgroups below 
 started has ended and everything it made is gone when it closes.
 """
 
+import contextlib
 import json
 import os
 import select
@@ -251,7 +252,8 @@ class Lab:
         os.close(sync_write)
         os.close(start_read)
         if start:
-            os.write(start_write, b"\0")
+            with contextlib.suppress(BrokenPipeError):  # it has ended already, with a word on the sync pipe
+                os.write(start_write, b"\0")
             os.close(start_write)
             start_write = -1
         run = Run(self, cid, bundle, process, sync_read, bundle / "log", bundle / "pidfile", start_write)

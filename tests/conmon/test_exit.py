@@ -1,13 +1,15 @@
 """The end of a container: code, exit files, what is left in the pipes, the exit command, signals to conmon."""
 
+import contextlib
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from crid.wire.conmon import parse_exit_file
+from crid.wire.conmon import StartFailed, parse_exit_file
 from tests.conmon.harness import Lab, alive, names, wait_until
 
 pytestmark = pytest.mark.root
@@ -88,26 +90,64 @@ def test_exit_delay(lab: Lab) -> None:
     wait_until(told.exists, "the exit command")
 
 
-@pytest.mark.ours_only("gives up at once")
-def test_full_disk_delays_the_exit_file_but_does_not_lose_it(lab: Lab) -> None:
-    folder = lab.root / "small"
+@contextlib.contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """A file system of 16 KiB, and a file that fills it up."""
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "small", folder], check=True)
     try:
-        filler = folder / "filler"
-        filler.write_bytes(bytes(16 * 1024))
+        yield folder / "filler"
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def fill(filler: Path) -> None:
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+
+
+@pytest.mark.ours_only("gives up at once")
+def test_a_disk_that_was_full_before_delays_one_exit_file_and_not_the_other(lab: Lab) -> None:
+    folder = lab.root / "small"
+    with small_disk(folder) as filler:
+        fill(filler)
         run = lab.run("exit 21", "--persist-dir", str(folder))
-        wait_until(lambda: not alive(run.container_pid), "the end of the container")
+        assert run.wait_exit() == 21
         assert not (folder / "exit").exists()
         assert alive(run.pid)
         filler.unlink()
         wait_until((folder / "exit").exists, "the exit file")
         assert (folder / "exit").read_text() == "21"
-        assert run.wait_exit() == 21
         run.wait_gone()
         assert names(folder) == ["exit"]
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.mark.ours_only("takes no room beforehand")
+def test_a_disk_that_fills_up_meanwhile_does_not_matter(lab: Lab) -> None:
+    folder = lab.root / "small"
+    with small_disk(folder) as filler:
+        run = lab.create("exit 22", "--persist-dir", str(folder))
+        fill(filler)
+        run.start()
+        assert run.wait_exit() == 22
+        assert (folder / "exit").read_text() == "22"
+        run.wait_gone()
+        assert names(folder) == ["exit", "filler"]
+
+
+@pytest.mark.ours_only("leaves no room to be removed")
+def test_room_that_was_not_needed_is_given_back(lab: Lab) -> None:
+    """A container that could not be created ends with no code."""
+    folder = lab.root / "unused"
+    folder.mkdir()
+    bundle = lab.bundle("true")
+    (bundle / "config.json").unlink()
+    run = lab.spawn_create(bundle, "--persist-dir", str(folder))
+    run.wait_parent()
+    assert isinstance(run.next_event(), StartFailed)
+    run.wait_gone()
+    assert names(folder) == []
 
 
 @pytest.mark.ours_only("does not try the second directory")

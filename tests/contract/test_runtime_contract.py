@@ -31,7 +31,7 @@ async def lab(request: pytest.FixtureRequest) -> AsyncIterator[Lab]:
         await lab.close()
 
 
-# create, start, delete
+# create, start, delete, ends
 
 
 async def test_created_process_waits_until_started(lab: Lab) -> None:
@@ -90,6 +90,27 @@ async def test_exit_is_reported_with_its_code(lab: Lab) -> None:
     found = await lab.wait_exit(container)
     assert (found.exit_code, found.oom_killed) == (1, False)
     assert began - 10**9 < found.finished_at <= time.time_ns()
+
+
+async def test_an_end_is_told_to_who_watches_for_it(lab: Lab) -> None:
+    container = await lab.run("stubborn")
+    told: list[str] = []
+    lab.runtime.watch_end(container, lambda: told.append("the end"))
+    forget = lab.runtime.watch_end(container, lambda: told.append("nobody's business"))
+    await asyncio.sleep(0.05)
+    assert not told
+    forget()
+    await lab.runtime.stop(container, 9, 0)
+    async with asyncio.timeout(10):
+        while not told:
+            await asyncio.sleep(0.001)
+    forget()
+    lab.runtime.watch_end(container, lambda: told.append("it had ended before"))
+    lab.runtime.watch_end(container, lambda: told.append("nobody's business"))()
+    async with asyncio.timeout(10):
+        while len(told) < 2:
+            await asyncio.sleep(0.001)
+    assert told == ["the end", "it had ended before"]
 
 
 async def test_somebody_else_with_the_pid_is_not_alive(lab: Lab) -> None:

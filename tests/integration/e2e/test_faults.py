@@ -18,6 +18,7 @@ from crid.lifecycle.container import ContainerLifecycle
 from crid.lifecycle.exits import Exits
 from crid.lifecycle.parts import Parts
 from crid.lifecycle.sandbox import SandboxLifecycle
+from crid.oci.exits import read_exit
 from crid.tasks import Supervisor
 from scripts import small_image
 from tests.harness import footprint
@@ -71,7 +72,7 @@ async def inside(instance: Daemon) -> AsyncIterator[Inside]:
     """The use cases over all real providers."""
     supervisor = Supervisor("test")
     providers = await assembly.providers(config.load(instance.config), supervisor)
-    exits = Exits(providers.parts.containers, providers.parts.state)
+    exits = Exits(providers.parts.containers, providers.parts.state, read_exit)
     following = supervisor.start(exits.follow(aiter(providers.exits), lambda container: None), "exits")
     containers = ContainerLifecycle(providers.parts, exits)
     yield Inside(instance, providers.parts, SandboxLifecycle(providers.parts, containers), containers)

@@ -9,11 +9,13 @@ import pytest
 
 from crid.errors import CridError, DeadlineExceededError, UnavailableError
 from crid.linux import process
-from crid.oci import descendants
+from crid.oci import descendants, stop
 from crid.oci.exits import read_exit
 from tests.integration.oci.lab import CGROUP, Lab
 
 pytestmark = pytest.mark.root
+
+FREEZER = Path("/sys/fs/cgroup/freezer")
 
 
 def whose(text: str) -> list[int]:
@@ -173,3 +175,23 @@ async def test_update_changes_the_cgroup(lab: Lab) -> None:
     assert [int(path.read_text()) for path in files] == [96 << 20]
     with pytest.raises(CridError, match="memory"):
         await lab.runtime.update(container, {"memory": {"limit": 1}})
+
+
+@pytest.mark.skipif(not FREEZER.is_dir(), reason="only cgroup v1 has a freezer in which a process takes no SIGKILL")
+async def test_a_process_that_no_signal_ends_is_told_of_and_ends_later(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frozen from above, where nobody thaws it, it is in state D, as one that waits for a dead NFS server."""
+    monkeypatch.setattr(stop, "STUCK", 0.3)
+    container = await lab.run("stubborn")
+    first = container.status.process
+    assert first is not None
+    state = FREEZER / CGROUP / "freezer.state"
+    state.write_text("FROZEN")
+    try:
+        for _ in range(2):  # the second one joins
+            with pytest.raises(DeadlineExceededError, match=f"process {first.pid} was killed .* in state D"):
+                await lab.runtime.stop(container, 15, 0)
+        assert lab.runtime.is_alive(container)
+    finally:
+        state.write_text("THAWED")
+    await lab.runtime.stop(container, 15, 0)
+    assert (await lab.wait_exit(container)).exit_code == 137

@@ -19,7 +19,6 @@ from crid.errors import (
     NotFoundError,
     UnavailableError,
 )
-from crid.lifecycle import container as container_module
 from crid.model.container import Container, ContainerState
 from crid.model.sandbox import PodSandbox
 from tests.unit.lifecycle.late_faults import LateFaults
@@ -210,17 +209,6 @@ class TestStop:
         world.runtime.verbs.failures["stop"] = error
         await world.containers.stop(created.id, 1)
         assert created.status.state is ContainerState.STOPPED
-
-    async def test_a_monitor_that_never_reports_is_not_waited_for_for_ever(
-        self, world: World, created: Container, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(container_module, "EXIT_REPORT_TIMEOUT", 0.01)
-        world.exits.record = lambda *arguments, **more: None  # type: ignore[method-assign]
-        with pytest.MonkeyPatch.context() as patch:
-            lost: list[str] = []
-            patch.setattr(world.exits, "record_lost", lambda container, at, message: lost.append(message))
-            await world.containers.stop(created.id, 1)
-        assert "no exit was reported" in lost[0]
 
     async def test_a_process_that_lives_on_is_an_error(self, world: World, created: Container) -> None:
         await world.containers.start(created.id)

@@ -237,7 +237,7 @@ class World:
         parts = replace(
             new.parts, kernel=self.kernel, network=self.network, runtime=self.parts.runtime, images=self.parts.images
         )
-        exits = Exits(parts.containers, parts.state)
+        exits = Exits(parts.containers, parts.state, lambda container: None)
         containers = ContainerLifecycle(parts, exits)
         again = replace(
             self,
@@ -338,7 +338,7 @@ def build(tmp_path: Path, supervisor: Supervisor) -> World:
         userns_program=Path("/nowhere/crid-userns"),
         pids_limit=-1,
     )
-    exits = Exits(parts.containers, parts.state)
+    exits = Exits(parts.containers, parts.state, lambda container: None)
     containers = ContainerLifecycle(parts, exits)
     return World(
         parts,

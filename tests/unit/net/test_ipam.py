@@ -182,11 +182,34 @@ def test_full_disk_gives_nothing_and_keeps_the_journal_whole(path: Path, monkeyp
             patch.setattr("os.write", broken)
             with pytest.raises(UnavailableError, match="address journal"):
                 addresses.allocate("2")
-            with pytest.raises(UnavailableError):
-                addresses.release("1")
     assert addresses.holders() == {"1"}
     assert addresses.allocate("3")[0] in SMALL
     assert store(path).holders() == {"1", "3"}
+
+
+def test_full_disk_keeps_nobodys_address_and_no_daemon_from_starting(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is not written down is free for this daemon, and freed by the next one once it knows which pods there are."""
+    addresses = store(path)
+    for holder in "12":
+        addresses.allocate(holder)
+
+    def no_write(descriptor: int, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.write", no_write)
+        addresses.release("1")
+        assert addresses.holders() == {"2"}
+        again = store(path)
+        assert again.holders() == {"1", "2"}
+        again.retain(["2"])
+        with pytest.raises(UnavailableError, match="No space left"):
+            again.allocate("3")
+    assert "cannot be written" in caplog.text
+    again.allocate("4")
+    assert store(path).holders() == {"2", "4"}
 
 
 def test_unusable_directory_is_named(tmp_path: Path) -> None:

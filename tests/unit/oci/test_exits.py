@@ -86,7 +86,9 @@ async def test_a_notice_that_comes_later(notices: Path, exits: Exits) -> None:
     assert found.finished_at == (notices / identifier("a")).stat().st_mtime_ns
 
 
-async def test_a_notice_goes_when_the_reader_comes_back(notices: Path, exits: Exits) -> None:
+async def test_a_notice_goes_when_the_reader_comes_back(notices: Path, known: dict[str, Container], exits: Exits) -> None:
+    for container in known.values():
+        (container.metadata.persist_directory / "exit").write_bytes(b"0")
     notify(notices, identifier("a"))
     notify(notices, identifier("b"))
     iterator = aiter(exits)
@@ -96,6 +98,21 @@ async def test_a_notice_goes_when_the_reader_comes_back(notices: Path, exits: Ex
     assert not (notices / first.container_id).exists()
     await iterator.aclose()  # type: ignore[attr-defined]
     assert (notices / second.container_id).exists()
+
+
+async def test_a_notice_that_is_all_there_is_comes_again(notices: Path, known: dict[str, Container]) -> None:
+    """The monitor could not write into the persistent directory; the daemon may not have been able to, either."""
+    exits = Exits(notices, known.get, rescan=0.05)
+    notify(notices, identifier("a"), b"7")
+    assert [item.exit_code for item in await take(exits, 2)] == [7, 7]
+    del known[identifier("a")]  # removed
+    iterator = aiter(exits)
+    await anext(iterator)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await anext(iterator)
+    assert list(notices.iterdir()) == []
+    exits.close()
 
 
 async def test_a_lost_event_is_found_by_the_scan(notices: Path, known: dict[str, Container]) -> None:

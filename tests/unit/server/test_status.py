@@ -39,8 +39,15 @@ def break_stop(served: Served, error: BaseException) -> None:
     served.world.containers.stop = fail  # type: ignore[method-assign,assignment]
 
 
+async def test_what_the_machine_has_no_more_of_is_exhausted(served: Served) -> None:
+    break_stop(served, OSError(28, "No space left on device", "/var/lib/crid/x"))
+    code, message = await served.refused("StopContainer")
+    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert message == "StopContainer: OSError: [Errno 28] No space left on device: '/var/lib/crid/x'"
+
+
 @pytest.mark.parametrize(
-    "error", [ValueError("x"), KeyError("x"), AssertionError(), ZeroDivisionError(), OSError(28, "No space")]
+    "error", [ValueError("x"), KeyError("x"), AssertionError(), ZeroDivisionError(), OSError(5, "Input/output error")]
 )
 async def test_what_is_unforeseen_is_internal_and_the_daemon_goes_on(
     served: Served, error: Exception, caplog: pytest.LogCaptureFixture
