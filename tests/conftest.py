@@ -4,6 +4,7 @@ import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 TOOLS_REQUIRED = bool(os.environ.get("CRID_REQUIRE_TOOLS"))
 """Set by scripts/test in CI."""
@@ -13,6 +14,10 @@ WANTING = ("not installed", "needs root", "scripts/test")
 
 OPTIONAL = "in no Debian package"
 """A tool that scripts/setup cannot install: its tests may be skipped anywhere."""
+
+# No test measures time: not how long one example takes, nor how long the data for one takes to make.
+settings.register_profile("crid", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("crid")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -151,7 +151,7 @@ def test_mutated_traffic(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.binary(max_size=300), places=st.lists(st.integers(0, 300), max_size=5))
 def test_random_bytes(kind: str, data: bytes, places: list[int]) -> None:
     make, _ = KINDS[kind]
@@ -159,7 +159,7 @@ def test_random_bytes(kind: str, data: bytes, places: list[int]) -> None:
     assert in_parts == whole or whole == CloseReason.INVALID_FRAME_PAYLOAD_DATA
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(seed=st.integers(0, 2**32), places=st.lists(st.integers(0, 3000), max_size=6))
 def test_a_connection_of_either_role_survives_anything(seed: int, places: list[int]) -> None:
     rng = random.Random(seed)
@@ -173,7 +173,7 @@ def test_a_connection_of_either_role_survives_anything(seed: int, places: list[i
             assert whole[-1][0] == ConnectionFailed.__name__
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.binary(max_size=200), seed=st.integers(0, 2**32), places=st.lists(st.integers(0, 400), max_size=4))
 def test_http_requests(data: bytes, seed: int, places: list[int]) -> None:
     rng = random.Random(seed)

@@ -229,7 +229,7 @@ def test_journal_is_compacted(path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert store(path).holders() == {"kept"}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(steps=st.lists(st.tuples(st.sampled_from("+-r"), st.integers(0, 7)), max_size=40))
 def test_agrees_with_a_simple_model(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]) -> None:
     path = tmp_path_factory.mktemp("ipam") / "addresses"

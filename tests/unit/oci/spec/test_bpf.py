@@ -177,7 +177,7 @@ def by_libseccomp(profile: dict[str, Any]) -> tuple[bytes, Callable[[str], bool]
     return program, lambda name: scmp.seccomp_syscall_resolve_name(name.encode()) != -1
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(st.sets(st.sampled_from(KNOWN)))
 def test_libseccomp_agrees_on_every_call(capabilities: set[str]) -> None:
     profile = default(capabilities)
