@@ -111,6 +111,7 @@ class StagedLayer:
             size=unpacked.size,
             inodes=unpacked.inodes,
             implied=unpacked.implied,
+            opaque=unpacked.opaque,
         )
 
     def close(self) -> None:

@@ -14,6 +14,8 @@ Segments = tuple[tuple[int, int], ...]
 _BLOCK = 512
 _SEGMENTS_LIMIT = 1 << 17
 _OLD_ENTRY = 24
+_LINE = 21
+"""Bytes of the longest number that is taken, and its end."""
 MAP = "GNU.sparse.map"
 PAIRS = ("GNU.sparse.offset", "GNU.sparse.numbytes")
 """Version 0.0 repeats these records, one pair a segment; `crid.image.tar` joins them into what 0.1 has as `MAP`."""
@@ -52,6 +54,8 @@ def leading_segments(take: Callable[[int], bytes]) -> tuple[Segments, int]:
     lines = text.count(b"\n")
     pieces, size = [text], len(text)
     while lines < 1 + 2 * count:
+        if size > _LINE * (1 + 2 * count):
+            raise DataLossError("tar: malformed map of a sparse file")
         pieces.append(take(_BLOCK))
         lines += pieces[-1].count(b"\n")
         size += _BLOCK

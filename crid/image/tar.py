@@ -9,6 +9,7 @@ archive says, be it "../../etc/passwd". Names are str with surrogate escapes, as
 """
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -21,7 +22,18 @@ BLOCK = 512
 _ZEROS = bytes(BLOCK)
 _HEADER_LIMIT = 1 << 20
 """Bytes of one pax header or long name: a hundred times what a path and its attributes need."""
+_HEADERS_LIMIT = 64
+"""Extended headers in front of one member; writers need one or two of each kind."""
 _XATTR = "SCHILY.xattr."
+_USED = ("path", "linkpath", "size", "uid", "gid", "mtime", _XATTR, "GNU.sparse.")
+_OWNER_LIMIT = (1 << 32) - 1
+"""chown(2) takes this for "no change"."""
+_TIME_LIMIT = (1 << 63) - 1
+"""Nanoseconds: the years 1677 to 2262. Times beyond are taken for the nearest of these."""
+
+
+_OCTAL = re.compile(rb"[0-7]*")
+_TIME = re.compile(r"-?[0-9]{0,19}(\.[0-9]*)?")
 
 
 class ByteSource(Protocol):
@@ -81,25 +93,31 @@ class TarReader:
     def _next(self) -> Member | None:
         pax = self._global
         long_name = long_link = None
-        while True:
+        described = False
+        for _ in range(_HEADERS_LIMIT):
             header = self._header()
             if header is None:
+                if described:
+                    raise DataLossError("tar: the archive ends behind an extended header")
                 return None
             kind = chr(header[156])
             size = _number(header[124:136], "size")
             if kind in "xg":
                 records = _records(self._take(self._small(size)))
+                pax = {**self._global, **records}
                 if kind == "g":
-                    pax = self._global = {**self._global, **records}
-                else:
-                    pax = {**self._global, **records}
+                    self._global = pax
+                    if sum(map(len, pax)) + sum(map(len, pax.values())) > _HEADER_LIMIT:
+                        raise DataLossError("tar: too many global records")
             elif kind == "L":
                 long_name = _string(self._take(self._small(size)))
             elif kind == "K":
                 long_link = _string(self._take(self._small(size)))
             else:
                 return self._member(header, kind, size, pax, long_name, long_link)
+            described = kind != "g"
             self._skip()
+        raise DataLossError(f"tar: more than {_HEADERS_LIMIT} extended headers for one member")
 
     def _member(
         self,
@@ -129,14 +147,17 @@ class TarReader:
             member.major, member.minor = _number(header[329:337], "devmajor"), _number(header[337:345], "devminor")
         if pax:
             _apply(member, pax)
-        if member.kind == "0" and member.name.endswith("/"):
-            member.kind = "5"  # as old tars wrote a directory
+        if not (0 <= member.uid < _OWNER_LIMIT and 0 <= member.gid < _OWNER_LIMIT):
+            raise DataLossError(f"tar member {member.name[:300]!r}: owner {member.uid}:{member.gid}")
+        member.mtime_ns = max(-_TIME_LIMIT, min(_TIME_LIMIT, member.mtime_ns))
         if member.kind in "123456":
             # Such members have no content, whatever size they claim, but for directories' and links' in old archives.
             member.size = 0
         if not 0 <= member.size < 1 << 62:
             raise DataLossError(f"tar member {member.name[:300]!r}: size {member.size}")
         stored = member.size
+        if member.kind == "0" and member.name.endswith("/"):
+            member.kind = "5"  # as old tars wrote a directory
         if member.kind == "S":
             member.kind = "0"
             member.segments, member.size = sparse.old_segments(header, _number, self._take)
@@ -219,16 +240,16 @@ def _number(raw: bytes, what: str) -> int:
     if raw[0] & 0x80:
         value = int.from_bytes(raw, "big") - (0x80 << 8 * (len(raw) - 1))
         return value - (1 << 8 * len(raw) - 1) if raw[0] & 0x40 else value
-    text = raw.strip(b" \0")
-    try:
-        return int(text, 8) if text else 0
-    except ValueError as error:
-        raise DataLossError(f"tar: {what} {bytes(raw)!r} is not a number") from error
+    text = raw.partition(b"\0")[0].strip(b" ")
+    if not _OCTAL.fullmatch(text):
+        raise DataLossError(f"tar: {what} {bytes(raw)!r} is not a number")
+    return int(text or b"0", 8)
 
 
 def _records(raw: bytes) -> dict[str, bytes]:
     """Return a pax header's records, each being `LENGTH KEY=VALUE` and a newline, with the length of all of it."""
     records: dict[str, bytes] = {}
+    pairs: list[bytes] = []
     position = 0
     while position < len(raw):
         digits, blank, _ = raw[position : position + 20].partition(b" ")
@@ -240,9 +261,12 @@ def _records(raw: bytes) -> dict[str, bytes]:
             raise DataLossError("tar: malformed pax header")
         name = os.fsdecode(key)
         if name in sparse.PAIRS:  # the one record that may be repeated
-            records[sparse.MAP] = b",".join(filter(None, (records.get(sparse.MAP), value)))
-        records[name] = value
+            pairs.append(value)
+        if name.startswith(_USED):
+            records[name] = value
         position = end
+    if pairs:
+        records[sparse.MAP] = b",".join(pairs)
     return records
 
 
@@ -255,7 +279,7 @@ def _apply(member: Member, pax: dict[str, bytes]) -> None:
             elif key == "linkpath":
                 member.link = os.fsdecode(value)
             elif key in ("size", "uid", "gid"):
-                setattr(member, key, int(value))
+                setattr(member, key, _decimal(value))
             elif key == "mtime":
                 member.mtime_ns = _nanoseconds(value.decode("ascii"))
             elif key.startswith(_XATTR):
@@ -266,9 +290,17 @@ def _apply(member: Member, pax: dict[str, bytes]) -> None:
         raise DataLossError(f"tar member {member.name[:300]!r}: a name with a zero byte")
 
 
+def _decimal(text: bytes) -> int:
+    if not text.isdigit() or len(text) > 19:
+        raise ValueError("not a number")
+    return int(text)
+
+
 def _nanoseconds(text: str) -> int:
     """Return `SECONDS[.FRACTION]` in nanoseconds, exactly."""
+    if not _TIME.fullmatch(text):
+        raise ValueError("not a time")
     whole, _, fraction = text.partition(".")
     nanoseconds = int((fraction + "000000000")[:9])
-    seconds = int(whole or "0") * 1_000_000_000
+    seconds = int(whole if whole.strip("-") else "0") * 1_000_000_000
     return seconds - nanoseconds if text.startswith("-") else seconds + nanoseconds

@@ -15,12 +15,10 @@ The archive is hostile until proven otherwise. The rules:
 Everything here blocks; it runs on a thread, one a layer. System calls and hashing release the GIL.
 """
 
-import contextlib
 import errno
 import os
-import shutil
 import stat
-from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -28,20 +26,19 @@ from typing import Self
 
 from crid.errors import CridError, DataLossError, InvalidArgumentError, ResourceExhaustedError
 from crid.image.compression import Hashed, decompressed
+from crid.image.directories import DIRECTORY, OPAQUE_ATTRIBUTE, Directories, is_whiteout, refused
 from crid.image.limits import NO_LIMITS, LayerLimits, Limited
 from crid.image.sparse import Segments, placed
 from crid.image.tar import ByteSource, Member, TarReader
 from crid.linux.disk import disk_usage
-from crid.linux.openat2 import open_in_root
+from crid.linux.remove import remove_tree
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
-_OPAQUE_ATTRIBUTE = "trusted.overlay.opaque"
+_BOOKKEEPING = ".wh..wh."
+"""AUFS' own files, as old images have them."""
 _KEPT_ATTRIBUTES = ("user.", "security.capability", "system.posix_acl_")
 """Others are dropped: labels are the runtime's to give, and trusted.overlay.* is overlayfs' own."""
-_OPEN_DIRECTORIES = 48
-"""Descriptors of directories kept open by one unpacking."""
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLOCK = 4096
 
@@ -55,6 +52,8 @@ class Unpacked:
     size: int = 0
     inodes: int = 0
     implied: dict[str, None] = field(default_factory=dict)
+    opaque: bool = False
+    """Whether the layer hides everything below it."""
 
 
 def unpack(
@@ -69,38 +68,37 @@ def unpack(
     plain = Hashed(decompressed(source))
     limited = Limited(plain, limits, compressed)
     reader = TarReader(limited)
-    with _Tree(target) as tree:
+    with _Tree(target, limited.count_member) as tree:
         for member in reader:
             limited.count_member()
             try:
                 tree.add(member, reader)
             except OSError as error:
                 raise _translated(member, error) from error
-        tree.finish(target)
+            except (OverflowError, ValueError) as error:  # what Python does not even hand to the kernel
+                raise refused(member, str(error)) from error
+        result = tree.finish()
     reader.drain()
     if diff_id and plain.digest != diff_id:
         raise DataLossError(f"layer: its content has the digest {plain.digest}, the image says {diff_id}")
-    tree.result.diff_id = plain.digest
-    return tree.result
+    result.diff_id = plain.digest
+    return result
 
 
 class _Tree:
-    """The directory that is being filled."""
+    """The directory that is being filled. `count` is called for each directory that is made without a member of its own."""
 
-    def __init__(self, target: Path) -> None:
-        self.result = Unpacked(implied={".": None})
-        self._root = os.open(target, _DIRECTORY)
-        self._open: OrderedDict[str, int] = OrderedDict()
-        self._times: dict[str, int] = {}
+    def __init__(self, target: Path, count: Callable[[], None]) -> None:
+        self.result = Unpacked()
+        self._target = target
+        self._directories = Directories(target, count)
         self._replaced = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self._forget_descriptors()
-        root, self._root = self._root, -1
-        os.close(root)
+        self._directories.close()
 
     def add(self, member: Member, reader: TarReader) -> None:
         """Create what `member` describes. Raises OSError, CridError."""
@@ -109,7 +107,11 @@ class _Tree:
             self._describe_root(member)
             return
         parent, _, name = path.rpartition("/")
-        directory = self._directory(parent, member)
+        if _WHITEOUT in parent and any(part.startswith(_WHITEOUT) for part in parent.split("/")):
+            if any(part.startswith(_BOOKKEEPING) for part in parent.split("/")):
+                return
+            raise refused(member, "the path leads through a whiteout")
+        directory = self._directories.get(parent, member)
         if name.startswith(_WHITEOUT):
             self._whiteout(directory, name, member)
         elif member.kind == "5":
@@ -117,26 +119,22 @@ class _Tree:
         else:
             self._create(directory, name, member, reader)
 
-    def finish(self, target: Path) -> None:
-        """Set the directories' times, which filling them has changed. Count again what is in `target`, if a member has
-        replaced another, of which perhaps a hard link remains."""
-        if self._replaced:
-            usage = disk_usage(str(target))
+    def finish(self) -> Unpacked:
+        """Return what was made. It is counted again if a member has replaced another, of which perhaps a link remains."""
+        made = self._directories.made
+        self.result.implied = made.paths
+        self.result.inodes += made.inodes
+        self.result.size += made.inodes * _BLOCK
+        if self._replaced or made.replaced:
+            usage = disk_usage(str(self._target))
             self.result.size, self.result.inodes = usage.bytes, usage.inodes - 1
-        for path, mtime in self._times.items():
-            with contextlib.suppress(OSError):  # something else stands there since
-                descriptor = open_in_root(self._root, path or ".", _DIRECTORY | os.O_NOFOLLOW)
-                try:
-                    os.utime(descriptor, ns=(mtime, mtime))
-                finally:
-                    os.close(descriptor)
+        return self.result
 
     def _describe_root(self, member: Member) -> None:
         if member.kind != "5":
-            raise _refused(member, "only a directory can be the root")
-        _set_attributes(self._root, member)
-        self._times[""] = member.mtime_ns
-        self.result.implied.pop(".", None)
+            raise refused(member, "only a directory can be the root")
+        _set_attributes(self._directories.root, member)
+        self._directories.described("", self._directories.root, member.mtime_ns)
 
     def _make_directory(self, parent: int, name: str, path: str, member: Member) -> None:
         opaque = False
@@ -147,18 +145,17 @@ class _Tree:
         except FileExistsError:
             status = os.lstat(name, dir_fd=parent)
             if not stat.S_ISDIR(status.st_mode):
-                opaque = _is_whiteout(status)
+                opaque = is_whiteout(status)
                 self._clear(parent, name)
                 os.mkdir(name, 0o700, dir_fd=parent)
-        descriptor = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+        descriptor = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
         try:
             _set_attributes(descriptor, member)
             if opaque:
-                os.setxattr(descriptor, _OPAQUE_ATTRIBUTE, b"y")
+                os.setxattr(descriptor, OPAQUE_ATTRIBUTE, b"y")
+            self._directories.described(path, descriptor, member.mtime_ns)
         finally:
             os.close(descriptor)
-        self._times[path] = member.mtime_ns
-        self.result.implied.pop(path, None)
 
     def _create(self, parent: int, name: str, member: Member, reader: TarReader) -> None:
         """Create anything but a directory, replacing what has its name."""
@@ -186,11 +183,11 @@ class _Tree:
             os.mkfifo(name, 0o600, dir_fd=parent)
         elif member.kind in "34":
             if member.kind == "3" and (member.major, member.minor) == (0, 0):
-                raise _refused(member, "a character device 0/0 would hide a file of a lower layer")
+                raise refused(member, "a character device 0/0 would hide a file of a lower layer")
             kind = stat.S_IFCHR if member.kind == "3" else stat.S_IFBLK
             os.mknod(name, kind | 0o600, os.makedev(member.major, member.minor), dir_fd=parent)
         else:
-            raise _refused(member, f"type {member.kind!r} is not known")
+            raise refused(member, f"type {member.kind!r} is not known")
         os.chown(name, member.uid, member.gid, dir_fd=parent, follow_symlinks=False)
         if member.kind != "2":
             os.chmod(name, member.mode, dir_fd=parent)
@@ -202,117 +199,70 @@ class _Tree:
         path = _safe_path(member.link, member)
         source_parent, _, source = path.rpartition("/")
         if not source:
-            raise _refused(member, "a hard link to the root")
+            raise refused(member, "a hard link to the root")
+        missing = refused(member, f"the hard link's target {member.link[:300]!r} is not in this layer")
         try:
             # A descriptor of its own: finding it may push `parent` out of the open ones.
-            directory = open_in_root(self._root, source_parent or ".", _DIRECTORY)
+            directory = self._directories.find(source_parent)
         except FileNotFoundError as error:
-            raise _refused(member, f"the hard link's target {member.link[:300]!r} is not in this layer") from error
+            raise missing from error
         try:
+            if is_whiteout(os.lstat(source, dir_fd=directory)):
+                raise missing
             os.link(source, name, src_dir_fd=directory, dst_dir_fd=parent, follow_symlinks=False)
         except FileNotFoundError as error:
-            raise _refused(member, f"the hard link's target {member.link[:300]!r} is not in this layer") from error
+            raise missing from error
         finally:
             os.close(directory)
 
     def _whiteout(self, parent: int, name: str, member: Member) -> None:
         if name == _OPAQUE:
-            os.setxattr(parent, _OPAQUE_ATTRIBUTE, b"y")
+            os.setxattr(parent, OPAQUE_ATTRIBUTE, b"y")
+            self.result.opaque |= parent == self._directories.root
             return
         hidden = name.removeprefix(_WHITEOUT)
-        if hidden.startswith(_WHITEOUT):
-            return  # AUFS' own bookkeeping, as old images have it
+        if name.startswith(_BOOKKEEPING):
+            return
         if hidden in ("", ".", ".."):
-            raise _refused(member, "a whiteout of nothing, or of a directory above")
+            raise refused(member, "a whiteout of nothing, or of a directory above")
         try:
             os.mknod(hidden, stat.S_IFCHR, os.makedev(0, 0), dir_fd=parent)
             self.result.inodes += 1
         except FileExistsError:
             # This layer's own file stays, and hides the lower one anyway; its own directory must hide the lower one's files.
             if stat.S_ISDIR(os.lstat(hidden, dir_fd=parent).st_mode):
-                descriptor = os.open(hidden, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+                descriptor = os.open(hidden, DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
                 try:
-                    os.setxattr(descriptor, _OPAQUE_ATTRIBUTE, b"y")
+                    os.setxattr(descriptor, OPAQUE_ATTRIBUTE, b"y")
                 finally:
                     os.close(descriptor)
 
     def _clear(self, parent: int, name: str) -> None:
         """Remove what has the name `name`, be it a directory with all in it. Links are not followed."""
         self._replaced = True
-        try:
-            os.unlink(name, dir_fd=parent)
-        except IsADirectoryError:
-            shutil.rmtree(name, dir_fd=parent)
-        # Paths may have led through it: only the descriptor in use stays open.
-        for path in [path for path, descriptor in self._open.items() if descriptor != parent]:
-            os.close(self._open.pop(path))
-
-    def _directory(self, path: str, member: Member) -> int:
-        """Return a descriptor of the directory `path`, making what of it is missing. It stays this object's, and valid
-        until the next call."""
-        if not path:
-            return self._root
-        descriptor = self._open.get(path)
-        if descriptor is not None:
-            self._open.move_to_end(path)
-            return descriptor
-        try:
-            descriptor = open_in_root(self._root, path, _DIRECTORY)
-        except (FileNotFoundError, NotADirectoryError):
-            descriptor = self._make_implied(path, member)
-        self._open[path] = descriptor
-        if len(self._open) > _OPEN_DIRECTORIES:
-            os.close(self._open.popitem(last=False)[1])
-        return descriptor
-
-    def _make_implied(self, path: str, member: Member) -> int:
-        """Make the directory `path`, and those above it, which the archive uses without describing them."""
-        above, _, name = path.rpartition("/")
-        parent = self._directory(above, member)
-        opaque = False
-        try:
-            os.mkdir(name, 0o755, dir_fd=parent)
-        except FileExistsError as error:
-            status = os.lstat(name, dir_fd=parent)
-            if not _is_whiteout(status):
-                what = "a link that leads nowhere" if stat.S_ISLNK(status.st_mode) else "not a directory"
-                raise _refused(member, f"{path!r} is {what}") from error
-            self._replaced = True
-            os.unlink(name, dir_fd=parent)
-            os.mkdir(name, 0o755, dir_fd=parent)
-            opaque = True
-        self.result.implied[path] = None
-        self.result.inodes += 1
-        self.result.size += _BLOCK
-        descriptor = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
-        if opaque:
-            os.setxattr(descriptor, _OPAQUE_ATTRIBUTE, b"y")
-        return descriptor
-
-    def _forget_descriptors(self) -> None:
-        while self._open:
-            os.close(self._open.popitem()[1])
+        remove_tree(name, dir_fd=parent)
+        self._directories.let_go_but(parent)
 
 
 def _safe_path(name: str, member: Member) -> str:
     """Return `name` relative to the root, without empty and `.` components. Raises InvalidArgumentError if it has `..`."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts:
-        raise _refused(member, f"the path {name[:300]!r} climbs with '..'")
+        raise refused(member, f"the path {name[:300]!r} climbs with '..'")
     return "/".join(parts)
 
 
 def _check_link(member: Member) -> None:
     """Refuse a relative symbolic link that climbs above the root where it stands; nothing may follow it on the host."""
     if not member.link:
-        raise _refused(member, "a symbolic link to nothing")
+        raise refused(member, "a symbolic link to nothing")
     if member.link.startswith("/"):
         return  # means the container's root
     depth = len([part for part in member.name.split("/") if part not in ("", ".")]) - 1
     for part in member.link.split("/"):
         depth += -1 if part == ".." else part not in ("", ".")
         if depth < 0:
-            raise _refused(member, f"the link to {member.link[:300]!r} leads out of the root")
+            raise refused(member, f"the link to {member.link[:300]!r} leads out of the root")
 
 
 def _write_file(parent: int, name: str, member: Member, reader: TarReader) -> None:
@@ -357,14 +307,6 @@ def _set_xattrs(target: int | str, member: Member) -> None:
             # A file system without attributes, or a kind of file that takes none; a lost capability is an error.
             if name.startswith("security.") or error.errno not in (errno.ENOTSUP, errno.EPERM):
                 raise
-
-
-def _is_whiteout(status: os.stat_result) -> bool:
-    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
-
-
-def _refused(member: Member, reason: str) -> InvalidArgumentError:
-    return InvalidArgumentError(f"layer member {member.name[:300]!r}: {reason}")
 
 
 def _translated(member: Member, error: OSError) -> CridError:

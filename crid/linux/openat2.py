@@ -14,7 +14,7 @@ from crid.linux.libc import system_call
 
 _OPENAT2 = 437
 _HOW = struct.Struct("QQQ")  # flags, mode, resolve
-_NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH, _IN_ROOT = 0x02, 0x04, 0x08, 0x10
+_NO_XDEV, _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH, _IN_ROOT = 0x01, 0x02, 0x04, 0x08, 0x10
 _ATTEMPTS = 128
 
 
@@ -31,6 +31,12 @@ def open_beneath(root: Path | int, path: str, flags: int, mode: int = 0, *, foll
     """Like `open_in_root`, but a path that would lead out of `root` (an absolute one too) fails with EXDEV, and without
     `follow_symlinks` one that goes through a link with ELOOP."""
     return _open(root, path, flags, mode, _BENEATH | (_NO_MAGICLINKS if follow_symlinks else _NO_SYMLINKS))
+
+
+def open_on_same_mount(root: int, path: str, flags: int) -> int:
+    """Like `open_beneath` without following links, but a path that enters another mount, be it of the same file system,
+    fails with EXDEV."""
+    return _open(root, path, flags, 0, _BENEATH | _NO_SYMLINKS | _NO_XDEV)
 
 
 def _open(root: Path | int, path: str, flags: int, mode: int, resolve: int) -> int:

@@ -13,12 +13,12 @@ has that digest. It is never changed afterwards, so readers need no lock.
 The store knows nothing of what a blob means, nor who still needs one: that is crid.store.gc's.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import secrets
-import shutil
 import time
 from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
@@ -27,6 +27,7 @@ from typing import Self
 
 from crid.errors import DataLossError, InvalidArgumentError, NotFoundError, UnavailableError
 from crid.linux.files import remove_unfinished, sync_directory, write_atomic
+from crid.linux.remove import remove_tree
 from crid.model.image import Descriptor
 
 NAME_ANNOTATION = "org.opencontainers.image.ref.name"
@@ -64,7 +65,8 @@ class ContentStore:
     def load(self) -> None:
         """Make the layout if it is not there, drop what was still arriving when the last daemon ended, and learn which
         blobs exist. Raises OSError."""
-        shutil.rmtree(self._ingest, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            remove_tree(self._ingest)
         for directory in (self.directory, self._blobs, self._ingest, self._partial):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         remove_unfinished(self.directory)

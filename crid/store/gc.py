@@ -7,12 +7,12 @@ records change too; only the deleting of what is out of sight is slow, and left 
 """
 
 import contextlib
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
+from crid.linux.remove import remove_tree
 from crid.store.content import ContentStore
 from crid.store.layers import LayerStore
 
@@ -72,7 +72,5 @@ def take_away(content: ContentStore, layers: LayerStore, garbage: Garbage) -> li
 def delete(doomed: Iterable[Path]) -> None:
     """Delete what `take_away` returned; for a thread. What cannot be deleted now is when the stores are loaded next."""
     for path in doomed:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            remove_tree(path)

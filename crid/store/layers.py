@@ -20,12 +20,10 @@ a power cut: it is removed at the next start, and made again from its blob, whic
 """
 
 import contextlib
-import errno
 import json
 import logging
 import os
 import secrets
-import shutil
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -35,10 +33,11 @@ from crid.errors import AlreadyExistsError, DataLossError, FailedPreconditionErr
 from crid.linux.boot import boot_id
 from crid.linux.files import sync_file_system, write_atomic
 from crid.linux.mount import is_mount_point
-from crid.linux.openat2 import open_beneath
+from crid.linux.remove import remove_tree
 from crid.log import fields
 from crid.model.idmap import IdMap
 from crid.model.mount import Mount
+from crid.store.diff import copy_attributes, directory_beneath, hide, inherit
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +104,7 @@ class LayerStore:
     def load(self) -> None:
         """Learn which layers and snapshots exist; drop what was being unpacked or removed; a layer or snapshot whose
         record cannot be read is set aside as `damaged-...` and named in the log. Raises OSError."""
-        shutil.rmtree(self._staging, ignore_errors=True)
+        _remove(self._staging)
         for directory in (self.directory, self._links, self._staging, self._snapshots):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._layers, self._in_use = {}, {}
@@ -116,7 +115,7 @@ class LayerStore:
                 if layer.boot != boot and not (directory / "synced").exists():
                     logger.warning("layer may be torn, removed%s", fields(layer=layer.chain_id))
                     os.rename(directory, doomed := self._staging / secrets.token_hex(8))
-                    shutil.rmtree(doomed, ignore_errors=True)
+                    _remove(doomed)
                     continue
                 if not (self._links / layer.link).exists():
                     _replace_link(self._links / layer.link, directory.name)
@@ -125,7 +124,7 @@ class LayerStore:
             (self._links / link).unlink()
         for directory in _candidates(self._snapshots, set()):
             if not (directory / "record.json").exists():  # it was being made, and nothing can have been mounted on it
-                shutil.rmtree(directory, ignore_errors=True)
+                _remove(directory)
                 continue
             with _setting_aside(directory):
                 self._in_use[directory.name] = read_snapshot(directory)
@@ -153,20 +152,32 @@ class LayerStore:
         try:
             yield directory
         finally:
-            shutil.rmtree(directory, ignore_errors=True)
+            _remove(directory)
 
-    def commit(self, staged: Path, chain_id: str, parent: str, *, size: int, inodes: int, implied: Iterable[str]) -> None:
+    def commit(
+        self,
+        staged: Path,
+        chain_id: str,
+        parent: str,
+        *,
+        size: int,
+        inodes: int,
+        implied: Iterable[str],
+        opaque: bool = False,
+    ) -> None:
         """Make the staged layer visible under `chain_id`. A layer that is there already stays.
 
         `implied` are directories (relative, the root being ".") that the layer needed but did not describe, parents
-        first: each takes the attributes it has in the layers below, since in an overlay the uppermost directory's
-        attributes are the ones that are seen. Raises NotFoundError if `parent` is not unpacked, OSError.
+        first: each takes the attributes it has in the layers below; an `opaque` layer hides all that they have (see
+        crid.store.diff). Raises NotFoundError if `parent` is not unpacked, OSError.
         """
         if parent and parent not in self:
             raise NotFoundError(f"layer {parent}: not unpacked, so {chain_id} cannot be put on it")
         below = [self.diff(layer) for layer in self._chain(parent)]
         for name in implied:
-            _inherit(staged / "diff", name, below)
+            inherit(staged / "diff", name, below)
+        if opaque:
+            inodes += hide(staged / "diff", below)
         hexadecimal = chain_id.removeprefix("sha256:")
         with self._naming:
             if chain_id in self:
@@ -228,11 +239,11 @@ class LayerStore:
             for name in ("upper", "work", "rootfs"):
                 (directory / name).mkdir(mode=0o755)
             # The merged root shows the upper directory's attributes.
-            with _directory(uppermost, ".") as source, _directory(directory, "upper") as target:
-                _copy_attributes(source, target, idmap)
+            with directory_beneath(uppermost, ".") as source, directory_beneath(directory, "upper") as target:
+                copy_attributes(source, target, idmap)
             write_atomic(directory / "record.json", json.dumps({"chain_ids": needed}).encode())
         except BaseException:
-            shutil.rmtree(directory, ignore_errors=True)
+            _remove(directory)
             raise
         self._in_use[identifier] = needed
         upper, work = directory / "upper", directory / "work"
@@ -262,7 +273,7 @@ class LayerStore:
         doomed = self._staging / secrets.token_hex(8)
         with contextlib.suppress(FileNotFoundError):
             os.rename(directory, doomed)  # at once, so that an interrupted removal is finished at the next start
-            shutil.rmtree(doomed)
+            remove_tree(doomed)
         self._in_use.pop(identifier, None)
 
     def _lower(self, chain_ids: Sequence[str], seen_at: Path | None = None) -> list[str]:
@@ -291,6 +302,14 @@ class LayerStore:
         raise DataLossError(f"layer {hexadecimal}: no free link in {self._links}")
 
 
+def _remove(directory: Path) -> None:
+    """Delete `directory`; what cannot be deleted now is tried again at the next start."""
+    try:
+        remove_tree(directory)
+    except OSError as error:
+        logger.warning("not removed%s", fields(directory=directory, error=error))
+
+
 def _candidates(directory: Path, others: set[str]) -> list[Path]:
     with os.scandir(directory) as entries:
         names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
@@ -312,46 +331,6 @@ def _setting_aside(directory: Path) -> Iterator[None]:
 def _replace_link(link: Path, hexadecimal: str) -> None:
     link.unlink(missing_ok=True)
     link.symlink_to(Path("..", hexadecimal, "diff"))
-
-
-def _inherit(diff: Path, name: str, below: Sequence[Path]) -> None:
-    """Give the directory `name` in `diff` the attributes it has in the uppermost of the directories `below`.
-
-    Links are not followed on either side: in a layer they are its author's.
-    """
-    with contextlib.ExitStack() as stack:
-        try:
-            target = stack.enter_context(_directory(diff, name))
-            for lower in below:
-                with contextlib.suppress(FileNotFoundError):
-                    _copy_attributes(stack.enter_context(_directory(lower, name)), target)
-                    return
-        except OSError as error:
-            # The layer has put something else there since, or a lower one has a link or a whiteout: nothing to inherit.
-            if error.errno not in (errno.ENOTDIR, errno.ELOOP, errno.ENOENT):
-                raise
-
-
-@contextlib.contextmanager
-def _directory(root: Path, name: str) -> Iterator[int]:
-    descriptor = open_beneath(root, name, os.O_RDONLY | os.O_DIRECTORY, follow_symlinks=False)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _copy_attributes(source: int, target: int, idmap: IdMap | None = None) -> None:
-    """Give the directory open as `target` owner (as `idmap` maps it), mode, extended attributes and times of `source`."""
-    status = os.fstat(source)
-    owner = (status.st_uid, status.st_gid)
-    os.fchown(target, *(idmap.to_host(*owner) if idmap else owner))
-    os.fchmod(target, status.st_mode & 0o7777)
-    for attribute in os.listxattr(source):
-        if not attribute.startswith("trusted.overlay."):
-            with contextlib.suppress(OSError):  # one that this file system does not take
-                os.setxattr(target, attribute, os.getxattr(source, attribute))
-    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def _escape(path: Path | str) -> str:

@@ -55,6 +55,42 @@ def layer(*entries: Entry, form: int = tarfile.PAX_FORMAT) -> bytes:
     return buffer.getvalue()
 
 
+def header(name: bytes = b"f", kind: bytes = b"0", size: int = 0, **values: bytes) -> bytes:
+    """Return a ustar header block with a right checksum; `values` are the bytes of other fields, be they what they may."""
+    places = {"mode": 100, "uid": 108, "gid": 116, "size": 124, "mtime": 136, "kind": 156, "link": 157, "magic": 257,
+              "major": 329, "minor": 337, "prefix": 345, "sparse": 386, "extended": 482, "real": 483}  # fmt: skip
+    block = bytearray(512)
+    block[: len(name)] = name
+    given = {"mode": b"0000644", "size": b"%011o" % size, "kind": kind, "magic": b"ustar\x0000", **values}
+    for field_name, value in given.items():
+        block[places[field_name] : places[field_name] + len(value)] = value
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def padded(content: bytes) -> bytes:
+    """Return `content` filled up to whole blocks."""
+    return content + bytes(-len(content) % 512)
+
+
+def pax_header(*records: tuple[str, bytes], kind: bytes = b"x") -> bytes:
+    """Return an extended header with `records`, as they are."""
+    content = b"".join(_pax_record(key.encode() + b"=" + value + b"\n") for key, value in records)
+    return header(b"pax", kind, len(content)) + padded(content)
+
+
+def _pax_record(rest: bytes) -> bytes:
+    length = len(rest) + 1
+    while len(str(length)) + 1 + len(rest) != length:
+        length = len(str(length)) + 1 + len(rest)
+    return b"%d " % length + rest
+
+
+END = bytes(1024)
+"""What ends an archive."""
+
+
 def digest_of(content: bytes) -> str:
     """Return the sha256 digest."""
     return "sha256:" + hashlib.sha256(content).hexdigest()

@@ -46,6 +46,7 @@ REFUSED: Corpus = {
     "a whiteout of .": lambda out: [file(".wh..", b"")],
     "a whiteout of nothing": lambda out: [file(".wh.", b"")],
     "a whiteout above": lambda out: [file("../.wh.precious", b"")],
+    "a path through a whiteout": lambda out: [file(".wh.d/evil")],
     "a device that is a whiteout": lambda out: [entry("d", tarfile.CHRTYPE, device=(0, 0))],
     "a file as a parent": lambda out: [file("f"), file("f/evil", b"x")],
     "a device as a parent": lambda out: [entry("n", tarfile.CHRTYPE, device=(1, 3)), file("n/evil", b"x")],

@@ -15,9 +15,9 @@ from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError, NotFoundError, PermissionDeniedError
 from crid.image.service import ImageService
 from crid.image.signatures import signature_tag
+from tests.harness.image_bench import Bench
 from tests.harness.layers import digest_of, file, image, index, layer
 from tests.harness.scripted_registry import ScriptedRegistry
-from tests.unit.image.conftest import Bench
 from tests.unit.image.test_policy import KEY, payload, pem, signed
 
 pytestmark = pytest.mark.root

@@ -5,8 +5,8 @@ import pytest
 
 from crid.errors import NotFoundError
 from crid.image.exporter import export
+from tests.harness.image_bench import Bench
 from tests.harness.layers import file, image, layer
-from tests.unit.image.conftest import Bench
 
 pytestmark = pytest.mark.root
 

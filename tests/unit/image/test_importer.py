@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from crid.errors import CridError, DataLossError, InvalidArgumentError, NotFoundError
+from tests.harness.image_bench import Bench
 from tests.harness.layers import MadeImage, directory, file, image, index, layer, symlink
-from tests.unit.image.conftest import Bench
 
 pytestmark = pytest.mark.root
 

@@ -16,8 +16,8 @@ from crid.image.limits import LayerLimits
 from crid.image.registry import RegistryClient
 from crid.image.service import ImageService
 from crid.store.content import PARTIAL_SECONDS
+from tests.harness.image_bench import Bench
 from tests.harness.layers import MadeImage, entry, file, image, layer
-from tests.unit.image.conftest import Bench
 
 pytestmark = pytest.mark.root
 
@@ -199,7 +199,7 @@ def test_limits_by_ratio() -> None:
 
 
 async def test_a_body_that_drips_is_given_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.unit.image.conftest import IMPATIENT
+    from tests.harness.image_bench import IMPATIENT
 
     made = large()
 

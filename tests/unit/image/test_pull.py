@@ -8,8 +8,8 @@ from aiohttp import web
 
 from crid.cri import api_pb2 as cri
 from crid.errors import CridError, DataLossError, InvalidArgumentError, NotFoundError, UnavailableError
+from tests.harness.image_bench import Bench
 from tests.harness.layers import MadeImage, digest_of, directory, file, hardlink, image, index, layer, symlink
-from tests.unit.image.conftest import Bench
 
 pytestmark = pytest.mark.root
 

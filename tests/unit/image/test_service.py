@@ -6,8 +6,8 @@ import pytest
 from crid.errors import InvalidArgumentError, NotFoundError
 from crid.image.service import ImageService
 from crid.tasks import Supervisor
+from tests.harness.image_bench import Bench
 from tests.harness.layers import file, image, layer
-from tests.unit.image.conftest import Bench
 
 pytestmark = pytest.mark.root
 

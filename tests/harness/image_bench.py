@@ -1,0 +1,51 @@
+"""An image service and a registry that does what it is told, in one process."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from crid.image.registry import Patience, RegistryClient
+from crid.image.service import ImageService
+from crid.tasks import Supervisor
+from tests.harness.scripted_registry import ScriptedRegistry
+
+IMPATIENT = Patience(connect=5, read=5, attempts=3, backoff=0.001, longest_wait=0.01, resumptions=5)
+
+
+@dataclass
+class Bench:
+    """A registry that does what it is told, and an image service that pulls from it."""
+
+    registry: ScriptedRegistry
+    service: ImageService
+    supervisor: Supervisor
+    root: Path
+    conf: Path
+
+    def files(self) -> list[str]:
+        """Return what the stores hold besides their own directories and index."""
+        found = [str(path.relative_to(self.root)) for path in self.root.rglob("*") if not path.is_dir()]
+        return sorted(set(found) - {"images/oci-layout", "images/index.json"})
+
+
+@pytest.fixture
+async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
+    monkeypatch.setattr("crid.image.registry.Patience", lambda progress: replace(IMPATIENT, progress=progress))
+    async with ScriptedRegistry() as registry:
+        conf = tmp_path / "registries.conf"
+        conf.write_text(f'[[registry]]\nlocation = "{registry.address}"\ninsecure = true\n')
+        supervisor = Supervisor("test")
+        service = ImageService(tmp_path / "root", conf, supervisor, max_concurrent_downloads=3)
+        service.load()
+        yield Bench(registry, service, supervisor, tmp_path / "root", conf)
+        await supervisor.close(5)
+        await service.close()
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[RegistryClient]:
+    made = RegistryClient(IMPATIENT)
+    yield made
+    await made.close()
