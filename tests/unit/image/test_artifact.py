@@ -13,8 +13,8 @@ from crid.image.exporter import export
 from crid.image.limits import LayerLimits
 from crid.image.manifest import Manifest, parse_manifest
 from crid.image.service import ImageService
+from tests.harness.image_bench import Bench
 from tests.harness.layers import MadeImage, artifact, digest_of, file, image, layer, write_layout
-from tests.unit.image.conftest import Bench
 
 pytestmark = pytest.mark.root
 
