@@ -9,6 +9,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.harness.daemon import Daemon, Settings
@@ -28,25 +30,34 @@ def registries_conf(address: str) -> str:
     return "".join(table.format(host=host, address=address) for host in HOSTS)
 
 
-def run(program: Path, storage: Path, runtime: str, more: list[str]) -> int:
-    """Run critest with `runtime` as the default handler and return its exit code."""
+@contextmanager
+def registry(storage: Path) -> Iterator[str]:
+    """Serve the images in `storage`, read-only, on a free loopback port, and yield the address."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="crid-critest-", dir="/tmp") as directory:
         config = Path(directory, "registry.yml")
         config.write_text(
-            f"version: 0.1\nlog: {{level: error}}\nhttp: {{addr: 127.0.0.1:{port}}}\n"
+            "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n"
+            f"http: {{addr: 127.0.0.1:{port}}}\n"
             f"storage: {{filesystem: {{rootdirectory: {storage}}}, maintenance: {{readonly: {{enabled: true}}}}}}\n"
         )
-        registry = subprocess.Popen(["docker-registry", "serve", str(config)], stdin=subprocess.DEVNULL)
+        serving = subprocess.Popen(["docker-registry", "serve", str(config)], stdin=subprocess.DEVNULL)
         try:
-            with Daemon(Settings(default_runtime=runtime, registries_conf=registries_conf(f"127.0.0.1:{port}"))) as daemon:
-                eventually(lambda: _listens(port), "the registry listens")
-                sockets = [f"-runtime-endpoint=unix://{daemon.socket}", f"-nri-socket={daemon.run_root / 'nri.sock'}"]
-                argv = [str(program), *sockets, "-ginkgo.no-color", *more]
-                return subprocess.run(argv, check=False).returncode
+            eventually(lambda: _listens(port), "the registry listens")
+            yield f"127.0.0.1:{port}"
         finally:
-            registry.terminate()
-            registry.wait()
+            serving.terminate()
+            serving.wait()
+
+
+def run(program: Path, storage: Path, settings: Settings, more: Sequence[str]) -> int:
+    """Run critest against a daemon with these settings and return its exit code."""
+    with registry(storage) as address:
+        settings.registries_conf = registries_conf(address)
+        with Daemon(settings) as daemon:
+            sockets = [f"-runtime-endpoint=unix://{daemon.socket}", f"-nri-socket={daemon.run_root / 'nri.sock'}"]
+            argv = [str(program), *sockets, "-ginkgo.no-color", *more]
+            return subprocess.run(argv, check=False).returncode
 
 
 def _listens(port: int) -> bool:
@@ -58,13 +69,22 @@ def main() -> int:
     """Read the command line and the environment."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runtime", default="", help="the OCI runtime; empty: what the daemon chooses")
+    parser.add_argument("--cgroup-manager", default="cgroupfs", help="cgroupfs or systemd")
+    parser.add_argument("--selinux", action="store_true", help="containers get SELinux labels")
+    parser.add_argument("--report", help="a file for ginkgo's JSON report, for tests.harness.conformance")
     parser.add_argument("more", nargs="*", help="arguments for critest, after --")
     arguments = parser.parse_args()
     missing = [name for name in ("CRITEST", "CRITEST_REGISTRY") if not os.environ.get(name)]
     if missing:
         parser.error(f"not set: {', '.join(missing)}")
-    more = arguments.more or ["-ginkgo.skip", NEEDS_THE_ORIGINAL]
-    return run(Path(os.environ["CRITEST"]), Path(os.environ["CRITEST_REGISTRY"]), arguments.runtime, more)
+    more = ["-ginkgo.skip", NEEDS_THE_ORIGINAL, *arguments.more]
+    if arguments.report:
+        more.append(f"-ginkgo.json-report={arguments.report}")
+    settings = Settings(
+        default_runtime=arguments.runtime,
+        runtime={"cgroup_manager": arguments.cgroup_manager, "selinux": arguments.selinux},
+    )
+    return run(Path(os.environ["CRITEST"]), Path(os.environ["CRITEST_REGISTRY"]), settings, more)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ CHOSEN = (
 @pytest.mark.parametrize("runtime", ["crun"])
 def test_end_to_end_on_cgroup_v2(runtime: str) -> None:
     """Main job, limits, statistics, out of memory, AppArmor: the tests that run out here on v1 pass there on v2."""
-    argv = [str(RUN), "-k", f"({CHOSEN}) and {runtime}", "tests/integration/e2e"]
+    pytest_ = ["pytest", "-p", "no:cacheprovider", "-rfEs", "--durations=5"]
+    argv = [str(RUN), *pytest_, "-k", f"({CHOSEN}) and {runtime}", "tests/integration/e2e"]
     done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode == NO_MACHINE:
         pytest.skip(done.stdout.strip())
