@@ -3,14 +3,19 @@
 On a host without SELinux, or where the configuration leaves it off, there are none.
 """
 
+import errno
+import logging
 import os
 
 from crid.cri import api_pb2 as cri
-from crid.errors import InvalidArgumentError
+from crid.errors import InvalidArgumentError, UnavailableError
 from crid.lifecycle.parts import Parts
 from crid.linux import selinux
+from crid.log import fields
 from crid.model.sandbox import SandboxMetadata
-from crid.oci.spec.selinux import Labels, check, labels
+from crid.oci.spec.selinux import LAYER_LABEL, PRIVILEGED_TYPE, Labels, check, labels
+
+logger = logging.getLogger(__name__)
 
 _HOSTS = "/ /bin /boot /dev /etc /home /lib /lib64 /opt /proc /root /run /sbin /srv /sys /tmp /usr /var /var/lib /var/log"
 NEVER_RELABELLED = frozenset(_HOSTS.split())
@@ -28,17 +33,34 @@ def of(parts: Parts, sandbox: SandboxMetadata, config: cri.ContainerConfig) -> L
     return labels(security, pod, sandbox.id)
 
 
+def prepare_layers(directory: str) -> None:
+    """Give the directory of the images' layers, and what is in it, the label under which containers may read it.
+
+    What an overlay shows bears the container's label, but what of it is mapped into memory counts by its own. Files that
+    come later inherit the directory's, so this takes long at most once. Raises UnavailableError if the policy does not
+    know the label.
+    """
+    if selinux.label_of(directory) == LAYER_LABEL:
+        return
+    logger.info("labelling the images' layers%s", fields(directory=directory, label=LAYER_LABEL))
+    try:
+        selinux.set_labels_below(directory, LAYER_LABEL)
+    except OSError as error:
+        raise UnavailableError(f"crid.runtime.selinux: images' layers cannot be labelled {LAYER_LABEL}: {error}") from error
+
+
 def apply(sandbox: SandboxMetadata, config: cri.ContainerConfig, chosen: Labels) -> None:
     """Label the pod's files, and those volumes whose mount asks for it (`selinux_relabel`). Blocks as long as they are large.
 
-    Raises InvalidArgumentError naming a volume that cannot be labelled.
+    A container of the type that may use everything needs no labels, and others may need those that are there. A file system
+    without labels has the one of its mount. Raises InvalidArgumentError naming a volume that cannot be labelled.
     """
     for path in (sandbox.resolv_conf, sandbox.hostname_file, sandbox.hosts_file):
         selinux.set_label(str(path), chosen.mount)
     if sandbox.namespaces.ipc:
         selinux.set_label(str(sandbox.shm_path), chosen.mount)
     for index, mount in enumerate(config.mounts):
-        if not mount.selinux_relabel or not mount.host_path:
+        if not mount.selinux_relabel or not mount.host_path or chosen.process_type == PRIVILEGED_TYPE:
             continue
         volume = os.path.realpath(mount.host_path)
         if volume in NEVER_RELABELLED:
@@ -46,4 +68,5 @@ def apply(sandbox: SandboxMetadata, config: cri.ContainerConfig, chosen: Labels)
         try:
             selinux.set_labels_below(volume, chosen.mount)
         except OSError as error:
-            raise InvalidArgumentError(f"mounts[{index}].selinux_relabel: {error}") from error
+            if error.errno != errno.EOPNOTSUPP:
+                raise InvalidArgumentError(f"mounts[{index}].selinux_relabel: {error}") from error

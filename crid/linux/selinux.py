@@ -3,6 +3,7 @@
 A label is the extended attribute security.selinux, selinux(8).
 """
 
+import errno
 import os
 from pathlib import Path
 
@@ -13,6 +14,16 @@ ATTRIBUTE = "security.selinux"
 def enabled(path: Path = ENFORCE) -> bool:
     """Whether a policy is loaded, enforced or not."""
     return path.exists()
+
+
+def label_of(path: str) -> str:
+    """Return the label of one file, empty if it has none. Raises OSError naming the path."""
+    try:
+        return os.getxattr(path, ATTRIBUTE, follow_symlinks=False).rstrip(b"\0").decode()
+    except OSError as error:
+        if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
+            return ""
+        raise
 
 
 def set_label(path: str, label: str) -> None:

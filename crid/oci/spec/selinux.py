@@ -16,6 +16,10 @@ from crid.errors import InvalidArgumentError
 PROCESS_TYPE = "container_t"
 PRIVILEGED_TYPE = "spc_t"
 FILE_TYPE = "container_file_t"
+LAYER_LABEL = "system_u:object_r:container_ro_file_t:s0"
+"""What the files of images bear on disk: all containers may read and execute them."""
+LEVEL_OF_ALL = "s0"
+"""The level without categories. A privileged container has it: its type is exempt from their rule."""
 CATEGORIES = 1024
 
 _WORD = re.compile(r"[A-Za-z0-9_.]{1,128}")
@@ -31,6 +35,11 @@ class Labels:
 
     process: str
     mount: str
+
+    @property
+    def process_type(self) -> str:
+        """The type of `process`."""
+        return self.process.split(":")[2]
 
 
 def check(option: cri.SELinuxOption) -> None:
@@ -50,9 +59,11 @@ def labels(security: cri.LinuxContainerSecurityContext, pod: cri.LinuxSandboxSec
     option = security.selinux_options if security.HasField("selinux_options") else pod.selinux_options
     check(option)
     level = option.level or pod_level(sandbox_id)
-    kind = option.type or (PRIVILEGED_TYPE if security.privileged else PROCESS_TYPE)
+    kind, process_level = PROCESS_TYPE, level
+    if security.privileged:
+        kind, process_level = PRIVILEGED_TYPE, option.level or LEVEL_OF_ALL
     return Labels(
-        process=f"{option.user or 'system_u'}:{option.role or 'system_r'}:{kind}:{level}",
+        process=f"{option.user or 'system_u'}:{option.role or 'system_r'}:{option.type or kind}:{process_level}",
         mount=f"{option.user or 'system_u'}:object_r:{FILE_TYPE}:{level}",
     )
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from crid.cri import api_pb2 as cri
-from crid.errors import InvalidArgumentError
+from crid.errors import InvalidArgumentError, UnavailableError
 from crid.lifecycle import labels
 from crid.lifecycle.parts import Parts
+from crid.oci.spec.selinux import LAYER_LABEL
 from tests.unit.lifecycle.world import World, container_config
 
 
@@ -67,6 +68,42 @@ async def test_the_pods_files_and_volumes_that_ask_for_it(
     expected = {pod.resolv_conf, pod.hostname_file, pod.hosts_file, pod.shm_path, tmp_path / "asked"}
     assert set(labelled) == {str(path) for path in expected}
     assert set(labelled.values()) == {chosen.mount}
+
+
+async def test_a_super_privileged_container_relabels_no_volume(
+    world: World, parts: Parts, labelled: dict[str, str], tmp_path: Path
+) -> None:
+    """It may use them as they are, and others may only so."""
+    pod = (await world.pod()).metadata
+    config = container_config()
+    config.linux.security_context.privileged = True
+    config.mounts.add(host_path=str(tmp_path), container_path="/a", selinux_relabel=True)
+    chosen = labels.of(parts, pod, config)
+    assert chosen is not None
+    labels.apply(pod, config, chosen)
+    assert str(tmp_path) not in labelled
+
+
+def test_layers_are_labelled_once(labelled: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What comes into the directory later inherits its label."""
+    (tmp_path / "layer").mkdir()
+    labels.prepare_layers(str(tmp_path))
+    assert labelled == dict.fromkeys((str(tmp_path), str(tmp_path / "layer")), LAYER_LABEL)
+    labelled.clear()
+    monkeypatch.setattr(os, "getxattr", lambda path, name, **_: LAYER_LABEL.encode() + b"\0")
+    labels.prepare_layers(str(tmp_path))
+    assert labelled == {}
+
+
+def test_a_policy_without_the_label_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Before any container fails to run."""
+
+    def refuse(path: str, name: str, value: bytes, *, follow_symlinks: bool) -> None:
+        raise OSError(22, "Invalid argument", path)
+
+    monkeypatch.setattr(os, "setxattr", refuse)
+    with pytest.raises(UnavailableError, match=r"crid\.runtime\.selinux: .*container_ro_file_t"):
+        labels.prepare_layers(str(tmp_path))
 
 
 async def test_the_hosts_own_directories_are_never_relabelled(world: World, parts: Parts, labelled: dict[str, str]) -> None:

@@ -24,7 +24,6 @@ def test_a_pods_containers_share_a_level_of_their_own() -> None:
     level = selinux.pod_level(POD)
     assert labels("").process == f"system_u:system_r:container_t:{level}"
     assert labels("").mount == f"system_u:object_r:container_file_t:{level}"
-    assert labels("privileged: true").process == f"system_u:system_r:spc_t:{level}"
 
 
 def test_levels_differ_and_are_well_formed() -> None:
@@ -56,6 +55,13 @@ def test_options(container: str, pod: str, process: str, mount: str) -> None:
     wrap = "selinux_options {{ {} }}".format
     found = labels(wrap(container) if container else "", wrap(pod) if pod else "")
     assert (found.process, found.mount) == (process, mount)
+
+
+def test_a_privileged_container_has_no_categories_of_its_own() -> None:
+    """Its files have the pod's, so that the pod's other containers may use them."""
+    found = selinux.labels(cri.LinuxContainerSecurityContext(privileged=True), cri.LinuxSandboxSecurityContext(), "a")
+    assert (found.process, found.process_type) == ("system_u:system_r:spc_t:s0", "spc_t")
+    assert found.mount == f"system_u:object_r:container_file_t:{selinux.pod_level('a')}"
 
 
 @pytest.mark.parametrize(
