@@ -13,13 +13,17 @@ from pathlib import Path
 from crid import hosts
 from crid.cgroup import naming
 from crid.cgroup.detect import detect
+from crid.cgroup.hierarchy import Hierarchy
+from crid.cgroup.systemd import Systemd
 from crid.config import Config, NetworkConfig, NriConfig, RuntimeHandlerConfig, seconds
 from crid.errors import AlreadyExistsError, InvalidArgumentError, UnavailableError
 from crid.image.service import ImageService
-from crid.lifecycle.cgroups import PodCgroups
+from crid.lifecycle import labels
+from crid.lifecycle.cgroups import PodCgroups, PodDirectories
 from crid.lifecycle.hooks import NoHooks
 from crid.lifecycle.nri_hooks import NriHooks
 from crid.lifecycle.parts import Parts
+from crid.lifecycle.slices import PodSlices
 from crid.linux.kernel import Kernel, Linux
 from crid.linux.process import find_program
 from crid.log import fields
@@ -81,6 +85,7 @@ async def providers(config: Config, supervisor: Supervisor) -> Providers:
     for directory in (root, run_root, run_root / "pods", run_root / "containers", paths.exits, paths.attach_sockets):
         directory.mkdir(mode=0o711, parents=True, exist_ok=True)
     hierarchy = detect()
+    cgroups = await _cgroups(config, hierarchy)
     containers: MemoryStore[Container] = MemoryStore("container")
     sandboxes: MemoryStore[PodSandbox] = MemoryStore("pod sandbox")
     programs = _programs(config)
@@ -98,6 +103,10 @@ async def providers(config: Config, supervisor: Supervisor) -> Providers:
             remove_cgroup=lambda path: hierarchy.remove_async(naming.resolve(path)),
         )
 
+    images = image_service(config, supervisor)
+    machines = await hosts.gather(config.runtime, hierarchy.host_resources(), known)
+    if any(host.selinux for host in machines.values()):
+        await asyncio.to_thread(labels.prepare_layers, str(images.layers_directory))
     exits = ExitNotices(paths.exits, containers.find)
     network = _network(config.network, root / "network")
     await network.start()
@@ -107,15 +116,15 @@ async def providers(config: Config, supervisor: Supervisor) -> Providers:
         run_root=run_root,
         kernel=kernel,
         runtime=Runtime({name: runtime_of(program) for name, program in programs.items()}, default),
-        images=image_service(config, supervisor),
+        images=images,
         network=network,
-        cgroups=PodCgroups(hierarchy, config.runtime.cgroup_manager),
+        cgroups=cgroups,
         state=state,
         sandboxes=sandboxes,
         containers=containers,
         sandbox_names=NameRegistry("pod"),
         container_names=NameRegistry("container"),
-        hosts=await hosts.gather(config.runtime, hierarchy.host_resources(), known),
+        hosts=machines,
         hostname=socket.gethostname(),
         pause_program=own_program("crid-pause"),
         userns_program=own_program("crid-userns"),
@@ -123,6 +132,19 @@ async def providers(config: Config, supervisor: Supervisor) -> Providers:
         hooks=nri or NoHooks(),
     )
     return Providers(parts, known, exits, network, nri)
+
+
+async def _cgroups(config: Config, hierarchy: Hierarchy) -> PodCgroups:
+    """Return the configured driver. Raises UnavailableError if systemd is to rule the cgroups and is not there."""
+    if config.runtime.cgroup_manager != "systemd":
+        return PodDirectories(hierarchy)
+    systemd = Systemd()
+    try:
+        version = await systemd.version()
+    except UnavailableError as error:
+        raise UnavailableError(f"crid.runtime.cgroup_manager: {error}") from error
+    logger.info("systemd rules the cgroups%s", fields(version=version))
+    return PodSlices(hierarchy, systemd)
 
 
 def _timeouts(config: NriConfig) -> Timeouts:

@@ -87,10 +87,11 @@ async def _require_room(parts: Parts, container: Container, limit: int) -> None:
         )
 
 
-def update_sandbox(
+async def update_sandbox(
     parts: Parts, sandbox: PodSandbox, overhead: cri.LinuxContainerResources, resources: cri.LinuxContainerResources
 ) -> None:
-    """Take note of a pod's new limits, and set them if the pod's cgroup is crid's own: the kubelet has resized its own.
+    """Take note of a pod's new limits, and set them if the pod's cgroup is crid's own: the kubelet has resized its own. The
+    caller sees to it that no two changes of one pod meet.
 
     Raises FailedPreconditionError for a stopped pod, InvalidArgumentError naming a field, UnavailableError if the kernel
     does not take the limits; nothing has changed then.
@@ -102,6 +103,6 @@ def update_sandbox(
     linux = sandbox.metadata.config.linux
     merged = merge_resources(known.resources or linux.resources, resources)
     overhead = merge_resources(known.overhead or linux.overhead, overhead)
-    parts.cgroups.limit(sandbox.metadata, pod_resources(overhead, merged))
+    await parts.cgroups.limit(sandbox.metadata, pod_resources(overhead, merged))
     trace.step("pod update", "noting its limits")
     parts.state.update_sandbox(sandbox, lambda status: replace(status, resources=merged, overhead=overhead))

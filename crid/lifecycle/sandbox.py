@@ -53,6 +53,7 @@ class SandboxLifecycle:
         self._containers = containers
         self._creating: Inflight[PodSandbox] = Inflight(parts.supervisor, "RunPodSandbox")
         self._locks = KeyedLock()
+        self._resizing = KeyedLock()
 
     async def run(self, config: cri.PodSandboxConfig, runtime_handler: str) -> PodSandbox:
         """Create the pod and return it, ready for containers; a repeated request gets the pod of the first.
@@ -122,7 +123,7 @@ class SandboxLifecycle:
             directory.mkdir(mode=0o711, parents=True)
         trace.step("pod", "limiting its cgroup")
         rollback.undo("removing the pod's cgroup", lambda: self._parts.cgroups.remove_parent(metadata))
-        self._parts.cgroups.prepare(metadata)
+        await self._parts.cgroups.prepare(metadata)
         trace.step("pod", "creating its namespaces")
         rollback.undo("unpinning namespaces", partial(asyncio.to_thread, namespaces.unpin, self._parts, metadata))
         await namespaces.pin(self._parts, metadata)
@@ -177,6 +178,8 @@ class SandboxLifecycle:
         except OSError as error:
             raise UnavailableError(f"pod {metadata.name}: cannot start its pause process: {error}") from error
         rollback.undo("stopping the pause process", lambda: pid_namespace.stop_pause(process))
+        trace.step("pod", "placing its pause process")
+        await cgroups.place_pause(metadata, process)
         return replace(metadata, pause=process)
 
     async def update_resources(
@@ -192,11 +195,12 @@ class SandboxLifecycle:
         self, sandbox: PodSandbox, overhead: cri.LinuxContainerResources, resources: cri.LinuxContainerResources
     ) -> None:
         check_pod_resources(overhead, resources)  # no plugin is asked about what cannot be
-        trace.step("pod update", "asking plugins")
-        await self._parts.hooks.update_pod(sandbox, overhead, resources)
-        trace.step("pod update", "setting its limits")
-        update_sandbox(self._parts, sandbox, overhead, resources)
-        await self._parts.hooks.pod_updated(sandbox)
+        async with self._resizing.hold(sandbox.id):
+            trace.step("pod update", "asking plugins")
+            await self._parts.hooks.update_pod(sandbox, overhead, resources)
+            trace.step("pod update", "setting its limits")
+            await update_sandbox(self._parts, sandbox, overhead, resources)
+            await self._parts.hooks.pod_updated(sandbox)
 
     async def stop(self, identifier: str) -> None:
         """Stop the pod's containers, then release its network and namespaces. Does nothing for an unknown or stopped pod."""

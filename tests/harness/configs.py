@@ -26,6 +26,13 @@ def namespaces(
     return cri.NamespaceOption(network=network, pid=pid, ipc=ipc, target_id=target)
 
 
+def pod_cgroup(parent: str, uid: str) -> str:
+    """Return the cgroup of a pod as a kubelet names it: below `parent`, which is a path or, for systemd, a slice's name."""
+    if parent.endswith(".slice"):
+        return f"{parent.removesuffix('.slice')}-pod{uid.replace('-', '_')}.slice"
+    return f"{parent}/pod{uid}" if parent else ""
+
+
 def pod_config(
     name: str = "",
     *,
@@ -56,7 +63,7 @@ def pod_config(
         labels={**own, **(labels or {})},
         annotations={"kubernetes.io/config.source": "api", **(annotations or {})},
         linux=cri.LinuxPodSandboxConfig(
-            cgroup_parent=f"{cgroup_parent}/pod{uid}" if cgroup_parent else "",
+            cgroup_parent=pod_cgroup(cgroup_parent, uid),
             security_context=cri.LinuxSandboxSecurityContext(
                 namespace_options=options or namespaces(),
                 privileged=privileged,

@@ -23,6 +23,8 @@ from tests.harness.client import Cri
 from tests.harness.tools import eventually
 
 CRID = Path(sys.executable).parent / "crid"
+SYSTEMD = Path("/run/systemd/system").is_dir()
+"""Whether systemd rules the cgroups here, so that daemons under test are to ask it: `scripts/in-systemd` runs tests so."""
 _instances = itertools.count(1)
 
 
@@ -58,7 +60,8 @@ class Daemon:
         self.log = self.directory / "daemon.log"
         self.config = self.directory / "crid.conf"
         self.pod_logs = self.directory / "pod-logs"
-        self.cgroup = f"/crid-test-{self._identity}"
+        # A dash in a slice's name would put it below another one.
+        self.cgroup = f"crid_test_{os.getpid()}_{number}.slice" if SYSTEMD else f"/crid-test-{self._identity}"
         self.subnet = f"10.{200 + os.getpid() % 50}.{number % 256}.0/24"
         self.bridge = f"ct{os.getpid() % 100000}-{number}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -106,7 +109,7 @@ class Daemon:
         settings = self._settings
         registries = self.directory / "registries.conf"
         registries.write_text(settings.registries_conf)
-        runtime = {"cgroup_manager": "cgroupfs", "log_level": "debug", **settings.runtime}
+        runtime = {"cgroup_manager": "systemd" if SYSTEMD else "cgroupfs", "log_level": "debug", **settings.runtime}
         if settings.default_runtime:
             runtime["default_runtime"] = settings.default_runtime
         tables: dict[str, Mapping[str, object]] = {

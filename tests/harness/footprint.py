@@ -95,7 +95,7 @@ def processes(daemon: int | None, directories: tuple[Path, ...], cgroup: str) ->
         try:
             command = (entry / "cmdline").read_bytes()
             parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            member = f":{cgroup}/" in (entry / "cgroup").read_text()
+            member = f":/{cgroup.strip('/')}/" in (entry / "cgroup").read_text()
         except (FileNotFoundError, ProcessLookupError):
             continue
         if member or (daemon and parent == daemon) or any(word in command for word in words):
@@ -141,8 +141,11 @@ def _hierarchies() -> list[Path]:
 def remove_children(cgroup: str) -> None:
     """Remove the cgroups right below `cgroup`, as a kubelet does with those of its pods once crid has removed the pods.
 
-    Raises OSError for one that is not empty: whoever made a cgroup below it has left it behind.
+    Raises OSError for one that is not empty: whoever made a cgroup below it has left it behind. Slices are systemd's, where
+    it knows the hierarchy.
     """
+    if cgroup.endswith(".slice"):
+        subprocess.run(["systemctl", "stop", cgroup], check=True)
     for base in _hierarchies():
         top = base / cgroup.strip("/")
         for path in [path for path in top.iterdir() if path.is_dir()] if top.is_dir() else []:
@@ -151,6 +154,8 @@ def remove_children(cgroup: str) -> None:
 
 def remove_cgroup(cgroup: str) -> None:
     """Remove `cgroup` and everything below it, in every hierarchy. Raises OSError if a process is left in one."""
+    if cgroup.endswith(".slice"):
+        remove_children(cgroup)
     for base in _hierarchies():
         top = base / cgroup.strip("/")
         below = [path for path in top.rglob("*") if path.is_dir()] if top.is_dir() else []

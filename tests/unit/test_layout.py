@@ -25,7 +25,9 @@ ELSEWHERE = {
     "net/plugin.py": "tests/contract/test_network_contract.py",
     "oci/fake.py": "tests/contract/test_runtime_contract.py",
     "oci/runtime.py": "tests/contract/test_runtime_contract.py",
-    # What is nothing without the kernel, conmon and an OCI runtime.
+    # What is nothing without the kernel, systemd, conmon and an OCI runtime.
+    "cgroup/systemd.py": "tests/integration/e2e/test_slices.py",
+    "lifecycle/slices.py": "tests/integration/e2e/test_slices.py",
     "linux/detached.py": "tests/integration/linux/test_user_namespace.py",
     "linux/pid_namespace.py": "tests/integration/linux/test_pid_namespace.py",
     "linux/user_namespace.py": "tests/integration/linux/test_user_namespace.py",

@@ -7,7 +7,7 @@ import pytest
 
 from crid.cri import api_pb2 as cri
 from tests.harness.configs import namespaces
-from tests.harness.daemon import Daemon, Settings
+from tests.harness.daemon import SYSTEMD, Daemon, Settings
 from tests.harness.node import Node
 from tests.harness.registry import LocalRegistry
 from tests.harness.tools import eventually
@@ -107,7 +107,8 @@ def test_version_and_status(node: Node) -> None:
         "NetworkReady": True,
     }
     assert "" in {handler.name for handler in status.runtime_handlers}
-    assert node.cri.runtime.RuntimeConfig(cri.RuntimeConfigRequest()).linux.cgroup_driver == cri.CGROUPFS
+    driver = node.cri.runtime.RuntimeConfig(cri.RuntimeConfigRequest()).linux.cgroup_driver
+    assert driver == (cri.SYSTEMD if SYSTEMD else cri.CGROUPFS)
     node.cri.runtime.UpdateRuntimeConfig(cri.UpdateRuntimeConfigRequest())
 
 

@@ -6,10 +6,12 @@ from pathlib import Path
 import grpc
 import pytest
 
+from crid.cgroup import naming
 from crid.cri import api_pb2 as cri
 from tests.harness import cgroups, configs
 from tests.harness.cgroups import UNIFIED, memory_limit, path_of, pid_of, read
 from tests.harness.client import refused
+from tests.harness.daemon import SYSTEMD
 from tests.harness.node import Node, Pod
 
 pytestmark = pytest.mark.root
@@ -106,14 +108,16 @@ def test_a_shared_pid_namespaces_init_is_accounted_to_the_pod(node: Node) -> Non
     pod = node.pod(options=configs.namespaces(pid=cri.POD))
     answer = node.cri.runtime.PodSandboxStatus(cri.PodSandboxStatusRequest(pod_sandbox_id=pod.id, verbose=True))
     pause = json.loads(answer.info["info"])["pid"]
-    assert path_of(pause, "memory") == f"{pod.config.linux.cgroup_parent}/crid-pause"
+    parent = f"/{naming.resolve(pod.config.linux.cgroup_parent)}"
+    leaf = path_of(pause, "memory")
+    assert leaf == f"{parent}/crid-pause" + (f"-{pod.id}.scope" if SYSTEMD else "")
     security = cri.LinuxContainerSecurityContext(namespace_options=configs.namespaces(pid=cri.POD))
     container = pod.sleeper(security=security)
-    assert path_of(pid_of(node, container), "memory").startswith(f"{pod.config.linux.cgroup_parent}/crid-")
+    assert path_of(pid_of(node, container), "memory").startswith(f"{parent}/crid-")
     stats = node.cri.runtime.PodSandboxStats(cri.PodSandboxStatsRequest(pod_sandbox_id=pod.id)).stats.linux
     assert stats.memory.working_set_bytes.value > 0
     node.cri.stop_pod(pod.id)
-    assert not any((tree / pod.config.linux.cgroup_parent.strip("/") / "crid-pause").exists() for tree in trees())
+    assert not any((tree / leaf.strip("/")).exists() for tree in trees())
 
 
 def trees() -> list[Path]:
@@ -128,7 +132,7 @@ def test_a_pods_own_cgroup_has_its_limits(node: Node) -> None:
     config.linux.resources.memory_limit_in_bytes = 64 * MIB
     config.linux.overhead.memory_limit_in_bytes = 8 * MIB
     pod = Pod(node, node.cri.run_pod(config), config)
-    path = f"/crid/{pod.id}"
+    path = f"/crid.slice/crid-{pod.id}.slice" if SYSTEMD else f"/crid/{pod.id}"
     assert memory_limit(path) == str(72 * MIB)
     container = pod.sleeper()
     assert path_of(pid_of(node, container), "memory").startswith(path)

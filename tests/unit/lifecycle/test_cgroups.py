@@ -2,21 +2,24 @@
 
 import pytest
 
+from crid.cgroup.systemd import Systemd
 from crid.errors import InvalidArgumentError
-from crid.lifecycle.cgroups import PodCgroups
+from crid.lifecycle.cgroups import PodCgroups, PodDirectories
+from crid.lifecycle.slices import PodSlices
 from tests.unit.lifecycle.world import FakeHierarchy, World, pod_config
 
+DIRECTORIES = PodDirectories(FakeHierarchy())
+SLICES = PodSlices(FakeHierarchy(), Systemd())
 
-@pytest.mark.parametrize(("driver", "parent"), [("cgroupfs", "/crid/x"), ("systemd", "crid-x.slice")])
-def test_the_clients_parent_or_one_of_our_own(driver: str, parent: str) -> None:
-    cgroups = PodCgroups(FakeHierarchy(), driver)
+
+@pytest.mark.parametrize(("cgroups", "parent"), [(DIRECTORIES, "/crid/x"), (SLICES, "crid-x.slice")])
+def test_the_clients_parent_or_one_of_our_own(cgroups: PodCgroups, parent: str) -> None:
     assert cgroups.parent("", "x") == parent
     assert cgroups.parent("asked.slice", "x") == "asked.slice"
 
 
-@pytest.mark.parametrize(("driver", "wrong"), [("cgroupfs", "a.slice"), ("systemd", "/kubepods/pod1")])
-def test_a_parent_of_the_other_driver_is_refused(driver: str, wrong: str) -> None:
-    cgroups = PodCgroups(FakeHierarchy(), driver)
+@pytest.mark.parametrize(("cgroups", "wrong"), [(DIRECTORIES, "a.slice"), (SLICES, "/kubepods/pod1")])
+def test_a_parent_of_the_other_driver_is_refused(cgroups: PodCgroups, wrong: str) -> None:
     cgroups.check_parent("")
     with pytest.raises(InvalidArgumentError, match=wrong):
         cgroups.check_parent(wrong)
@@ -37,9 +40,7 @@ async def test_the_pause_process_has_a_leaf_of_its_own(world: World) -> None:
     assert path in world.hierarchy.created
     await world.parts.cgroups.remove_pause(pod.metadata)
     assert path in world.hierarchy.removed
-    by_systemd = PodCgroups(FakeHierarchy(), "systemd")
-    assert by_systemd.pause_procs(pod.metadata) == []
-    await by_systemd.remove_pause(pod.metadata)
+    assert SLICES.pause_procs(pod.metadata) == []
 
 
 async def test_a_pods_own_cgroup_is_limited_from_the_start(world: World) -> None:
@@ -47,9 +48,18 @@ async def test_a_pods_own_cgroup_is_limited_from_the_start(world: World) -> None
     config.linux.resources.memory_limit_in_bytes = 64
     config.linux.overhead.memory_limit_in_bytes = 1
     pod = await world.sandboxes.run(config, "")
-    world.parts.cgroups.prepare(pod.metadata)
+    await world.parts.cgroups.prepare(pod.metadata)
     assert world.hierarchy.limited[-1][1].memory_limit_in_bytes == 65
     config.linux.resources.cpu_quota = 1
     with pytest.raises(InvalidArgumentError, match=r"resources: resources\.cpu_quota"):
-        world.parts.cgroups.prepare(pod.metadata)
-    assert not PodCgroups(FakeHierarchy(), "systemd").limit(pod.metadata, config.linux.resources)
+        await world.parts.cgroups.prepare(pod.metadata)
+
+
+@pytest.mark.parametrize("cgroups", [DIRECTORIES, SLICES])
+async def test_a_clients_cgroup_is_the_clients_to_limit_and_remove(world: World, cgroups: PodCgroups) -> None:
+    config = pod_config()
+    config.linux.cgroup_parent = "/theirs"
+    config.linux.resources.memory_limit_in_bytes = 64
+    pod = await world.sandboxes.run(config, "")
+    assert not await cgroups.limit(pod.metadata, config.linux.resources)
+    await cgroups.remove_parent(pod.metadata)

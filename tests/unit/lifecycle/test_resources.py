@@ -62,7 +62,7 @@ async def test_the_runtimes_least_memory_holds_for_updates_too(world: World) -> 
 async def test_a_pods_limits_are_set_and_kept(world: World) -> None:
     """What the containers may have and what the pod costs add up; what an update does not say stays."""
     pod = await world.pod()
-    resources.update_sandbox(
+    await resources.update_sandbox(
         world.parts,
         pod,
         cri.LinuxContainerResources(memory_limit_in_bytes=MIB),
@@ -70,7 +70,7 @@ async def test_a_pods_limits_are_set_and_kept(world: World) -> None:
     )
     path, limits = world.hierarchy.limited[-1]
     assert (path, limits.memory_limit_in_bytes, limits.cpu_quota) == (f"crid/{pod.id}", 65 * MIB, 10000)
-    resources.update_sandbox(
+    await resources.update_sandbox(
         world.parts, pod, cri.LinuxContainerResources(), cri.LinuxContainerResources(memory_limit_in_bytes=32 * MIB)
     )
     assert world.hierarchy.limited[-1][1].memory_limit_in_bytes == 33 * MIB
@@ -84,7 +84,7 @@ async def test_a_cgroup_of_the_kubelets_is_left_to_it(world: World) -> None:
     config = pod_config()
     config.linux.cgroup_parent = "/kubepods/pod1"
     pod = await world.sandboxes.run(config, "")
-    resources.update_sandbox(
+    await resources.update_sandbox(
         world.parts, pod, cri.LinuxContainerResources(), cri.LinuxContainerResources(memory_limit_in_bytes=MIB)
     )
     assert world.hierarchy.limited == []
@@ -95,12 +95,12 @@ async def test_a_pods_update_that_fails_changes_nothing(world: World) -> None:
     pod = await world.pod()
     limit = cri.LinuxContainerResources(memory_limit_in_bytes=MIB)
     with pytest.raises(InvalidArgumentError, match=r"overhead: resources\.cpu_shares"):
-        resources.update_sandbox(world.parts, pod, cri.LinuxContainerResources(cpu_shares=-1), limit)
+        await resources.update_sandbox(world.parts, pod, cri.LinuxContainerResources(cpu_shares=-1), limit)
     world.hierarchy.refuses = True
     with pytest.raises(UnavailableError, match="limited"):
-        resources.update_sandbox(world.parts, pod, cri.LinuxContainerResources(), limit)
+        await resources.update_sandbox(world.parts, pod, cri.LinuxContainerResources(), limit)
     assert pod.status.resources is None
     world.hierarchy.refuses = False
     await world.sandboxes.stop(pod.id)
     with pytest.raises(FailedPreconditionError, match="stopped"):
-        resources.update_sandbox(world.parts, pod, cri.LinuxContainerResources(), limit)
+        await resources.update_sandbox(world.parts, pod, cri.LinuxContainerResources(), limit)

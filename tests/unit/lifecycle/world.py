@@ -11,7 +11,7 @@ from crid.cgroup.hierarchy import Hierarchy
 from crid.cri import api_pb2 as cri
 from crid.errors import NotFoundError
 from crid.image.service import ImageService
-from crid.lifecycle.cgroups import PodCgroups
+from crid.lifecycle.cgroups import PodDirectories
 from crid.lifecycle.container import ContainerLifecycle
 from crid.lifecycle.exec import ExecLifecycle
 from crid.lifecycle.exits import Exits
@@ -323,7 +323,7 @@ def build(tmp_path: Path, supervisor: Supervisor) -> World:
         runtime=Runtime({"fake": runtime, "other": runtime}, "fake"),
         images=cast(ImageService, images),
         network=network,
-        cgroups=PodCgroups(hierarchy, "cgroupfs"),
+        cgroups=PodDirectories(hierarchy),
         state=StateStore(tmp_path / "lib"),
         sandboxes=MemoryStore("pod sandbox"),
         containers=MemoryStore("container"),
