@@ -17,6 +17,7 @@ class ImageConfig:
     """
 
     registries_conf: str = "/etc/containers/registries.conf"
+    registries_d: str = "/etc/containers/registries.d"
     certs_dirs: list[str] = field(default_factory=lambda: ["/etc/containers/certs.d", "/etc/docker/certs.d"])
     global_auth_file: str = ""
     namespaced_auth_dir: str = "/etc/crid/auth"
@@ -38,6 +39,6 @@ class ImageConfig:
         for key in ("layer_size_limit", "layer_entries_limit", "layer_ratio_limit"):
             if getattr(self, key) < 0:
                 raise InvalidArgumentError(f"crid.image.{key}: must not be negative")
-        for key in ("global_auth_file", "namespaced_auth_dir", "signature_policy", "signature_policy_dir"):
+        for key in ("global_auth_file", "namespaced_auth_dir", "signature_policy", "signature_policy_dir", "registries_d"):
             check_path(f"crid.image.{key}", getattr(self, key))
         check_duration("crid.image.pull_progress_timeout", self.pull_progress_timeout)

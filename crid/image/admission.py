@@ -13,20 +13,23 @@ from pathlib import Path
 from typing import Protocol
 
 from crid.errors import CridError, InvalidArgumentError, NotFoundError, PermissionDeniedError
-from crid.image import signatures
-from crid.image.policy import Policy, read_policy
+from crid.image import signatures, sigstore
+from crid.image.lookaside import Lookaside
+from crid.image.policy import Policy
+from crid.image.policy_file import read_policy
 from crid.image.references import Reference, parse
 from crid.image.reread import Reread
-from crid.image.signatures import Signature
+from crid.image.signatures import OPENPGP, SIGSTORE, Signature
 from crid.linux.files import remove_unfinished, write_atomic
 from crid.model.image import Descriptor, Image
 from crid.store.content import check_digest, digest_of
 
 DEFAULT_POLICY = Path("/etc/containers/policy.json")
+DEFAULT_REGISTRIES_D = Path("/etc/containers/registries.d")
 
 
 class SignatureSource(Protocol):
-    """Where the signatures of an image may be: a registry's repository."""
+    """Where the signatures of an image may be: a registry's repository, or the web server that registries.d names for it."""
 
     async def manifest(self, version: str) -> tuple[bytes, str]:
         """Return the manifest with this tag or digest, and its media type. Raises NotFoundError."""
@@ -34,15 +37,21 @@ class SignatureSource(Protocol):
     async def small_blob(self, descriptor: Descriptor, limit: int) -> bytes:
         """Return a blob of at most `limit` bytes."""
 
+    async def document(self, url: str, limit: int) -> bytes:
+        """Return what `url` holds, on whatever host, at most `limit` bytes. Raises NotFoundError."""
+
 
 class Admission:
     """Decides with the policy file, or a namespace's own in `policy_directory`, where it has one."""
 
-    def __init__(self, root: Path, policy_file: str = "", policy_directory: str = "") -> None:
+    def __init__(
+        self, root: Path, policy_file: str = "", policy_directory: str = "", registries_d: Path = DEFAULT_REGISTRIES_D
+    ) -> None:
         self._kept = root / "images" / "signatures"
         path = Path(policy_file) if policy_file else DEFAULT_POLICY
         self._policy = Reread(lambda: [path], lambda: read_policy(path, required=bool(policy_file)))
         self._directory = policy_directory
+        self._lookaside = Lookaside(registries_d)
 
     async def admit(
         self, source: SignatureSource, reference: Reference, digests: tuple[str, ...], image_id: str, namespace: str = ""
@@ -50,9 +59,13 @@ class Admission:
         """Check an image that is about to be pulled, the policy's name for it being `reference`; `digests` are those of its
         index and its manifest. Raises PermissionDeniedError, InvalidArgumentError (the policy), and as `source` does."""
         policy = self._for(namespace)
+        forms = policy.wanted_forms(reference)
         found: tuple[Signature, ...] = ()
-        if policy.wants_signatures(reference):
-            found = tuple([one for digest in dict.fromkeys(digests) for one in await _fetch(source, digest)])
+        for digest in dict.fromkeys(digests):
+            if SIGSTORE in forms:
+                found += tuple(await _attached(source, digest))
+            if OPENPGP in forms:
+                found += tuple(await self._lookaside.signatures(reference, digest, source.document))
         policy.check(reference, digests, found)
         if found:
             await asyncio.to_thread(self._keep, image_id, found)
@@ -66,7 +79,7 @@ class Admission:
         refusal: PermissionDeniedError | None = None
         for name in names:
             try:
-                wanted = name is not None and policy.wants_signatures(name)
+                wanted = name is not None and policy.wanted_forms(name)
                 policy.check(name, digests, self._load(image.id) if wanted else ())
             except PermissionDeniedError as error:
                 refusal = refusal or error
@@ -119,15 +132,15 @@ def _names(image: Image, reference: str) -> Sequence[Reference | None]:
     return [name for name in given if name.repository in known] or own or [None]
 
 
-async def _fetch(source: SignatureSource, digest: str) -> list[Signature]:
-    """Return the signatures of the manifest `digest`; none if the registry has none."""
+async def _attached(source: SignatureSource, digest: str) -> list[Signature]:
+    """Return the signatures that are attached to the manifest `digest`; none if the registry has none."""
     try:
-        content, _ = await source.manifest(signatures.signature_tag(digest))
+        content, _ = await source.manifest(sigstore.signature_tag(digest))
     except NotFoundError:
         return []
     found = []
-    for payload_digest, size, signature in signatures.parse_attached(content):
+    for payload_digest, size, signature in sigstore.parse_attached(content):
         payload = await source.small_blob(Descriptor("", payload_digest, size), signatures.PAYLOAD_LIMIT)
         if digest_of(payload) == payload_digest:
-            found.append(Signature(payload, signature))
+            found.append(sigstore.with_payload(signature, payload))
     return found

@@ -6,6 +6,7 @@ remark (as CRI-O and containerd treat it).
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from crid.errors import InvalidArgumentError
@@ -102,6 +103,18 @@ def parse_in(domain: str, rest: str, text: str) -> Reference:
         except InvalidArgumentError as error:
             raise InvalidArgumentError(f"image reference {text[:300]!r}: {error}") from error
     return Reference(domain, path, tag or DEFAULT_TAG)
+
+
+def scopes(reference: Reference) -> Iterator[str]:
+    """Yield what `reference` is in, the most specific first: itself, its repository, the paths above, its host, and the
+    `*.DOMAIN` that hold it. Policies and signature stores are found by these (containers-policy.json(5), "docker:")."""
+    yield str(reference)
+    name = reference.repository
+    while name:
+        yield name
+        name = name.rpartition("/")[0]
+    labels = reference.domain.partition(":")[0].split(".")
+    yield from ("*." + ".".join(labels[position:]) for position in range(1, len(labels)))
 
 
 def id_digits(text: str) -> str:

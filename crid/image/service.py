@@ -80,7 +80,8 @@ class ImageService:
         self._supervisor = supervisor
         self._client: RegistryClient | None = None
         self._pinned = list(settings.pinned_images)
-        self._admission = Admission(root, settings.signature_policy, settings.signature_policy_dir)
+        registries_d = Path(settings.registries_d)
+        self._admission = Admission(root, settings.signature_policy, settings.signature_policy_dir, registries_d)
         self._lingering: frozenset[str] = frozenset()
         self._puller = Puller(
             self._stores,

@@ -1,42 +1,58 @@
-"""Signatures of images as cosign attaches them: who has signed what, verified by public key.
+"""What a signature of an image claims, and whether the claim is about this image. Who made it is for others to say:
+crid.image.openpgp for `signedBy`, crid.image.sigstore for `sigstoreSigned`.
 
-The signatures of the manifest `sha256:<hex>` are a manifest under the tag `sha256-<hex>.sig` of the same repository; each
-layer of it is a payload, its annotation the signature over the payload's bytes (sigstore/cosign, specs/SIGNATURE_SPEC.md).
-The payload names the manifest's digest and the image's name (containers-signature(5), "simple signing").
-
-`cryptography` does the arithmetic. It takes some ten milliseconds to import, so it is imported when a policy asks.
+Both sign the same kind of payload, containers-signature(5), "simple signing": JSON that names the manifest's digest and the
+image's name. Nothing of a payload is read before its signature was verified.
 """
 
 import base64
 import binascii
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
-from crid.errors import CridError, DataLossError, InvalidArgumentError, PermissionDeniedError
+from crid.errors import CridError, InvalidArgumentError, PermissionDeniedError
 from crid.image.references import Reference, parse
 
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-
-    PublicKey = EllipticCurvePublicKey | Ed25519PublicKey | RSAPublicKey
-
-PAYLOAD_TYPE = "application/vnd.dev.cosign.simplesigning.v1+json"
+OPENPGP, SIGSTORE = "openpgp", "sigstore"
 PAYLOAD_LIMIT = 1 << 17
 SIGNATURES_LIMIT = 64
-_ANNOTATION = "dev.cosignproject.cosign/signature"
-_KIND = "cosign container image signature"
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A payload as it was signed, and the signature over it."""
+    """One signature as it was found, and what came with it."""
 
     payload: bytes
+    """What was signed; empty where the signature itself holds it, as an OpenPGP message does."""
     signature: bytes
+    form: str = SIGSTORE
+    certificate: str = ""
+    """PEM: whose signature it is; empty where keys are known beforehand."""
+    chain: str = ""
+    """PEM: authorities between that certificate and one that is trusted."""
+    bundle: str = ""
+    """JSON: what a transparency log says of it."""
+
+
+class UntrustedError(CridError):
+    """A signature that does not count; the message continues "one ..."."""
+
+
+class Trust(Protocol):
+    """Whose signatures count."""
+
+    @property
+    def form(self) -> str:
+        """The form of signature that it can judge."""
+
+    @property
+    def kind(self) -> str:
+        """The `type` that a payload must have."""
+
+    def payload_of(self, signature: Signature) -> bytes:
+        """Return what was signed, if somebody trusted has. Raises UntrustedError saying why not. Blocks for arithmetic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,106 +89,61 @@ class Identity:
         return parse(self.second + rest)
 
 
-def signature_tag(digest: str) -> str:
-    """Return the tag under which the signatures of the manifest `digest` are."""
-    return digest.replace(":", "-") + ".sig"
-
-
-def parse_attached(content: bytes) -> list[tuple[str, int, bytes]]:
-    """Return digest and size of each payload in a signature manifest, and the signature over it. Raises DataLossError."""
-    found = []
-    try:
-        for layer in json.loads(content)["layers"]:
-            if layer["mediaType"] == PAYLOAD_TYPE and _ANNOTATION in layer.get("annotations", {}):
-                signature = base64.b64decode(layer["annotations"][_ANNOTATION], validate=True)
-                found.append((str(layer["digest"]), int(layer["size"]), signature))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, binascii.Error) as error:
-        raise DataLossError(f"signature manifest: malformed: {error!r}") from error
-    return found[:SIGNATURES_LIMIT]
-
-
-def load_key(pem: bytes, where: str) -> "PublicKey":
-    """Return the public key in `pem`. Raises InvalidArgumentError naming `where` if crid has no use for it."""
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
-    try:
-        key = load_pem_public_key(pem)
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise InvalidArgumentError(f"{where}: not a public key in PEM: {error}") from error
-    if not isinstance(key, ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey):
-        raise InvalidArgumentError(f"{where}: a public key of a kind that signs no images")
-    return key
-
-
 def verify(
     what: str,
-    keys: Sequence[bytes],
+    trust: Trust,
     identity: Identity,
     reference: Reference,
     digests: Sequence[str],
     signatures: Sequence[Signature],
 ) -> None:
-    """Find one signature by one of `keys` for one of the manifest `digests` and a name that fits `reference`.
+    """Find one signature that `trust` counts, for one of the manifest `digests` and a name that fits `reference`.
 
     Raises PermissionDeniedError, beginning with `what`, with the reason of each signature that was not taken.
     """
     reasons = []
     for signature in signatures:
-        reason = _refusal(signature, keys, identity, reference, digests)
-        if not reason:
+        if signature.form != trust.form:
+            continue
+        try:
+            _check_claim(trust.payload_of(signature), trust.kind, identity, reference, digests)
+        except UntrustedError as error:
+            reasons.append(f"one {error}")
+        else:
             return
-        reasons.append(reason)
     raise PermissionDeniedError(f"{what}: no signature is accepted: {'; '.join(reasons) or 'there is none'}")
 
 
-def _refusal(
-    signature: Signature, keys: Sequence[bytes], identity: Identity, reference: Reference, digests: Sequence[str]
-) -> str:
-    """Return why `signature` does not count, empty if it does. Nothing of the payload is read before it is verified."""
-    if not any(_signed_by(load_key(pem, "policy"), signature) for pem in keys):
-        return "one is by no trusted key"
+def _check_claim(payload: bytes, wanted: str, identity: Identity, reference: Reference, digests: Sequence[str]) -> None:
     try:
-        critical = json.loads(signature.payload)["critical"]
+        critical = json.loads(payload)["critical"]
         kind, digest = critical["type"], critical["image"]["docker-manifest-digest"]
         name: Any = critical["identity"]["docker-reference"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        return "one has a malformed payload"
-    if kind != _KIND:
-        return f"one is of the kind {str(kind)[:100]!r}"
+        raise UntrustedError("has a malformed payload") from None
+    if kind != wanted:
+        raise UntrustedError(f"is of the kind {str(kind)[:100]!r}")
     if digest not in digests:
-        return f"one is for {str(digest)[:100]!r}"
+        raise UntrustedError(f"is for {str(digest)[:100]!r}")
     if not isinstance(name, str) or not identity.matches(reference, name):
-        return f"one is for the name {str(name)[:300]!r} ({identity.kind})"
-    return ""
+        raise UntrustedError(f"is for the name {str(name)[:300]!r} ({identity.kind})")
 
 
-def _signed_by(key: "PublicKey", signature: Signature) -> bool:
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-    from cryptography.hazmat.primitives.hashes import SHA256
-
-    try:
-        if isinstance(key, ec.EllipticCurvePublicKey):
-            key.verify(signature.signature, signature.payload, ec.ECDSA(SHA256()))
-        elif isinstance(key, rsa.RSAPublicKey):
-            key.verify(signature.signature, signature.payload, padding.PKCS1v15(), SHA256())
-        else:
-            key.verify(signature.signature, signature.payload)
-    except InvalidSignature:
-        return False
-    return True
-
-
-def encode(signatures: Sequence[Signature]) -> list[list[str]]:
+def encode(signatures: Sequence[Signature]) -> list[dict[str, str]]:
     """Return `signatures` as JSON has them."""
-    return [[base64.b64encode(part).decode() for part in (one.payload, one.signature)] for one in signatures]
+    return [
+        {key: base64.b64encode(value).decode() if isinstance(value, bytes) else value for key, value in asdict(one).items()}
+        for one in signatures
+    ]
 
 
 def decode(values: object) -> tuple[Signature, ...]:
     """Return what `encode` made. Raises CridError."""
     try:
-        return tuple(Signature(*(base64.b64decode(part, validate=True) for part in pair)) for pair in values)  # type: ignore[attr-defined]
+        return tuple(_decoded(**entry) for entry in values)  # type: ignore[attr-defined]
     except (TypeError, ValueError, binascii.Error) as error:
         raise CridError(f"kept signatures: {error}") from error
+
+
+def _decoded(payload: str, signature: str, **words: str) -> Signature:
+    return Signature(base64.b64decode(payload, validate=True), base64.b64decode(signature, validate=True), **words)

@@ -38,6 +38,8 @@ class Settings:
     """The text of the file, not its path."""
     runtime: Mapping[str, Any] = field(default_factory=dict)
     """More keys for `[crid.runtime]`."""
+    image: Mapping[str, Any] = field(default_factory=dict)
+    """More keys for `[crid.image]`."""
     network: Mapping[str, str | bool] = field(default_factory=dict)
     """More keys for `[crid.network]`."""
     api: Mapping[str, str | bool] = field(default_factory=dict)
@@ -117,7 +119,7 @@ class Daemon:
             "crid.api": {"listen": str(self.socket), **settings.api},
             "crid.runtime": runtime,
             **{f"crid.runtime.runtimes.{name}": table for name, table in settings.runtimes.items()},
-            "crid.image": {"registries_conf": str(registries)},
+            "crid.image": {"registries_conf": str(registries), **settings.image},
             "crid.network": {
                 "network_dir": str(self.directory / "no-cni"),
                 "subnet": self.subnet,

@@ -64,6 +64,8 @@ ELSEWHERE = {
     "image/recording.py": "tests/unit/image/test_pull.py",
     "image/limits.py": "tests/unit/image/test_interruptions.py",
     "image/registries_file.py": "tests/unit/image/test_registries.py",
+    "image/certificates.py": "tests/unit/image/test_sigstore.py",
+    "image/rekor.py": "tests/unit/image/test_sigstore.py",
     "image/signatures.py": "tests/unit/image/test_policy.py",
     # What is nothing without sockets, clients and containers.
     "lifecycle/metrics_table.py": "tests/unit/lifecycle/test_metrics.py",

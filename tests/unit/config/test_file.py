@@ -62,6 +62,7 @@ OTHER_VALUES: dict[str, Any] = {
     "image.namespaced_auth_dir": "/etc/auth",
     "image.signature_policy": "/etc/policy.json",
     "image.signature_policy_dir": "/etc/policies",
+    "image.registries_d": "/etc/registries.d",
     "image.pinned_images": ["q.io/*"],
     "image.oci_artifact_mount_support": False,
     "image.pull_progress_timeout": "10s",

@@ -14,7 +14,7 @@ from crid.config import ImageConfig
 from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError, NotFoundError, PermissionDeniedError
 from crid.image.service import ImageService
-from crid.image.signatures import signature_tag
+from crid.image.sigstore import signature_tag
 from tests.harness.image_bench import Bench
 from tests.harness.layers import digest_of, file, image, index, layer
 from tests.harness.scripted_registry import ScriptedRegistry

@@ -7,8 +7,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from crid.errors import InvalidArgumentError, PermissionDeniedError
-from crid.image.policy import Policy, read_policy
+from crid.errors import PermissionDeniedError
+from crid.image.policy import Policy
+from crid.image.policy_file import read_policy
 from crid.image.references import parse
 from crid.image.signatures import Identity, Signature
 
@@ -74,20 +75,6 @@ def test_all_requirements_must_be_met(tmp_path: Path) -> None:
     assert not allowed(policy(tmp_path, [*ACCEPT, *REJECT]), "q.io/a")
 
 
-def test_what_is_not_built_refuses(tmp_path: Path) -> None:
-    by_gpg = policy(tmp_path, [{"type": "signedBy", "keyType": "GPGKeys", "keyPath": "/none"}])
-    with pytest.raises(PermissionDeniedError, match="signedBy"):
-        by_gpg.check(parse("q.io/a"), (DIGEST,), ())
-    with pytest.raises(PermissionDeniedError, match="rekorPublicKeyPath"):
-        wants(tmp_path, rekorPublicKeyPath="/none").check(parse("q.io/a"), (DIGEST,), (signed(payload()),))
-
-
-def test_no_file_accepts_unless_it_was_asked_for(tmp_path: Path) -> None:
-    assert allowed(read_policy(tmp_path / "none", required=False), "q.io/a")
-    with pytest.raises(InvalidArgumentError, match="not found"):
-        read_policy(tmp_path / "none", required=True)
-
-
 @pytest.mark.parametrize("key", [KEY, ed25519.Ed25519PrivateKey.generate(), rsa.generate_private_key(65537, 2048)])
 def test_each_kind_of_key(
     tmp_path: Path, key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
@@ -148,23 +135,3 @@ def test_another_key_and_no_signature(tmp_path: Path) -> None:
 )
 def test_whose_name_may_be_signed(identity: Identity, name: str, signed_name: str, fits: bool) -> None:
     assert identity.matches(parse(name), signed_name) == fits
-
-
-@pytest.mark.parametrize(
-    ("document", "complaint"),
-    [
-        ("[", "not JSON"),
-        ("{}", "`default` is missing"),
-        ('{"default": []}', "at least one"),
-        ('{"default": [{"type": "trust"}]}', "unknown type 'trust'"),
-        ('{"default": [{"type": "reject"}], "x": 1}', "unknown key 'x'"),
-        ('{"default": [{"type": "sigstoreSigned"}]}', "needs keyPath"),
-        ('{"default": [{"type": "sigstoreSigned", "keyPath": "/none/key"}]}', "/none/key"),
-        ('{"default": [{"type": "sigstoreSigned", "keyData": "eA=="}]}', "not a public key"),
-        ('{"default": [{"type": "reject"}], "transports": {"docker": 3}}', "must be an object"),
-    ],
-)
-def test_mistakes_are_named(tmp_path: Path, document: str, complaint: str) -> None:
-    (tmp_path / "policy.json").write_text(document)
-    with pytest.raises(InvalidArgumentError, match=complaint):
-        read_policy(tmp_path / "policy.json", required=True)
