@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from crid.errors import PermissionDeniedError
 from crid.image.auth import Credentials
 
-_SCHEME = re.compile(r"\s*,?\s*([A-Za-z0-9_-]+)(?=\s+[A-Za-z0-9_-]+\s*=|\s*,|\s*$)\s*")
-_PARAMETER = re.compile(r'\s*,?\s*([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+_SCHEME = re.compile(r"[\s,]*([A-Za-z0-9_-]+)(?=\s+[A-Za-z0-9_-]+\s*=|\s*,|\s*$)\s*")
+_PARAMETER = re.compile(r'[\s,]*([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def token_request(challenge: Challenge, credentials: Credentials, repository: st
         url = urlsplit(realm)
     except ValueError:
         url = urlsplit("")
-    if url.scheme not in ("http", "https") or not url.hostname:
+    if url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc:
         raise PermissionDeniedError(f"the registry's token server {realm[:200]!r} is not a URL")
     if url.scheme == "http" and not plain_allowed:
         raise PermissionDeniedError(f"the registry's token server {realm[:200]!r} has no TLS, unlike the registry")

@@ -99,7 +99,7 @@ class Index:
         best, place = max(scored, default=(0, 0))
         if best == 0:
             offers = ", ".join(sorted({str(offered) for _, offered in self.entries if offered})) or "nothing"
-            raise NotFoundError(f"no manifest for {wanted}; the index has {offers}")
+            raise NotFoundError(f"no manifest for {wanted}; the index has {offers[:300]}")
         return self.entries[-place][0]
 
 
@@ -109,6 +109,7 @@ class ImageConfig:
 
     process: ImageProcess
     diff_ids: tuple[str, ...]
+    architecture: str = ""
 
     @property
     def chain_ids(self) -> tuple[str, ...]:
@@ -135,10 +136,10 @@ def parse_manifest(content: bytes, media_type: str = "") -> Manifest | Index:
     if media_type in _SCHEMA1 or document.get("schemaVersion") == 1:
         raise InvalidArgumentError("manifest: Docker schema 1 is not supported; push the image again as OCI")
     if document.get("schemaVersion") != 2:
-        raise DataLossError(f"manifest: schemaVersion is {document.get('schemaVersion')!r}, not 2")
+        raise DataLossError(f"manifest: schemaVersion is {_short(document.get('schemaVersion'))}, not 2")
     known = (*MANIFEST_TYPES, *INDEX_TYPES)
     if claimed and media_type in known and claimed != media_type:
-        raise DataLossError(f"manifest: served as {media_type} but says it is {claimed}")
+        raise DataLossError(f"manifest: served as {media_type} but says it is {_short(claimed)}")
     kind = claimed or (media_type if media_type in known else "")
     if not kind:  # an OCI document may leave its type out; its shape tells
         kind = OCI_INDEX if "manifests" in document else OCI_MANIFEST
@@ -178,6 +179,7 @@ def parse_config(content: bytes, manifest: Manifest) -> ImageConfig:
     if operating_system != "linux":
         raise InvalidArgumentError(f"image configuration: the image is for {operating_system[:50]!r}, not for linux")
     config = _get(document, "config", dict, {})
+    labels = _get(config, "Labels", dict, {})
     process = ImageProcess(
         user=_get(config, "User", str, ""),
         env=_strings(config, "Env"),
@@ -185,10 +187,10 @@ def parse_config(content: bytes, manifest: Manifest) -> ImageConfig:
         cmd=_strings(config, "Cmd"),
         working_dir=_get(config, "WorkingDir", str, ""),
         stop_signal=_get(config, "StopSignal", str, ""),
-        volumes=tuple(sorted(_get(config, "Volumes", dict, {}))),
-        labels={key: str(value) for key, value in _get(config, "Labels", dict, {}).items()},
+        volumes=tuple(sorted(_sound(name, "Volumes") for name in _get(config, "Volumes", dict, {}))),
+        labels={_sound(key, "Labels"): _get(labels, key, str, "") for key in labels},
     )
-    return ImageConfig(process, diff_ids)
+    return ImageConfig(process, diff_ids, _get(document, "architecture", str, ""))
 
 
 def _manifest(document: Mapping[str, Any], kind: str) -> Manifest:
@@ -243,12 +245,12 @@ def _score(offered: Platform | None, wanted: Platform) -> int:
 
 
 def _older(offered: str, wanted: str) -> bool:
-    return offered[1:].isdigit() and wanted[1:].isdigit() and 0 < int(offered[1:]) < int(wanted[1:])
+    return offered[1:].isdecimal() and wanted[1:].isdecimal() and 0 < int(offered[1:]) < int(wanted[1:])
 
 
 def _document(content: bytes, what: str) -> dict[str, Any]:
     try:
-        document = json.loads(content)
+        document = json.loads(content.decode())  # JSON between programs is UTF-8 (RFC 8259, 8.1)
     except (ValueError, RecursionError) as error:
         raise DataLossError(f"{what}: not JSON: {error}") from error
     if not isinstance(document, dict):
@@ -261,7 +263,7 @@ def _descriptor(value: object, what: str) -> Descriptor:
         raise DataLossError(f"{what}: not an object")
     size = value.get("size")
     if type(size) is not int or not 0 <= size < 1 << 62:
-        raise DataLossError(f"{what}: size {size!r} is not a number of bytes")
+        raise DataLossError(f"{what}: size {_short(size)} is not a number of bytes")
     return Descriptor(_get(value, "mediaType", str, ""), _digest(value.get("digest"), what), size)
 
 
@@ -276,7 +278,23 @@ def _strings(table: Mapping[str, Any], key: str) -> tuple[str, ...]:
     values = _get(table, key, list, [])
     if not all(isinstance(value, str) for value in values):
         raise DataLossError(f"{key}: not a list of strings")
-    return tuple(values)
+    return tuple(_sound(value, key) for value in values)
+
+
+def _short(value: object) -> str:
+    """Return the beginning of what a hostile document says, for an error."""
+    return repr(value)[:100]
+
+
+def _sound(text: str, key: str) -> str:
+    """Return `text`, if the kernel takes it as an argument and protobuf as a string. JSON may hold what they do not."""
+    if "\0" in text:
+        raise DataLossError(f"{key}: holds a zero byte")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataLossError(f"{key}: is not Unicode") from error
+    return text
 
 
 def _get(table: Mapping[str, Any], key: str, kind: type[T], default: T) -> T:
@@ -286,4 +304,6 @@ def _get(table: Mapping[str, Any], key: str, kind: type[T], default: T) -> T:
         return default
     if not isinstance(value, kind):
         raise DataLossError(f"{key}: must be of type {kind.__name__}, is {type(value).__name__}")
+    if isinstance(value, str):
+        _sound(value, key)
     return value

@@ -3,9 +3,9 @@
     reference -> endpoints -> manifest (index: choose) -> configuration -> layers, in parallel -> record
 
 Rules: one flight a reference and credentials, shared by all who ask and not ended by any of them; each blob and each
-layer is made once, whoever else is making it is waited for; the record comes last, so an image that is listed is
-complete. Blobs and layers of an interrupted pull are each complete and verified: the next try uses them, and garbage
-collection removes them if none comes.
+layer is made once, whoever else is making it from the same registry is waited for; the record comes last, so an image
+that is listed is complete. Blobs and layers of an interrupted pull are each complete and verified: the next try uses them,
+and garbage collection removes them if none comes.
 
 Locks: a layer's task holds its chain id's, then its blob's, never the other way, and waits only for the layers below.
 """
@@ -14,25 +14,22 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from crid import trace
-from crid.errors import CridError, DataLossError, InvalidArgumentError, ResourceExhaustedError, UnavailableError
+from crid.errors import CridError, DataLossError, ResourceExhaustedError, UnavailableError
 from crid.image import artifact
 from crid.image.admission import Admission
 from crid.image.auth import NONE, Credentials
 from crid.image.auth_files import NodeCredentials
-from crid.image.feed import Feed
+from crid.image.download import Downloads, settle
 from crid.image.ingest import LayerPlan, StagedLayer, keep_blob, unpack_layer
 from crid.image.manifest import CONFIG_LIMIT, ImageConfig, Index, Manifest, Platform, parse_config, parse_manifest
 from crid.image.recording import Stores, check_room, check_room_for, layer_plans, leased, record_image
 from crid.image.references import Reference
 from crid.image.registries import Endpoint, Registries
-from crid.image.tar import ByteSource
 from crid.log import fields
 from crid.model.image import Descriptor, Image
 from crid.store.content import digest_of
@@ -77,7 +74,7 @@ class _Found:
 
 
 class Puller:
-    """All pulls of a daemon. Used on the event loop; `threads` runs what blocks, one thread a layer."""
+    """All pulls of a daemon, with `max_downloads` at once from each registry. Used on the event loop."""
 
     def __init__(
         self,
@@ -98,11 +95,8 @@ class Puller:
         self._node_credentials = node_credentials
         self._admission = admission
         self._platform = platform
-        self._slots = asyncio.Semaphore(max_downloads)
-        self._threads = ThreadPoolExecutor(max_downloads, thread_name_prefix="crid-layer")
+        self._downloads = Downloads(stores.content, max_downloads)
         self._locks = KeyedLock()
-        self.downloading: dict[str, Descriptor] = {}
-        """The blobs that are under way now."""
         self._flights: dict[_Key, asyncio.Task[Image]] = {}
 
     def __repr__(self) -> str:
@@ -110,7 +104,11 @@ class Puller:
 
     def close(self) -> None:
         """Let go of the idle threads. No pull may be running."""
-        self._threads.shutdown(wait=False)
+        self._downloads.close()
+
+    def downloading(self) -> list[Descriptor]:
+        """Return the blobs that are under way now."""
+        return list(self._downloads.under_way.values())
 
     async def pull(self, name: str, credentials: Credentials = NONE, namespace: str = "") -> Image:
         """Return the image that `name` means in its registry now, fetching what of it is not here.
@@ -223,9 +221,9 @@ class Puller:
 
     async def _keep(self, repository: "Repository", blob: Descriptor) -> None:
         content = self._stores.content
-        async with self._locks.hold(f"blob {blob.digest}"):
+        async with self._locks.hold(f"blob {blob.digest} of {repository.host}"):
             if blob.digest not in content:
-                await self._download(repository, blob, partial(keep_blob, content, blob, resume=True))
+                await self._downloads.fetch(repository, blob, partial(keep_blob, content, blob))
 
     def _present(self, found: _Found, reference: Reference) -> Image | None:
         """Return the image, if all of it is here and it bears the names that this pull would give it."""
@@ -263,6 +261,9 @@ class Puller:
         if (digest_of(blob), len(blob)) != (descriptor.digest, descriptor.size):
             raise DataLossError(f"blob {descriptor.digest}: the registry sent {len(blob)} bytes, {digest_of(blob)}")
         config = parse_config(blob, manifest)
+        if config.architecture not in ("", self._platform.architecture):
+            # As with CRI-O: the kernel may know how to run it (binfmt_misc).
+            logger.warning("image of another architecture%s", fields(id=descriptor.digest, architecture=config.architecture))
         await asyncio.to_thread(content.add, descriptor.media_type, blob)
         return config
 
@@ -276,11 +277,11 @@ class Puller:
     async def _layer(self, repository: "Repository", plan: LayerPlan, below: asyncio.Task[None] | None) -> None:
         content, layers = self._stores.content, self._stores.layers
         # Two names: the lowest layer's chain id is the digest of its blob, if that is not compressed.
-        async with self._locks.hold(f"layer {plan.chain_id}"):
+        async with self._locks.hold(f"layer {plan.chain_id} of {repository.host}"):
             present = plan.chain_id in layers
-            async with self._locks.hold(f"blob {plan.blob.digest}"):
+            async with self._locks.hold(f"blob {plan.blob.digest} of {repository.host}"):
                 if present and plan.blob.digest not in content:
-                    await self._download(repository, plan.blob, partial(keep_blob, content, plan.blob, resume=True))
+                    await self._downloads.fetch(repository, plan.blob, partial(keep_blob, content, plan.blob))
                 if present:
                     return
                 staged = await self._unpack(repository, plan)
@@ -292,79 +293,20 @@ class Puller:
                 trace.step("pull", "committing a layer")
                 await asyncio.to_thread(staged.commit)
             finally:
-                await self._settle(asyncio.get_running_loop().run_in_executor(None, staged.close))
+                await settle(asyncio.get_running_loop().run_in_executor(None, staged.close))
 
     async def _unpack(self, repository: "Repository", plan: LayerPlan) -> StagedLayer:
         """Unpack the layer from its blob, downloaded if it is not here; the caller closes the result."""
-        content, layers = self._stores.content, self._stores.layers
+        content, layers, limits = self._stores.content, self._stores.layers, self._stores.limits
         if plan.blob.digest not in content:
-            work = partial(unpack_layer, content, layers, plan, keep=True, resume=True, limits=self._stores.limits)
-            return await self._download(repository, plan.blob, work)
+            work = partial(unpack_layer, content, layers, plan, keep=True, limits=limits)
+            return await self._downloads.fetch(repository, plan.blob, work)
 
         def unpack_stored() -> StagedLayer:
             with content.path(plan.blob.digest).open("rb", buffering=0) as blob:
-                return unpack_layer(content, layers, plan, blob, keep=False, limits=self._stores.limits)
+                return unpack_layer(content, layers, plan, blob, keep=False, limits=limits)
 
-        async with self._slots:
-            future = asyncio.get_running_loop().run_in_executor(self._threads, unpack_stored)
-            try:
-                return await asyncio.shield(future)
-            except asyncio.CancelledError:
-                await self._settle(future)
-                raise
-
-    async def _download(self, repository: "Repository", blob: Descriptor, work: Callable[[ByteSource], T]) -> T:
-        """Run `work` on a thread over the blob as it arrives, and return what it returns.
-
-        What an earlier download has left is gone on with. If the whole is then not what was promised, as after a power
-        cut, that part was taken away, and the blob is fetched anew.
-        """
-        if start := await asyncio.to_thread(self._stores.content.partial_size, blob):
-            with contextlib.suppress(DataLossError, InvalidArgumentError):
-                return await self._download_from(start, repository, blob, work)
-        return await self._download_from(0, repository, blob, work)
-
-    async def _download_from(
-        self, start: int, repository: "Repository", blob: Descriptor, work: Callable[[ByteSource], T]
-    ) -> T:
-        async with self._slots:
-            feed = Feed()
-            self.downloading[blob.digest] = blob
-            future = asyncio.get_running_loop().run_in_executor(self._threads, _closing, feed, work)
-            try:
-                async with aclosing(repository.blob(blob, start)) as chunks:
-                    async for chunk in chunks:
-                        await feed.put(chunk)
-                        if feed.closed:
-                            break
-                feed.finish()
-                return await asyncio.shield(future)
-            except BaseException as error:
-                feed.fail(error if isinstance(error, CridError) else UnavailableError(f"blob {blob.digest}: interrupted"))
-                await self._settle(future)
-                raise
-            finally:
-                del self.downloading[blob.digest]
-
-    async def _settle(self, future: "asyncio.Future[T]") -> None:
-        """Wait for a thread's end, even when cancelled: it may be about to write. A layer that nobody takes is removed."""
-        cancelled = False
-        while not future.done():
-            try:
-                await asyncio.wait([future])
-            except asyncio.CancelledError:
-                cancelled = True
-        if future.exception() is None and isinstance(result := future.result(), StagedLayer):
-            result.close()
-        if cancelled:
-            raise asyncio.CancelledError
-
-
-def _closing(feed: Feed, work: Callable[[ByteSource], T]) -> T:
-    try:
-        return work(feed)
-    finally:
-        feed.close()
+        return await self._downloads.local(unpack_stored)
 
 
 def _may_see(endpoint: Endpoint, reference: Reference, credentials: Credentials) -> bool:

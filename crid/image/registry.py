@@ -8,25 +8,26 @@ when a daemon pulls its first image.
 """
 
 import asyncio
-import json
 import random
 import ssl
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 
-from crid.errors import (
-    CridError,
-    DataLossError,
-    InvalidArgumentError,
-    NotFoundError,
-    PermissionDeniedError,
-    UnavailableError,
+from crid.errors import CridError, DataLossError, PermissionDeniedError, UnavailableError
+from crid.image.answers import (
+    TOKEN_LIMIT,
+    OtherRangeError,
+    RetryableError,
+    check_status,
+    describe,
+    flowing,
+    origin,
+    read,
+    token_of,
 )
 from crid.image.auth import NONE, Credentials
 from crid.image.challenge import parse_challenges, token_request
@@ -37,9 +38,6 @@ from crid.model.image import Descriptor
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _REDIRECT_LIMIT = 5
-_TOKEN_LIMIT = 1 << 17
-_ERROR_LIMIT = 1 << 14
-_PROGRESS = 1 << 16
 _ACCEPT = ", ".join((*MANIFEST_TYPES, *INDEX_TYPES))
 
 
@@ -50,8 +48,12 @@ class Patience:
     connect: float = 15.0
     read: float = 60.0
     """The longest silence in an answer."""
+    answer: float = 60.0
+    """How long an answer's beginning may take, redirects and the token server's answer included."""
+    document: float = 60.0
+    """How long one attempt to read a manifest or another short document may take in all."""
     progress: float = 60.0
-    """A blob's connection that brings less than `_PROGRESS` bytes in so long is given up; 0 is never."""
+    """A blob's connection that brings less than 64 KiB in so long is given up; 0 is never."""
     attempts: int = 4
     backoff: float = 0.3
     """Before the second attempt; doubled for each further one."""
@@ -59,14 +61,6 @@ class Patience:
     """A registry's Retry-After is honoured up to this."""
     resumptions: int = 20
     """How often one blob's download may break in all."""
-
-
-class _RetryableError(UnavailableError):
-    """An answer that asks to come back; `after` is in seconds."""
-
-    def __init__(self, message: str, after: float = 0.0) -> None:
-        super().__init__(message)
-        self.after = after
 
 
 class RegistryClient:
@@ -80,7 +74,7 @@ class RegistryClient:
             auto_decompress=False,  # a layer is wanted as it is stored
             cookie_jar=aiohttp.DummyCookieJar(),
             connector=aiohttp.TCPConnector(limit=0, limit_per_host=0),
-            headers={"User-Agent": "crid"},
+            headers={"User-Agent": "crid", "Accept-Encoding": "identity"},
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.patience.connect, sock_read=self.patience.read),
             read_bufsize=1 << 18,
         )
@@ -126,12 +120,13 @@ class Repository:
         self._reference = endpoint.reference
         self._insecure = endpoint.insecure
         self._credentials = credentials
-        self._host = "registry-1.docker.io" if endpoint.reference.domain == "docker.io" else endpoint.reference.domain
+        self.host = "registry-1.docker.io" if endpoint.reference.domain == "docker.io" else endpoint.reference.domain
+        """HOST[:PORT]."""
         self._plain_hosts = plain_hosts
         self._authorization = f"Bearer {credentials.registry_token}" if credentials.registry_token else ""
 
     def __repr__(self) -> str:
-        return f"<Repository {self._reference.repository} at {self._host}>"
+        return f"<Repository {self._reference.repository} at {self.host}>"
 
     async def manifest(self, version: str) -> tuple[bytes, str]:
         """Return the manifest or index with this tag or digest, and the media type it was served as.
@@ -165,28 +160,26 @@ class Repository:
         """
         what = f"blob {descriptor.digest} of {self._reference.repository}"
         received, idle, broken = start, 0, 0
+        ranges = True
         while received < descriptor.size or not start:
             before = received
             cause: Exception | None = None
-            headers = {"Range": f"bytes={received}-"} if received else {}
+            headers = {"Range": f"bytes={received}-"} if received and ranges else {}
             try:
-                async with self._get(f"blobs/{descriptor.digest}", headers, what) as response:
-                    # A registry that does not know ranges starts anew: what we have is skipped.
-                    skip = received if response.status == 200 else 0
-                    async for chunk in _flowing(response, self._patience.progress):
-                        chunk, skip = (chunk[skip:], max(0, skip - len(chunk))) if skip else (chunk, 0)
+                with closing(await self._get(f"blobs/{descriptor.digest}", headers, what)) as response:
+                    async for chunk in flowing(response, received, self._patience.progress, what):
                         received += len(chunk)
                         if received > descriptor.size:
                             raise DataLossError(f"{what}: longer than the promised {descriptor.size} bytes")
-                        if chunk:
-                            yield chunk
+                        yield chunk
                 if received == descriptor.size:
                     return
                 error: CridError = DataLossError(f"{what}: has {received} bytes, {descriptor.size} were promised")
-            except _RetryableError as caught:
+            except RetryableError as caught:
                 error, cause = caught, caught
+                ranges = ranges and not isinstance(caught, OtherRangeError)
             except (aiohttp.ClientError, TimeoutError, OSError) as caught:
-                error, cause = UnavailableError(f"{what}: {_describe(caught)} after {received} bytes"), caught
+                error, cause = UnavailableError(f"{what}: {describe(caught)} after {received} bytes"), caught
             broken += 1
             idle = 0 if received > before else idle + 1
             if idle >= self._patience.attempts or broken > self._patience.resumptions:
@@ -198,14 +191,15 @@ class Repository:
         for attempt in range(1, self._patience.attempts + 1):
             cause: Exception | None = None
             try:
-                async with self._get(path, headers, what) as response:
-                    content = await _read(response, limit, what)
-                    return content, response.headers.get("Content-Type", "").partition(";")[0].strip()
-            except _RetryableError as caught:
+                async with asyncio.timeout(self._patience.document):
+                    with closing(await self._get(path, headers, what)) as response:
+                        content = await read(response, limit, what)
+                        return content, response.headers.get("Content-Type", "").partition(";")[0].strip()
+            except RetryableError as caught:
                 error: CridError = caught
                 cause = caught
             except (aiohttp.ClientError, TimeoutError, OSError) as caught:
-                error, cause = UnavailableError(f"{what}: {_describe(caught)}"), caught
+                error, cause = UnavailableError(f"{what}: {describe(caught)}"), caught
                 if isinstance(caught, (aiohttp.ClientConnectorError, aiohttp.InvalidURL)):
                     raise error from cause  # nobody listens, or a certificate is wrong: soon is no better
             if attempt == self._patience.attempts:
@@ -215,169 +209,85 @@ class Repository:
 
     async def _wait(self, attempt: int, error: CridError) -> None:
         """Sleep before the next attempt, with some jitter so that many nodes do not come back together."""
-        after = error.after if isinstance(error, _RetryableError) else 0.0
+        after = error.after if isinstance(error, RetryableError) else 0.0
         backoff = self._patience.backoff * 2 ** (attempt - 1) * (1 + random.random() / 4)
         await asyncio.sleep(min(max(after, backoff), self._patience.longest_wait))
 
-    @asynccontextmanager
-    async def _get(self, path: str, headers: Mapping[str, str], what: str) -> AsyncIterator[aiohttp.ClientResponse]:
-        """GET below this repository, with the authorization that the registry asks for. Raises on any status but success."""
-        challenged = False
-        while True:
-            async with self._reach(path, headers) as response:
-                if response.status != 401 or challenged:
-                    await _check_status(response, what)
-                    yield response
-                    return
-                challenges = response.headers.getall("WWW-Authenticate", [])
-            challenged = True
-            self._authorization = await self._authorize(challenges, what)
+    async def _get(self, path: str, headers: Mapping[str, str], what: str) -> aiohttp.ClientResponse:
+        """GET below this repository, with the authorization that the registry asks for; the caller closes the answer.
 
-    @asynccontextmanager
-    async def _reach(self, path: str, headers: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+        Raises on any status but success.
+        """
+        async with asyncio.timeout(self._patience.answer):
+            response = await self._reach(path, headers)
+            if response.status == 401:
+                challenges = response.headers.getall("WWW-Authenticate", [])
+                response.close()
+                self._authorization = await self._authorize(challenges, what)
+                response = await self._reach(path, headers)
+            try:
+                await check_status(response, what)
+            except BaseException:
+                response.close()
+                raise
+            return response
+
+    async def _reach(self, path: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         """GET with TLS, or where `insecure` allows it and TLS does not work, without."""
-        tail = f"{self._host}/v2/{self._reference.path}/{path}"
-        if self._insecure and self._host in self._plain_hosts:
-            async with self._follow(f"http://{tail}", headers) as response:
-                yield response
-            return
+        tail = f"{self.host}/v2/{self._reference.path}/{path}"
+        if self._insecure and self.host in self._plain_hosts:
+            return await self._open(f"http://{tail}", headers)
         try:
-            response = await self._open(f"https://{tail}", headers)
+            return await self._open(f"https://{tail}", headers)
         except (aiohttp.ClientConnectionError, ssl.SSLError, aiohttp.ServerDisconnectedError):
             if not self._insecure:
                 raise
-            response = await self._open(f"http://{tail}", headers)
-            self._plain_hosts.add(self._host)
-        try:
-            yield response
-        finally:
-            response.close()
-
-    @asynccontextmanager
-    async def _follow(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
-        response = await self._open(url, headers)
-        try:
-            yield response
-        finally:
-            response.close()
+        response = await self._open(f"http://{tail}", headers)
+        self._plain_hosts.add(self.host)
+        return response
 
     async def _open(self, url: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         """GET `url` and where it redirects to; the Authorization header goes to the first origin only."""
-        origin = _origin(url)
+        first = origin(url)
         for _ in range(_REDIRECT_LIMIT + 1):
             sent = dict(headers)
-            if self._authorization and _origin(url) == origin:
+            if self._authorization and origin(url) == first:
                 sent["Authorization"] = self._authorization
             response = await self._client.send("GET", url, insecure=self._insecure, headers=sent)
-            if response.status not in _REDIRECTS:
+            if response.status not in _REDIRECTS and (response.status != 401 or origin(url) == first):
                 return response
-            target = urljoin(url, response.headers.get("Location", ""))
             response.close()
-            scheme = urlsplit(target).scheme
-            if scheme not in ("http", "https") or (scheme == "http" and url.startswith("https:") and not self._insecure):
-                raise PermissionDeniedError(f"registry {self._host}: redirects to {_origin(target)}, which has no TLS")
-            url = target
-        raise UnavailableError(f"registry {self._host}: more than {_REDIRECT_LIMIT} redirects")
+            if response.status == 401:
+                raise PermissionDeniedError(f"registry {self.host}: redirects to {origin(url)}, which asks for credentials")
+            url = self._redirected(url, response.headers.get("Location", ""))
+        raise UnavailableError(f"registry {self.host}: more than {_REDIRECT_LIMIT} redirects")
+
+    def _redirected(self, url: str, location: str) -> str:
+        """Return where `location` leads from `url`. A name and a password in it are nobody's that we know, and left out."""
+        try:
+            target = urlsplit(urljoin(url, location))
+            place = target._replace(netloc=target.netloc.rpartition("@")[2], fragment="").geturl()
+        except ValueError:
+            raise UnavailableError(f"registry {self.host}: redirects to {location[:200]!r}, which is no address") from None
+        if target.scheme not in ("http", "https") or (
+            target.scheme == "http" and url.startswith("https:") and not self._insecure
+        ):
+            raise PermissionDeniedError(f"registry {self.host}: redirects to {origin(place)[:200]}, which has no TLS")
+        return place
 
     async def _authorize(self, headers: list[str], what: str) -> str:
         """Return the Authorization header that answers the registry's challenges."""
         challenges = {challenge.scheme: challenge for challenge in parse_challenges(headers)}
         if self._credentials.registry_token:
-            raise PermissionDeniedError(f"{what}: {self._host} refuses the registry token")
+            raise PermissionDeniedError(f"{what}: {self.host} refuses the registry token")
         if "bearer" in challenges:
-            plain = self._insecure or self._host in self._plain_hosts
-            request = token_request(challenges["bearer"], self._credentials, self._reference.path, plain_allowed=plain)
+            request = token_request(challenges["bearer"], self._credentials, self._reference.path, plain_allowed=self._insecure)
             method = "POST" if request.post else "GET"
             sent = {"Authorization": request.authorization} if request.authorization else {}
             place = {"data": request.parameters} if request.post else {"params": request.parameters}
             async with await self._client.send(method, request.url, insecure=self._insecure, headers=sent, **place) as response:
-                await _check_status(response, f"token for {what} from {_origin(request.url)}")
-                return "Bearer " + _token(await _read(response, _TOKEN_LIMIT, "token"), _origin(request.url))
+                await check_status(response, f"token for {what} from {origin(request.url)}")
+                return "Bearer " + token_of(await read(response, TOKEN_LIMIT, "token"), origin(request.url))
         if "basic" in challenges and self._credentials.basic:
             return self._credentials.basic
-        raise PermissionDeniedError(f"{what}: {self._host} asks for credentials, and there are none for it")
-
-
-async def _flowing(response: aiohttp.ClientResponse, seconds: float) -> AsyncGenerator[bytes, None]:
-    """Yield the body as it comes. Raises TimeoutError for a body that drips; the time the reader takes does not count."""
-    clock = asyncio.get_running_loop().time
-    waited, received = 0.0, 0
-    while True:
-        began = clock()
-        chunk = await response.content.readany()
-        if not chunk:
-            return
-        waited += clock() - began
-        received += len(chunk)
-        if received >= _PROGRESS:
-            waited, received = 0.0, 0
-        elif seconds and waited > seconds:
-            raise TimeoutError
-        yield chunk
-
-
-def _delay(after: str) -> float:
-    """Return the seconds that a Retry-After header asks for, a number or a date (RFC 9110, 10.2.3); 0 if it says nothing."""
-    if after.isascii() and after.isdigit():
-        return float(after)
-    try:
-        return max(0.0, parsedate_to_datetime(after).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):
-        return 0.0
-
-
-async def _read(response: aiohttp.ClientResponse, limit: int, what: str) -> bytes:
-    content = bytearray()
-    async for chunk in response.content.iter_any():
-        content += chunk
-        if len(content) > limit:
-            raise DataLossError(f"{what}: the answer is longer than {limit} bytes")
-    return bytes(content)
-
-
-async def _check_status(response: aiohttp.ClientResponse, what: str) -> None:
-    """Raise what a status other than 200 and 206 means."""
-    status = response.status
-    if status in (200, 206):
-        return
-    message = f"{what}: {response.url.host} answers {status}{await _complaint(response)}"
-    if status == 404:
-        raise NotFoundError(message)
-    if status in (401, 403):
-        raise PermissionDeniedError(message)
-    if status == 416:
-        raise DataLossError(message)
-    if status == 429 or status >= 500:
-        raise _RetryableError(message, _delay(response.headers.get("Retry-After", "")))
-    raise InvalidArgumentError(message)
-
-
-async def _complaint(response: aiohttp.ClientResponse) -> str:
-    """Return the first message of the registry's error document, if it has one (distribution spec, "Error Codes")."""
-    try:
-        document = json.loads(await _read(response, _ERROR_LIMIT, "error"))
-        return f": {str(document['errors'][0]['message'])[:200]}"
-    except (CridError, ValueError, KeyError, IndexError, TypeError, aiohttp.ClientError, TimeoutError):
-        return f" {response.reason}" if response.reason else ""
-
-
-def _token(content: bytes, realm: str) -> str:
-    try:
-        document = json.loads(content)
-        token = document.get("token") or document["access_token"]
-    except (ValueError, KeyError, AttributeError, TypeError):
-        raise PermissionDeniedError(f"the token server {realm} sent no token") from None
-    if not isinstance(token, str) or not token.isascii() or not token.isprintable():
-        raise PermissionDeniedError(f"the token server {realm} sent a malformed token")
-    return token
-
-
-def _origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-
-
-def _describe(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return "the registry does not answer in time"
-    return str(error) or type(error).__name__
+        raise PermissionDeniedError(f"{what}: {self.host} asks for credentials, and there are none for it")

@@ -141,7 +141,7 @@ class ImageService:
     def downloads(self) -> list[tuple[Descriptor, int]]:
         """Return the blobs that are under way and how many bytes of each are here."""
         content = self._stores.content
-        return [(blob, content.partial_size(blob)) for blob in self._puller.downloading.values()]
+        return [(blob, content.partial_size(blob)) for blob in self._puller.downloading()]
 
     async def import_path(self, path: Path, name: str | None = None) -> list[Image]:
         """Import an OCI layout or a docker archive and return its images. Idempotent. See crid.image.importer for what is

@@ -74,7 +74,7 @@ def image_message(image: Image) -> cri.Image:
         spec=cri.ImageSpec(image=image.id),
         pinned=image.pinned,
     )
-    if user.isdigit():
+    if user.isdecimal() and len(user) < 19:
         message.uid.value = int(user)
     else:
         message.username = user

@@ -59,6 +59,7 @@ ELSEWHERE = {
     "server/statistics.py": "tests/unit/server/test_runtime.py",
     "server/streams.py": "tests/unit/server/test_runtime.py",
     # Parts of a pull and an import.
+    "image/download.py": "tests/unit/image/test_interruptions.py",
     "image/archive.py": "tests/unit/image/test_importer.py",
     "image/ingest.py": "tests/unit/image/test_pull.py",
     "image/recording.py": "tests/unit/image/test_pull.py",
