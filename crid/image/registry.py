@@ -146,12 +146,13 @@ class Repository:
         """Return what `url` holds, on whatever host, at most `limit` bytes. No credentials are shown there; redirects are not
         followed. Raises as `manifest` does."""
         try:
-            response = await self._client.send("GET", url, insecure=False, headers={})
-            async with response:
-                await _check_status(response, url)
-                return await _read(response, limit, url)
+            async with asyncio.timeout(self._patience.document):
+                response = await self._client.send("GET", url, insecure=False, headers={})
+                with closing(response):
+                    await check_status(response, url)
+                    return await read(response, limit, url)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise UnavailableError(f"{url}: {_describe(error)}") from error
+            raise UnavailableError(f"{url}: {describe(error)}") from error
 
     async def blob(self, descriptor: Descriptor, start: int = 0) -> AsyncGenerator[bytes, None]:
         """Yield the blob's content from byte `start` on, resuming where a connection broke.
