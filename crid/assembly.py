@@ -104,7 +104,7 @@ async def providers(config: Config, supervisor: Supervisor) -> Providers:
         )
 
     images = image_service(config, supervisor)
-    machines = await hosts.gather(config.runtime, hierarchy.host_resources(), known)
+    machines = await hosts.gather(config, hierarchy.host_resources(), known)
     if any(host.selinux for host in machines.values()):
         await asyncio.to_thread(labels.prepare_layers, str(images.layers_directory))
     exits = ExitNotices(paths.exits, containers.find)
@@ -190,10 +190,18 @@ def _programs(config: Config) -> dict[str, RuntimeProgram]:
 
 
 def _program(config: Config, name: str, handler: RuntimeHandlerConfig) -> RuntimeProgram:
+    runtime = config.runtime
+    if handler.inherit_default_runtime and runtime.default_runtime != name:
+        if (default := runtime.runtimes.get(runtime.default_runtime)) is None:
+            key = f"crid.runtime.runtimes.{name}.inherit_default_runtime"
+            raise InvalidArgumentError(f"{key}: crid.runtime.default_runtime names no table")
+        inherited = default.runtime_root or str(Path(config.runroot, "runtimes", runtime.default_runtime))
+        handler = replace(handler, runtime_path=default.runtime_path or runtime.default_runtime, runtime_root=inherited)
     path = find_program(handler.runtime_path or name)
     if path is None:
         raise InvalidArgumentError(f"crid.runtime.runtimes.{name}: no program {handler.runtime_path or name!r}")
-    monitor = Path(handler.monitor_path) if handler.monitor_path else own_program("conmon")
+    monitor_path = handler.monitor_path or runtime.conmon
+    monitor = Path(monitor_path) if monitor_path else own_program("conmon")
     if not os.access(monitor, os.X_OK):
         raise InvalidArgumentError(f"crid.runtime.runtimes.{name}.monitor_path: {monitor} is not a program")
     root = Path(handler.runtime_root or Path(config.runroot, "runtimes", name))
@@ -203,9 +211,13 @@ def _program(config: Config, name: str, handler: RuntimeHandlerConfig) -> Runtim
         path=path,
         root=root,
         monitor=monitor,
-        systemd_cgroup=config.runtime.cgroup_manager == "systemd",
-        log_size_max=config.runtime.log_size_max,
-        create_timeout=handler.container_create_timeout or config.runtime.container_create_timeout,
+        systemd_cgroup=runtime.cgroup_manager == "systemd",
+        log_size_max=runtime.log_size_max,
+        create_timeout=handler.container_create_timeout or runtime.container_create_timeout,
+        no_pivot=runtime.no_pivot,
+        sync_log=not handler.no_sync_log,
+        journald=runtime.log_to_journald,
+        monitor_environment=hosts.monitor_environment(runtime, handler, name),
     )
 
 

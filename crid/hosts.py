@@ -5,14 +5,15 @@ Gathered once, when the daemon starts. A value of the configuration that cannot 
 
 import asyncio
 import logging
-import os
 import platform
+import posixpath
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from crid.config import RuntimeConfig, RuntimeHandlerConfig
+from crid import hosts_files
+from crid.config import Config, RuntimeConfig, RuntimeHandlerConfig
 from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError, UnavailableError
 from crid.linux import apparmor, capabilities, devices, selinux
@@ -24,18 +25,20 @@ from crid.oci.spec import apparmor as profiles
 from crid.oci.spec import policy, sysctls
 from crid.oci.spec.inputs import Host
 from crid.oci.spec.policy import AskedDevice, Policy
-from crid.oci.spec.seccomp import parse_profile
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 V = TypeVar("V")
 UNCONFINED = "unconfined"
+SHARED_LABEL = "system_u:object_r:container_file_t:s0"
+"""The label of what all containers may read."""
 _WHERE = "crid.runtime"
 
 
-async def gather(runtime: RuntimeConfig, resources: HostResources, features: Mapping[str, RuntimeFeatures]) -> dict[str, Host]:
+async def gather(config: Config, resources: HostResources, features: Mapping[str, RuntimeFeatures]) -> dict[str, Host]:
     """Return the Host of each handler that `features` names. Raises InvalidArgumentError naming a key."""
+    runtime, run_root = config.runtime, Path(config.runroot)
     own = capabilities.held()
     has_apparmor = apparmor.enabled()
     machine = Host(
@@ -50,13 +53,19 @@ async def gather(runtime: RuntimeConfig, resources: HostResources, features: Map
         oom_score_adj=int(Path("/proc/self/oom_score_adj").read_text()),
         can_lower_oom_score="CAP_SYS_RESOURCE" in own,
         devices=tuple(devices.host_devices()),
+        container_env=hosts_files.written(run_root / "containerenv", ""),
+        no_fips=hosts_files.written(run_root / "fips_enabled", "0\n") if _fips() else "",
     )
+    if machine.selinux:
+        for path in filter(None, (machine.container_env, machine.no_fips)):
+            selinux.set_label(path, SHARED_LABEL)
     if runtime.selinux and not machine.selinux:
         logger.warning("selinux is configured, but this host's kernel has it off: containers get no labels")
     found = {}
     for name, able in features.items():
         handler = runtime.runtimes.get(name, RuntimeHandlerConfig())
-        found[name] = _of(machine, able, await asyncio.to_thread(handler_policy, runtime, handler, name))
+        rules = await asyncio.to_thread(handler_policy, runtime, handler, name)
+        found[name] = _of(machine, able, replace(rules, image_volumes=config.image.image_volumes))
     return found
 
 
@@ -104,8 +113,26 @@ def handler_policy(runtime: RuntimeConfig, handler: RuntimeHandlerConfig, name: 
         allowed_devices=frozenset(runtime.allowed_devices),
         additional_devices=_parsed(f"{_WHERE}.additional_devices", _present, runtime.additional_devices),
         min_memory=_parsed(f"{table}.container_min_memory", policy.size, handler.container_min_memory),
-        seccomp_default=_parsed(seccomp_key, _profile, handler.seccomp_profile or runtime.seccomp_profile),
+        seccomp_default=_parsed(seccomp_key, hosts_files.seccomp_profile, handler.seccomp_profile or runtime.seccomp_profile),
+        seccomp_privileged=_parsed(
+            f"{_WHERE}.privileged_seccomp_profile", hosts_files.seccomp_profile, runtime.privileged_seccomp_profile
+        ),
+        inheritable_capabilities=runtime.add_inheritable_capabilities,
+        device_ownership=runtime.device_ownership_from_security_context,
+        read_only=runtime.read_only,
+        localtime=_parsed(f"{_WHERE}.timezone", hosts_files.localtime, runtime.timezone),
+        bind_mount_prefix=runtime.bind_mount_prefix.rstrip("/"),
+        absent_sources_refused=frozenset(map(posixpath.normpath, runtime.absent_mount_sources_to_reject)),
+        default_mounts=_parsed(f"{_WHERE}.default_mounts_file", hosts_files.default_mounts, runtime.default_mounts_file),
+        minimum_mappable_uid=runtime.minimum_mappable_uid,
+        minimum_mappable_gid=runtime.minimum_mappable_gid,
     )
+
+
+def _fips() -> bool:
+    """Whether this host's kernel is in FIPS mode."""
+    path = Path("/proc/sys/crypto/fips_enabled")
+    return path.exists() and path.read_text().strip() == "1"
 
 
 def _parsed(key: str, parse: Callable[[V], T], value: V) -> T:
@@ -136,13 +163,8 @@ def _present(values: Iterable[str]) -> tuple[tuple[AskedDevice, Device], ...]:
     return tuple(found)
 
 
-def _profile(path: str) -> str | None:
-    """Return the text of a seccomp profile after trying it, None for no path."""
-    if not path:
-        return None
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidArgumentError(f"{path}: {error}") from error
-    parse_profile(text, path, frozenset(), os.uname().machine)
-    return text
+def monitor_environment(runtime: RuntimeConfig, handler: RuntimeHandlerConfig, name: str) -> dict[str, str]:
+    """Return what the monitors of handler `name` get in their environment. Raises InvalidArgumentError naming a key."""
+    key = f"{_WHERE}.runtimes.{name}.monitor_env" if handler.monitor_env else f"{_WHERE}.conmon_env"
+    entries = _parsed(key, policy.environment, handler.monitor_env or runtime.conmon_env)
+    return dict(entry.split("=", 1) for entry in entries)

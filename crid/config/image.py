@@ -25,6 +25,7 @@ class ImageConfig:
     signature_policy_dir: str = "/etc/crid/policies"
     pause_image: str = "registry.k8s.io/pause:3.10"
     pinned_images: list[str] = field(default_factory=list)
+    image_volumes: str = "mkdir"
     max_concurrent_downloads: int = 6
     oci_artifact_mount_support: bool = True
     pull_progress_timeout: str = "1m"
@@ -36,6 +37,8 @@ class ImageConfig:
         """Refuse values that can only be wrong. Raises InvalidArgumentError naming the key."""
         if self.max_concurrent_downloads < 1:
             raise InvalidArgumentError("crid.image.max_concurrent_downloads: must be at least 1")
+        if self.image_volumes not in ("mkdir", "bind", "ignore"):
+            raise InvalidArgumentError("crid.image.image_volumes: must be mkdir, bind or ignore")
         for key in ("layer_size_limit", "layer_entries_limit", "layer_ratio_limit"):
             if getattr(self, key) < 0:
                 raise InvalidArgumentError(f"crid.image.{key}: must not be negative")

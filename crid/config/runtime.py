@@ -16,7 +16,9 @@ class RuntimeHandlerConfig:
     """`[crid.runtime.runtimes.NAME]`: one OCI runtime. Empty paths: the program NAME and crid's own conmon are searched.
 
     `allowed_annotations` are names, or beginnings of names that end in `*`, of pods' and containers' annotations that the
-    runtime gets to see. An empty `seccomp_profile` and a `container_create_timeout` of 0 take those of `[crid.runtime]`.
+    runtime gets to see, and that may ask crid itself for something (crid.oci.spec.asked). An empty `seccomp_profile` and a
+    `container_create_timeout` of 0 take those of `[crid.runtime]`. With `inherit_default_runtime` the runtime's path and root
+    are those of the default one.
     """
 
     runtime_path: str = ""
@@ -28,13 +30,18 @@ class RuntimeHandlerConfig:
     container_min_memory: str = ""
     container_create_timeout: int = 0
     seccomp_profile: str = ""
+    inherit_default_runtime: bool = False
+    no_sync_log: bool = False
+    monitor_env: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class RuntimeConfig:
     """`[crid.runtime]`. An empty `default_runtime` takes crun where it works on this host, else runc.
 
-    An empty `seccomp_profile` is crid's own; so is the `apparmor_profile` crid-default, and "unconfined" is none.
+    An empty `seccomp_profile` is crid's own; so is the `apparmor_profile` crid-default, and "unconfined" is none. An empty
+    `privileged_seccomp_profile` is no filter. `timezone` is "Local" or a name such as Europe/Berlin. `conmon` and `conmon_env`
+    are for handlers that have no monitor_path and monitor_env. A negative `minimum_mappable_uid` or gid is none.
     """
 
     default_runtime: str = ""
@@ -54,6 +61,20 @@ class RuntimeConfig:
     apparmor_profile: str = "crid-default"
     selinux: bool = False
     hostnetwork_disable_selinux: bool = True
+    privileged_seccomp_profile: str = ""
+    add_inheritable_capabilities: bool = False
+    device_ownership_from_security_context: bool = False
+    absent_mount_sources_to_reject: list[str] = field(default_factory=list)
+    bind_mount_prefix: str = ""
+    default_mounts_file: str = ""
+    read_only: bool = False
+    timezone: str = ""
+    minimum_mappable_uid: int = -1
+    minimum_mappable_gid: int = -1
+    no_pivot: bool = False
+    log_to_journald: bool = False
+    conmon: str = ""
+    conmon_env: list[str] = field(default_factory=list)
     runtimes: dict[str, RuntimeHandlerConfig] = field(default_factory=dict)
 
     def check(self) -> None:
@@ -70,6 +91,11 @@ class RuntimeConfig:
             raise InvalidArgumentError("crid.runtime.container_create_timeout: must be at least 1 second")
         for key, path in (
             ("seccomp_profile", self.seccomp_profile),
+            ("privileged_seccomp_profile", self.privileged_seccomp_profile),
+            ("bind_mount_prefix", self.bind_mount_prefix),
+            ("default_mounts_file", self.default_mounts_file),
+            ("conmon", self.conmon),
+            *(("absent_mount_sources_to_reject", path) for path in self.absent_mount_sources_to_reject),
             *((f"runtimes.{name}.seccomp_profile", handler.seccomp_profile) for name, handler in self.runtimes.items()),
         ):
             check_path(f"crid.runtime.{key}", path)

@@ -9,14 +9,16 @@ import asyncio
 import logging
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from crid import trace
 from crid.cri import api_pb2 as cri
 from crid.errors import FailedPreconditionError
-from crid.lifecycle import labels, namespaces, spec_inputs, volumes
+from crid.lifecycle import given_mounts, host_paths, labels, namespaces, spec_inputs, volumes
 from crid.lifecycle.parts import Parts
 from crid.linux.boot import boot_id
 from crid.log import fields
@@ -26,6 +28,7 @@ from crid.model.image import Image
 from crid.model.sandbox import PodSandbox
 from crid.oci.spec import builder
 from crid.oci.spec.inputs import SpecInputs, Volume
+from crid.oci.spec.policy import Policy
 from crid.oci.spec.selinux import Labels
 from crid.tasks import Rollback
 
@@ -67,9 +70,10 @@ class ContainerCreation:
             self._bundle.mkdir(mode=0o711, parents=True)
             self._persist.mkdir(mode=0o700)
             trace.step("container", "preparing its root file system")
-            mounted = self._mount(image)
+            mounted = self._mount(image, inputs.sources)
+            given = await self._give(image, inputs.host.policy)
             trace.step("container", "building its spec")
-            metadata, spec = await self._build_spec(image, spec_inputs.with_rootfs(inputs, mounted))
+            metadata, spec = await self._build_spec(image, spec_inputs.with_rootfs(inputs, mounted, given))
             trace.step("container", "asking plugins")
             planned = Container(metadata, ContainerStatus())
             rollback.undo("telling plugins of the container", lambda: parts.hooks.container_failed(planned))
@@ -96,7 +100,6 @@ class ContainerCreation:
 
     async def _checked_inputs(self, image: Image) -> SpecInputs:
         """Refuse what can be seen to be wrong before anything is made; return what the spec needs of the machine."""
-        volumes.check_propagation(self._config)
         inputs = await asyncio.to_thread(
             spec_inputs.gather,
             self._parts,
@@ -109,16 +112,30 @@ class ContainerCreation:
             selinux=self._labels,
         )
         builder.check(inputs)
+        volumes.check_propagation(self._config, inputs.sources)
         return inputs
 
-    def _mount(self, image: Image) -> dict[int, Volume]:
+    def _mount(self, image: Image, sources: Mapping[str, str]) -> dict[int, Volume]:
         """Mount the root file system, then the volumes that are crid's to mount."""
         parts, user_namespace = self._parts, self._sandbox.metadata.namespaces.user
         with volumes.mapped_layers(parts, self._bundle, user_namespace) as seen_at:
             self._mount_rootfs(image, seen_at)
             return volumes.mount_all(
-                parts, self._bundle, self._config, self._volume_images, user_namespace=user_namespace, seen_at=seen_at
+                parts,
+                self._bundle,
+                self._config,
+                self._volume_images,
+                sources,
+                user_namespace=user_namespace,
+                seen_at=seen_at,
             )
+
+    async def _give(self, image: Image, rules: Policy) -> dict[str, str]:
+        """Make the directories that the container gets unasked; most get none."""
+        if not image.process.volumes and not rules.default_mounts:
+            return {}
+        make = partial(given_mounts.make, rules, image, self._config, idmap=self._idmap)
+        return await asyncio.to_thread(make, rootfs=self._bundle / "rootfs", bundle=self._bundle, kept=self._persist)
 
     def _mount_rootfs(self, image: Image, seen_at: Path | None) -> None:
         rootfs = self._bundle / "rootfs"
@@ -134,11 +151,11 @@ class ContainerCreation:
     async def _build_spec(self, image: Image, inputs: SpecInputs) -> tuple[ContainerMetadata, dict[str, Any]]:
         """Return the container's metadata and its spec, for which everything on the host is there."""
         built = builder.build(inputs)
-        spec_inputs.make_mount_sources(inputs.sources)
+        host_paths.make(inputs.sources)
         if built.account:
             self._add_account(built.account)
         if self._labels:
-            await asyncio.to_thread(labels.apply, self._sandbox.metadata, self._config, self._labels)
+            await asyncio.to_thread(labels.apply, self._sandbox.metadata, inputs, self._labels)
         for warning in built.warnings:
             logger.warning("%s%s", warning, fields(container=ids.short(self._id), name=self._name))
         metadata = ContainerMetadata(

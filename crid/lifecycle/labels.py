@@ -5,7 +5,6 @@ On a host without SELinux, or where the configuration leaves it off, there are n
 
 import errno
 import logging
-import os
 
 from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError, UnavailableError
@@ -13,6 +12,8 @@ from crid.lifecycle.parts import Parts
 from crid.linux import selinux
 from crid.log import fields
 from crid.model.sandbox import SandboxMetadata
+from crid.oci.spec import client_mounts
+from crid.oci.spec.inputs import SpecInputs
 from crid.oci.spec.selinux import LAYER_LABEL, PRIVILEGED_TYPE, Labels, check, labels
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ def prepare_layers(directory: str) -> None:
         raise UnavailableError(f"crid.runtime.selinux: images' layers cannot be labelled {LAYER_LABEL}: {error}") from error
 
 
-def apply(sandbox: SandboxMetadata, config: cri.ContainerConfig, chosen: Labels) -> None:
+def apply(sandbox: SandboxMetadata, inputs: SpecInputs, chosen: Labels) -> None:
     """Label the pod's files, and those volumes whose mount asks for it (`selinux_relabel`). Blocks as long as they are large.
 
     A container of the type that may use everything needs no labels, and others may need those that are there. A file system
@@ -59,13 +60,19 @@ def apply(sandbox: SandboxMetadata, config: cri.ContainerConfig, chosen: Labels)
         selinux.set_label(str(path), chosen.mount)
     if sandbox.namespaces.ipc:
         selinux.set_label(str(sandbox.shm_path), chosen.mount)
-    for index, mount in enumerate(config.mounts):
+    for source in inputs.given_mounts.values():
+        selinux.set_labels_below(source, chosen.mount)
+    for index, mount in enumerate(inputs.config.mounts):
         if not mount.selinux_relabel or not mount.host_path or chosen.process_type == PRIVILEGED_TYPE:
             continue
-        volume = os.path.realpath(mount.host_path)
+        volume = inputs.sources[mount.host_path]
+        if client_mounts.is_for_logs(mount, inputs):
+            volume = sandbox.config.log_directory
         if volume in NEVER_RELABELLED:
             raise InvalidArgumentError(f"mounts[{index}].selinux_relabel: {volume} belongs to the host")
         try:
+            if inputs.asked.skip_relabel and selinux.label_of(volume) == chosen.mount:
+                continue
             selinux.set_labels_below(volume, chosen.mount)
         except OSError as error:
             if error.errno != errno.EOPNOTSUPP:

@@ -37,6 +37,7 @@ from crid.model.resources import check_pod_resources
 from crid.model.sandbox import PodSandbox, SandboxMetadata, SandboxStatus
 from crid.net import dns
 from crid.net.plugin import default_resolv_conf
+from crid.oci.spec.asked import shm_size
 from crid.tasks import KeyedLock, Rollback
 
 logger = logging.getLogger(__name__)
@@ -148,7 +149,9 @@ class SandboxLifecycle:
         metadata.shm_path.mkdir(mode=0o1777)
         idmap = namespaces.id_map(metadata.config)
         owner = (f"uid={idmap.root[0]}", f"gid={idmap.root[1]}") if idmap else ()
-        options = ("nosuid", "nodev", "noexec", "mode=1777", f"size={SHM_SIZE}", *owner)
+        rules = self._parts.hosts[self._parts.runtime.resolve(metadata.runtime_handler)].policy
+        size = shm_size(rules, metadata.config.annotations) or SHM_SIZE
+        options = ("nosuid", "nodev", "noexec", "mode=1777", f"size={size}", *owner)
         self._parts.kernel.perform(Mount(target=str(metadata.shm_path), source="shm", kind="tmpfs", options=options))
 
     def _write_files(self, metadata: SandboxMetadata) -> None:

@@ -4,7 +4,6 @@ The image's own files are opened with openat2(RESOLVE_IN_ROOT), so a hostile ima
 the host through a symbolic link, and only their beginning is read.
 """
 
-import errno
 import os
 import stat
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from crid.cri import api_pb2 as cri
 from crid.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
+from crid.lifecycle import host_paths
 from crid.lifecycle.parts import Parts
 from crid.linux import apparmor, devices, pid_namespace
 from crid.linux.openat2 import open_in_root
@@ -21,7 +21,8 @@ from crid.model.device import Device
 from crid.model.image import Image
 from crid.model.sandbox import SandboxMetadata
 from crid.oci.spec import apparmor as profiles
-from crid.oci.spec import policy, seccomp
+from crid.oci.spec import seccomp
+from crid.oci.spec.asked import DEVICES, Asked, of_container
 from crid.oci.spec.inputs import SpecInputs, Volume
 from crid.oci.spec.policy import AskedDevice
 from crid.oci.spec.selinux import Labels
@@ -47,6 +48,8 @@ def gather(
 
     Raises InvalidArgumentError where the config names something that is not there.
     """
+    host = parts.hosts[parts.runtime.resolve(sandbox.runtime_handler)]
+    asked = of_container(host.policy, sandbox.config.annotations, config.annotations, config.metadata.name)
     return SpecInputs(
         container_id=container_id,
         config=config,
@@ -55,23 +58,28 @@ def gather(
         rootfs=str(rootfs),
         cgroup_path=cgroup_path,
         pid_namespace=_pid_namespace(parts, sandbox, config),
-        sources=_mount_sources(config),
+        sources=host_paths.sources(config, host.policy.bind_mount_prefix, host.policy.absent_sources_refused),
         devices=_devices(config),
-        host=parts.hosts[parts.runtime.resolve(sandbox.runtime_handler)],
+        host=host,
         apparmor_profiles=_apparmor_profiles(config),
-        annotated_devices=_annotated_devices(parts, sandbox, config),
-        localhost_seccomp=_localhost_seccomp(config),
+        asked=asked,
+        annotated_devices=_annotated_devices(asked),
+        localhost_seccomp=_localhost_seccomp(config, asked),
         selinux_process_label=selinux.process if selinux else "",
         selinux_mount_label=selinux.mount if selinux else "",
         pids_limit=parts.pids_limit,
     )
 
 
-def with_rootfs(inputs: SpecInputs, volumes: Mapping[int, Volume]) -> SpecInputs:
-    """Complete `inputs` by what the mounted root file system holds, and by the `volumes` that crid itself has mounted."""
+def with_rootfs(inputs: SpecInputs, volumes: Mapping[int, Volume], given: Mapping[str, str]) -> SpecInputs:
+    """Complete `inputs` by what the mounted root file system holds, and by what crid itself has mounted and made."""
     rootfs = Path(inputs.rootfs)
     return replace(
-        inputs, passwd=_account_file(rootfs, "etc/passwd"), group=_account_file(rootfs, "etc/group"), volumes=volumes
+        inputs,
+        passwd=_account_file(rootfs, "etc/passwd"),
+        group=_account_file(rootfs, "etc/group"),
+        volumes=volumes,
+        given_mounts=given,
     )
 
 
@@ -123,40 +131,6 @@ def _target(parts: Parts, identifier: str) -> Container:
         raise NotFoundError(f"{_TARGET}: {error}") from error
 
 
-def _mount_sources(config: cri.ContainerConfig) -> dict[str, str]:
-    """Return each mount's host path with its links resolved. It may be missing: see `make_mount_sources`.
-
-    Raises InvalidArgumentError naming one that is missing and could not be made.
-    """
-    sources = {}
-    for index, mount in enumerate(config.mounts):
-        if mount.host_path and mount.host_path not in sources:
-            resolved = sources[mount.host_path] = os.path.realpath(mount.host_path)
-            if not os.path.lexists(resolved) and not _nearest(Path(resolved)).is_dir():
-                raise InvalidArgumentError(
-                    f"mounts[{index}].host_path: {resolved} cannot be made: {os.strerror(errno.ENOTDIR)}"
-                )
-    return sources
-
-
-def _nearest(path: Path) -> Path:
-    """Return the first of the directories above `path` that exists."""
-    return next(parent for parent in path.parents if os.path.lexists(parent))
-
-
-def make_mount_sources(sources: Mapping[str, str]) -> None:
-    """Make the host paths that are missing as directories, as CRI-O does, once the rest of the config has been accepted.
-
-    Raises InvalidArgumentError naming a path that cannot be made.
-    """
-    for resolved in sources.values():
-        try:
-            if not os.path.lexists(resolved):
-                Path(resolved).mkdir(mode=0o755, parents=True, exist_ok=True)
-        except OSError as error:
-            raise InvalidArgumentError(f"mounts.host_path: {resolved} cannot be made: {error.strerror}") from error
-
-
 def _devices(config: cri.ContainerConfig) -> dict[str, tuple[Device, ...]]:
     found: dict[str, tuple[Device, ...]] = {}
     for index, device in enumerate(config.devices):
@@ -180,27 +154,22 @@ def _apparmor_profiles(config: cri.ContainerConfig) -> frozenset[str]:
         raise FailedPreconditionError(f"AppArmor profile {name[:128]!r}: loaded profiles cannot be listed: {error}") from error
 
 
-def _annotated_devices(
-    parts: Parts, sandbox: SandboxMetadata, config: cri.ContainerConfig
-) -> tuple[tuple[AskedDevice, Device], ...]:
-    """Return the devices that the pod or the container asks for by annotation, each allowed by the configuration."""
-    rules = parts.hosts[parts.runtime.resolve(sandbox.runtime_handler)].policy
+def _annotated_devices(asked: Asked) -> tuple[tuple[AskedDevice, Device], ...]:
+    """Return the devices that annotations ask for. Raises InvalidArgumentError for one that is not there."""
     found = []
-    for asked in policy.annotated_devices(rules, sandbox.config.annotations, config.annotations):
+    for wanted in asked.devices:
         try:
-            device = devices.device_at(asked.host_path)
+            device = devices.device_at(wanted.host_path)
         except OSError as error:
-            raise InvalidArgumentError(
-                f"annotation {policy.DEVICES_ANNOTATION}: {error.strerror}: {asked.host_path}"
-            ) from error
+            raise InvalidArgumentError(f"annotation {DEVICES}: {error.strerror}: {wanted.host_path}") from error
         if device is None:
-            raise InvalidArgumentError(f"annotation {policy.DEVICES_ANNOTATION}: {asked.host_path} is no device")
-        found.append((asked, device))
+            raise InvalidArgumentError(f"annotation {DEVICES}: {wanted.host_path} is no device")
+        found.append((wanted, device))
     return tuple(found)
 
 
-def _localhost_seccomp(config: cri.ContainerConfig) -> str | None:
-    kind, path = seccomp.wanted(config.linux.security_context)
+def _localhost_seccomp(config: cri.ContainerConfig, asked: Asked) -> str | None:
+    kind, path = seccomp.wanted(config.linux.security_context, asked.seccomp)
     if kind != cri.SecurityProfile.Localhost:
         return None
     try:

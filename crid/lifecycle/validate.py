@@ -6,7 +6,7 @@ from crid.cri import api_pb2 as cri
 from crid.errors import FailedPreconditionError, InvalidArgumentError
 from crid.model.resources import check_pod_resources
 from crid.net import dns
-from crid.oci.spec import selinux, sysctls, userns
+from crid.oci.spec import asked, selinux, sysctls, userns
 from crid.oci.spec.inputs import Host
 
 
@@ -38,6 +38,7 @@ def require_pod(config: cri.PodSandboxConfig, host: Host, hostname: str) -> None
     dns.resolv_conf(config.dns_config, "")
     if config.log_directory and not config.log_directory.startswith("/"):
         raise InvalidArgumentError(f"log_directory: {config.log_directory[:128]!r} is not an absolute path")
+    asked.shm_size(host.policy, config.annotations)
     check_pod_resources(config.linux.overhead, config.linux.resources)
     selinux.check(config.linux.security_context.selinux_options)
 
@@ -72,8 +73,10 @@ def _require_namespaces(config: cri.PodSandboxConfig, host: Host) -> None:
             raise InvalidArgumentError(f"security_context.namespace_options.{kind}: must be POD or NODE")
     if options.pid not in (cri.POD, cri.CONTAINER, cri.NODE):
         raise InvalidArgumentError("security_context.namespace_options.pid: must be POD, CONTAINER or NODE for a pod")
-    if userns.wanted(options) is not None and not host.user_namespaces:
-        raise FailedPreconditionError(f"{userns.FIELD}: this host or runtime has no user namespaces for pods")
+    if (idmap := userns.wanted(options)) is not None:
+        if not host.user_namespaces:
+            raise FailedPreconditionError(f"{userns.FIELD}: this host or runtime has no user namespaces for pods")
+        userns.check_minimum(idmap, host.policy.minimum_mappable_uid, host.policy.minimum_mappable_gid)
     sysctls.check(config.linux.sysctls, options)
 
 

@@ -10,7 +10,7 @@ root file system, whose snapshot names them, even when the image is removed mean
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from crid.cri import api_pb2 as cri
@@ -36,8 +36,10 @@ def images(parts: Parts, config: cri.ContainerConfig, namespace: str) -> dict[in
     return found
 
 
-def check_propagation(config: cri.ContainerConfig) -> None:
+def check_propagation(config: cri.ContainerConfig, sources: Mapping[str, str]) -> None:
     """Refuse propagation from or to a mount of the host that does not take part in any (mount_namespaces(7)).
+
+    `sources` says where host paths lead.
 
     Raises FailedPreconditionError naming the field.
     """
@@ -50,7 +52,7 @@ def check_propagation(config: cri.ContainerConfig) -> None:
         if mount.propagation not in wanted:
             continue
         entries = entries or mountinfo.read()
-        path = os.path.realpath(mount.host_path)
+        path = sources[mount.host_path]
         entry = mountinfo.holding(entries, path)
         if not wanted[mount.propagation] & entry.propagation:
             word = "shared" if mount.propagation == cri.MountPropagation.PROPAGATION_BIDIRECTIONAL else "shared or slave"
@@ -83,11 +85,13 @@ def mount_all(
     bundle: Path,
     config: cri.ContainerConfig,
     found: dict[int, Image],
+    sources: Mapping[str, str],
     *,
     user_namespace: str,
     seen_at: Path | None,
 ) -> dict[int, Volume]:
-    """Mount what the runtime cannot, and return it by index; `seen_at` comes from `mapped_layers`. Blocks shortly.
+    """Mount what the runtime cannot, and return it by index; `seen_at` comes from `mapped_layers`, `sources` says where host
+    paths lead. Blocks shortly.
 
     Raises InvalidArgumentError for a sub path that the image does not have, FailedPreconditionError for a file system
     that cannot map owners, OSError. What is mounted by then is below `bundle`.
@@ -101,7 +105,7 @@ def mount_all(
             path = _below(target, mount.image_sub_path, f"mounts[{index}].image_sub_path", kind)
             volumes[index] = Volume(path, found[index].id)
         elif mount.uidMappings or mount.gidMappings:
-            source = os.path.realpath(mount.host_path)
+            source = sources[mount.host_path]
             target = _target(bundle, index, is_directory=_is_directory(source, f"mounts[{index}].host_path"))
             try:
                 parts.kernel.mount_idmapped(source, str(target), user_namespace)

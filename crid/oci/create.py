@@ -53,8 +53,9 @@ class Creation:
         try:
             argv = self._argv(container, files, restore_from)
             async with asyncio.timeout(program.create_timeout):
+                environment = {**self._command.environment, **program.monitor_environment}
                 pid, monitor = await conmon.launch(
-                    argv, files, self._command.environment, place=lambda child: self._place_monitor(container, child)
+                    argv, files, environment, place=lambda child: self._place_monitor(container, child)
                 )
             trace.step("monitor", "identifying the process")
             first = process.identify(pid)
@@ -85,11 +86,13 @@ class Creation:
             exit_dir=str(self._paths.exits),
             persist_dir=str(metadata.persist_directory),
             socket_dir=str(self._paths.attach_sockets),
-            log_paths=(metadata.log_path or "none",),
+            log_paths=(metadata.log_path or "none", *(("journald:",) if program.journald else ())),
             terminal=metadata.terminal,
             stdin=metadata.stdin,
             leave_stdin_open=not metadata.config.stdin_once,
             systemd_cgroup=program.systemd_cgroup,
+            no_pivot=program.no_pivot,
+            sync_log=program.sync_log,
             log_size_max=program.log_size_max if program.log_size_max >= 0 else None,
             restore=str(restore_from) if restore_from else None,
         ).argv()

@@ -7,7 +7,7 @@ is passed on as it is.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from crid.errors import CridError, DeadlineExceededError, NotFoundError, UnavailableError
@@ -32,6 +32,14 @@ class RuntimeProgram:
     log_size_max: int = -1
     """Size at which the monitor starts a log file anew; negative: never."""
     create_timeout: float = 240.0
+    no_pivot: bool = False
+    """Whether containers' roots are moved into place instead of pivoted: for a host that runs from its initial ramdisk."""
+    sync_log: bool = True
+    """Whether the monitor flushes the log to the disk at the container's end."""
+    journald: bool = False
+    """Whether the monitor writes to the journal, too."""
+    monitor_environment: Mapping[str, str] = field(default_factory=dict)
+    """What the monitor, and the runtime below it, has in its environment beside what all have."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,10 +38,10 @@ class Settings:
     """The text of the file, not its path."""
     runtime: Mapping[str, Any] = field(default_factory=dict)
     """More keys for `[crid.runtime]`."""
-    image: Mapping[str, Any] = field(default_factory=dict)
-    """More keys for `[crid.image]`."""
     network: Mapping[str, str | bool] = field(default_factory=dict)
     """More keys for `[crid.network]`."""
+    image: Mapping[str, Any] = field(default_factory=dict)
+    """More keys for `[crid.image]`."""
     api: Mapping[str, str | bool] = field(default_factory=dict)
     """More keys for `[crid.api]`."""
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from crid import hosts
-from crid.config import RuntimeConfig, RuntimeHandlerConfig
+from crid.config import Config, ImageConfig, RuntimeConfig, RuntimeHandlerConfig
 from crid.errors import InvalidArgumentError, UnavailableError
 from crid.linux import apparmor
 from crid.model.resources import HostResources
@@ -20,7 +20,7 @@ def handler_policy(handler: RuntimeHandlerConfig | None = None, **runtime: Any) 
 
 
 def test_the_defaults_are_the_policys() -> None:
-    assert handler_policy() == Policy(allowed_devices=frozenset({"/dev/fuse", "/dev/net/tun"}))
+    assert replace(handler_policy(), default_mounts=()) == Policy(allowed_devices=frozenset({"/dev/fuse", "/dev/net/tun"}))
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,9 @@ def test_the_defaults_are_the_policys() -> None:
         ("additional_devices", ["/dev/there-is-no-such-device"]),
         ("additional_devices", ["/dev/pts"]),
         ("seccomp_profile", "/nowhere/profile.json"),
+        ("privileged_seccomp_profile", "/nowhere/profile.json"),
+        ("timezone", "Europe/Atlantis"),
+        ("default_mounts_file", "/nowhere/mounts.conf"),
     ],
 )
 def test_refusals_name_the_key(key: str, value: Any) -> None:
@@ -56,10 +59,14 @@ def test_additional_devices_are_looked_up() -> None:
     assert (asked.container_path, asked.permissions, device.major, device.minor) == ("/dev/nothing", "r", 1, 3)
 
 
-async def test_each_handler_has_its_own_policy() -> None:
+async def test_each_handler_has_its_own_policy(tmp_path: Path) -> None:
     handlers = {"a": RuntimeHandlerConfig(allowed_annotations=["x"]), "b": RuntimeHandlerConfig()}
     able = {name: RuntimeFeatures(name, "1", "1.0", recursive_read_only=name == "b") for name in handlers}
-    found = await hosts.gather(replace(RuntimeConfig(), runtimes=handlers), HostResources(), able)
+    runtime = replace(RuntimeConfig(), runtimes=handlers)
+    config = replace(Config(), runtime=runtime, image=ImageConfig(image_volumes="bind"), runroot=str(tmp_path))
+    found = await hosts.gather(config, HostResources(), able)
+    assert found["a"].policy.image_volumes == "bind"
+    assert Path(found["a"].container_env).read_bytes() == b""
     assert (found["a"].policy.allowed_annotations, found["b"].policy.allowed_annotations) == (("x",), ())
     assert (found["a"].recursive_read_only, found["b"].recursive_read_only) == (False, True)
 
@@ -82,3 +89,11 @@ async def test_the_default_apparmor_profile(monkeypatch: pytest.MonkeyPatch, cap
     assert await hosts.default_profile("theirs") == "theirs"
     with pytest.raises(InvalidArgumentError, match=r"crid\.runtime\.apparmor_profile: 'other'"):
         await hosts.default_profile("other")
+
+
+def test_the_environment_of_monitors() -> None:
+    runtime = replace(RuntimeConfig(), conmon_env=["A=1"])
+    assert hosts.monitor_environment(runtime, RuntimeHandlerConfig(), "crun") == {"A": "1"}
+    assert hosts.monitor_environment(runtime, RuntimeHandlerConfig(monitor_env=["B=2=3"]), "crun") == {"B": "2=3"}
+    with pytest.raises(InvalidArgumentError, match=r"runtimes\.crun\.monitor_env: "):
+        hosts.monitor_environment(runtime, RuntimeHandlerConfig(monitor_env=["B"]), "crun")

@@ -14,6 +14,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError
 from crid.model.resources import linux_resources
 from crid.oci.spec import (
@@ -53,13 +54,18 @@ def build(inputs: SpecInputs) -> BuiltSpec:
     idmap = userns.wanted(options)
     userns.check_container(security.namespace_options, idmap)
     mount_list = mounts.build(inputs, idmap)
+    rules = inputs.host.policy
     program = seccomp.program_annotation(
-        security, bounding, inputs.host.machine, supported=inputs.host.seccomp and inputs.host.policy.seccomp_default is None
+        security,
+        bounding,
+        inputs.host.machine,
+        supported=inputs.host.seccomp and rules.seccomp_default is None,
+        asked=inputs.asked.seccomp,
     )
     spec = {
         "ociVersion": OCI_VERSION,
         "process": process_spec,
-        "root": {"path": inputs.rootfs, "readonly": security.readonly_rootfs},
+        "root": {"path": inputs.rootfs, "readonly": security.readonly_rootfs or rules.read_only},
         "mounts": mount_list,
         "annotations": {**annotations.build(inputs), **program},
         "linux": _linux(inputs, bounding, mounts.root_propagation(mount_list)),
@@ -99,7 +105,8 @@ def check(inputs: SpecInputs) -> None:
     apparmor.build(security, host, inputs.apparmor_profiles)
     paths.build(config.linux)
     _devices(inputs)
-    linux_resources(config.linux.resources, host.resources, min_memory=host.policy.min_memory)
+    _resources(inputs)
+    seccomp.wanted(security, inputs.asked.seccomp)
     if inputs.localhost_seccomp is not None:
         _seccomp(inputs, bounding)
 
@@ -122,11 +129,11 @@ def _process(inputs: SpecInputs, user: User, bounding: frozenset[str]) -> tuple[
     score, score_warning = process.oom_score_adjustment(config.linux.resources, host.oom_score_adj, host.can_lower_oom_score)
     spec: dict[str, Any] = {
         "terminal": config.tty,
-        "user": user.to_oci(),
+        "user": {**user.to_oci(), **({"umask": inputs.asked.umask} if inputs.asked.umask is not None else {})},
         "args": process.arguments(config, image),
         "env": environment,
         "cwd": process.working_directory(config, image),
-        "capabilities": capabilities.sets(security, bounding, user.uid),
+        "capabilities": capabilities.sets(security, bounding, user.uid, inheritable=host.policy.inheritable_capabilities),
         "noNewPrivileges": security.no_new_privs,
         "oomScoreAdj": score,
     }
@@ -146,7 +153,7 @@ def _linux(inputs: SpecInputs, bounding: frozenset[str], root_propagation: str) 
     security = linux.security_context
     nodes, rules = _devices(inputs)
     masked, readonly = paths.build(linux)
-    resources = linux_resources(linux.resources, host.resources, min_memory=host.policy.min_memory)
+    resources = _resources(inputs)
     if inputs.pids_limit > 0:
         resources.setdefault("pids", {"limit": inputs.pids_limit})
     spec: dict[str, Any] = {
@@ -178,7 +185,19 @@ def _devices(inputs: SpecInputs) -> tuple[list[dict[str, Any]], list[dict[str, A
     """Return the spec's `linux.devices` and `linux.resources.devices`."""
     policy = inputs.host.policy
     whole = None if policy.privileged_without_host_devices else inputs.host.devices
-    return devices.build(inputs.config, inputs.devices, whole, (*policy.additional_devices, *inputs.annotated_devices))
+    additional = (*policy.additional_devices, *inputs.annotated_devices)
+    return devices.build(inputs.config, inputs.devices, whole, additional, owned=policy.device_ownership)
+
+
+def _resources(inputs: SpecInputs) -> dict[str, Any]:
+    """Return the spec's `linux.resources` but for devices and pids. The config's unified keys go before the annotation's."""
+    asked = inputs.config.linux.resources
+    if inputs.asked.unified:
+        both = {**inputs.asked.unified, **asked.unified}
+        asked = cri.LinuxContainerResources()
+        asked.CopyFrom(inputs.config.linux.resources)
+        asked.unified.update(both)
+    return linux_resources(asked, inputs.host.resources, min_memory=inputs.host.policy.min_memory)
 
 
 def _seccomp(inputs: SpecInputs, bounding: frozenset[str]) -> seccomp.Profile | None:
@@ -190,4 +209,6 @@ def _seccomp(inputs: SpecInputs, bounding: frozenset[str]) -> seccomp.Profile | 
         host.machine,
         supported=host.seccomp,
         default=host.policy.seccomp_default,
+        privileged=host.policy.seccomp_privileged,
+        asked=inputs.asked.seccomp,
     )

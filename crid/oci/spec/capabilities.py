@@ -8,7 +8,7 @@ Rules:
   both added and dropped is dropped.
 - Nothing is granted that the daemon does not hold itself: the kernel would refuse, or worse, the runtime would ignore it.
 - The inheritable set is empty but for ambient capabilities (CVE-2022-24769 and its kin: a file's inheritable bits would
-  otherwise work for everyone in the container).
+  otherwise work for everyone in the container), unless the configuration wants the bounding set there.
 - A user other than root has only the ambient capabilities: execve(2) would clear the others anyway, and clearing them
   before keeps the runtime from opening the program with a power that the user lacks. The bounding set stays, for setuid
   programs.
@@ -55,15 +55,17 @@ def effective_bounding(
     return frozenset(wanted) & held, warnings
 
 
-def sets(security: cri.LinuxContainerSecurityContext, bounding: frozenset[str], uid: int) -> dict[str, list[str]]:
-    """Return the OCI spec's `process.capabilities` for a process of user `uid`."""
+def sets(
+    security: cri.LinuxContainerSecurityContext, bounding: frozenset[str], uid: int, *, inheritable: bool = False
+) -> dict[str, list[str]]:
+    """Return the OCI spec's `process.capabilities` for a process of user `uid`; with `inheritable` all may be inherited."""
     ambient = _ambient(security) & bounding
     effective = bounding if uid == 0 else ambient
     return {
         "bounding": _ordered(bounding),
         "effective": _ordered(effective),
         "permitted": _ordered(effective),
-        "inheritable": _ordered(ambient),
+        "inheritable": _ordered(bounding if inheritable else ambient),
         "ambient": _ordered(ambient),
     }
 

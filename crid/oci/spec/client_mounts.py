@@ -92,10 +92,22 @@ def build(inputs: SpecInputs) -> list[dict[str, Any]]:
         else:
             raise NotFoundError(f"mounts[{index}].host_path: {mount.host_path[:128]!r} does not exist")
         access = "rro" if mount.recursive_read_only else "ro" if mount.readonly else "rw"
+        if is_for_logs(mount, inputs):
+            source, access = inputs.sandbox.config.log_directory, "ro"
         options = ["rbind", PROPAGATION[mount.propagation], access, *mount.mount_options]
         destination = target(mount.container_path, f"mounts[{index}].container_path")
         found.append({"destination": destination, "type": "bind", "source": source, "options": options})
     return found
+
+
+def is_for_logs(mount: cri.Mount, inputs: SpecInputs) -> bool:
+    """Whether `mount` is the emptyDir volume, by its place in the kubelet's directory, that is to show the pod's logs.
+
+    They are shown instead of it, and read-only: whoever could write there could have the kubelet follow links of his.
+    """
+    name, pod = inputs.asked.link_logs, inputs.sandbox.config
+    volume = f"/pods/{pod.metadata.uid}/volumes/kubernetes.io~empty-dir/{name}"
+    return bool(name and pod.log_directory) and mount.host_path.rstrip("/").endswith(volume)
 
 
 def reported(config: cri.ContainerConfig, volumes: Mapping[int, Volume]) -> tuple[cri.Mount, ...]:

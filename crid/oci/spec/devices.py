@@ -7,6 +7,7 @@ lists only what comes on top. A privileged container has the host's nodes, and m
 
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from crid.cri import api_pb2 as cri
@@ -22,12 +23,16 @@ def build(
     resolved: Mapping[str, tuple[Device, ...]],
     host_devices: tuple[Device, ...] | None,
     additional: Iterable[tuple[AskedDevice, Device]] = (),
+    *,
+    owned: bool = False,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the OCI spec's `linux.devices` and `linux.resources.devices`.
 
     `resolved` has the nodes for each `host_path` of the config. `host_devices` is what a privileged container gets, None if
     it gets none. `additional` comes by configuration and by annotation; the config's devices replace those at the same
-    path. Raises an error naming the device that cannot be given.
+    path, and with `owned` belong to the user and group that the container is to run as.
+
+    Raises an error naming the device that cannot be given.
     """
     privileged = config.linux.security_context.privileged and host_devices is not None
     rules: list[dict[str, Any]] = [{"allow": privileged, "access": _ALL_ACCESS}]
@@ -39,7 +44,7 @@ def build(
     for index, asked in enumerate(config.devices):
         access = _access(asked.permissions, f"devices[{index}].permissions")
         for path, device in _expand(asked, f"devices[{index}]", resolved):
-            nodes[path] = _node(path, device)
+            nodes[path] = _node(path, _given(device, config.linux.security_context) if owned else device)
             if not privileged:
                 rules.append(_rule(device, access))
     return list(nodes.values()), rules
@@ -64,6 +69,11 @@ def _expand(asked: cri.Device, field: str, resolved: Mapping[str, tuple[Device, 
     for device in resolved[asked.host_path]:
         below = device.path.removeprefix(source) if device.path.startswith(f"{source}/") else ""
         yield posixpath.normpath(base) + below, device
+
+
+def _given(device: Device, security: cri.LinuxContainerSecurityContext) -> Device:
+    """Return `device` as belonging to the user and group that `security` names by number; root gets nothing by it."""
+    return replace(device, uid=security.run_as_user.value or device.uid, gid=security.run_as_group.value or device.gid)
 
 
 def _access(permissions: str, field: str) -> str:

@@ -14,6 +14,7 @@ from crid.model.device import Device
 from crid.model.image import Image
 from crid.model.resources import HostResources
 from crid.model.sandbox import SandboxMetadata
+from crid.oci.spec.asked import NOTHING, Asked
 from crid.oci.spec.policy import AskedDevice, Policy
 
 
@@ -44,6 +45,10 @@ class Host:
     """Whether the handler and the kernel (5.12, mount_setattr(2)) can do recursive read-only mounts."""
     user_namespaces: bool = False
     """Whether pods can have user namespaces: the kernel can map the owners of a mount's files, and the handler works."""
+    container_env: str = ""
+    """An empty file, by which programs know that they run in a container: /run/.containerenv. Empty for none."""
+    no_fips: str = ""
+    """A file that says that FIPS mode is off, on a host where it is on."""
     policy: Policy = field(default_factory=Policy)
     """What the configuration says about every container of the handler."""
 
@@ -86,8 +91,12 @@ class SpecInputs:
     """Each existing devices[].host_path of the config: the node, or the nodes below it if it is a directory."""
     apparmor_profiles: frozenset[str] = frozenset()
     """Names of the loaded AppArmor profiles, if the config names one."""
+    asked: Asked = NOTHING
+    """What annotations ask for, where the handler allows it."""
     annotated_devices: tuple[tuple[AskedDevice, Device], ...] = ()
-    """Devices that an annotation asks for, where the handler allows it."""
+    """The devices among that."""
+    given_mounts: Mapping[str, str] = field(default_factory=dict)
+    """Directories that crid has made for the container: the source of each target."""
     localhost_seccomp: str | None = None
     """Text of the profile that the config names with type Localhost."""
     pids_limit: int = -1

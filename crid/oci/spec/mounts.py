@@ -19,6 +19,9 @@ from crid.oci.spec.inputs import SpecInputs
 OciMount = dict[str, Any]
 
 TTY_GROUP = 5
+SAFE = ["nosuid", "noexec", "nodev"]
+IN_MEMORY = {"/run": "0755", "/tmp": "1777", "/var/tmp": "1777"}
+"""What is writable where every root file system is read-only, with modes."""
 _WHOLE_TREES = ("/dev", "/sys", "/proc")
 
 
@@ -29,7 +32,10 @@ def build(inputs: SpecInputs, idmap: IdMap | None) -> list[OciMount]:
     asked = client_mounts.build(inputs)
     targets = {mount["destination"] for mount in asked}
     kernel = _kernel_mounts(security.privileged, idmap, own_network=bool(sandbox.namespaces.net))
-    defaults = [*kernel, *_pod_mounts(sandbox, security.readonly_rootfs)]
+    if inputs.asked.cgroup_writable and inputs.host.resources.cgroup_v2:
+        kernel[-1] = _mount("/sys/fs/cgroup", "cgroup", [*SAFE, "relatime", "rw"])
+    readonly = security.readonly_rootfs or inputs.host.policy.read_only
+    defaults = [*kernel, *_pod_mounts(sandbox, readonly), *_node_mounts(inputs, targets)]
     kept = [mount for mount in defaults if not _replaced(mount["destination"], targets)]
     return sorted(kept + asked, key=lambda mount: mount["destination"].count("/"))
 
@@ -50,19 +56,18 @@ def _kernel_mounts(privileged: bool, idmap: IdMap | None, *, own_network: bool) 
     network gets the host's.
     """
     access = "rw" if privileged else "ro"
-    safe = ["nosuid", "noexec", "nodev"]
     # gid 5 is tty's number in every distribution; grantpt(3) wants terminals to belong to that group.
     tty = [f"gid={TTY_GROUP}"] if idmap is None or idmap.groups.length > TTY_GROUP else []
-    sys = _mount("/sys", "sysfs", [*safe, access])
+    sys = _mount("/sys", "sysfs", [*SAFE, access])
     if idmap is not None and not own_network:
-        sys = _mount("/sys", "bind", ["rbind", "rprivate", *safe, access], "/sys")
+        sys = _mount("/sys", "bind", ["rbind", "rprivate", *SAFE, access], "/sys")
     return [
-        _mount("/proc", "proc", safe),
+        _mount("/proc", "proc", SAFE),
         _mount("/dev", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
         _mount("/dev/pts", "devpts", ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", *tty]),
-        _mount("/dev/mqueue", "mqueue", safe),
+        _mount("/dev/mqueue", "mqueue", SAFE),
         sys,
-        _mount("/sys/fs/cgroup", "cgroup", [*safe, "relatime", access]),
+        _mount("/sys/fs/cgroup", "cgroup", [*SAFE, "relatime", access]),
     ]
 
 
@@ -80,6 +85,27 @@ def _pod_mounts(sandbox: SandboxMetadata, readonly: bool) -> list[OciMount]:
         _mount("/dev/shm", "bind", [*options, "rw"], shm),
         *(_mount(target, "bind", [*options, access], str(source)) for target, source in files.items()),
     ]
+
+
+def _node_mounts(inputs: SpecInputs, asked: set[str]) -> list[OciMount]:
+    """Return what the configuration and the machine give to every container; `asked` has the targets of the client's.
+
+    Nothing is given below those: what it is mounted on would be made there, in a directory that may be the host's own.
+    """
+    host, found = inputs.host, []
+    if host.policy.read_only:
+        # tmpcopyup is an extension of both crun and runc: what the image has there is copied into the tmpfs.
+        options = ["rw", *SAFE, "tmpcopyup"]
+        found += [_mount(target, "tmpfs", [*options, f"mode={mode}"]) for target, mode in IN_MEMORY.items()]
+    for target, source in inputs.given_mounts.items():
+        found.append(_mount(target, "bind", ["rbind", "rprivate", "rw"], source))
+    if host.policy.localtime:
+        found.append(_mount("/etc/localtime", "bind", ["bind", "rprivate", *SAFE, "ro"], host.policy.localtime))
+    if host.container_env:
+        found.append(_mount("/run/.containerenv", "bind", ["bind", "rprivate", *SAFE, "ro"], host.container_env))
+    if host.no_fips and inputs.asked.disable_fips:
+        found.append(_mount("/proc/sys/crypto/fips_enabled", "bind", ["bind", "rprivate", *SAFE, "ro"], host.no_fips))
+    return [mount for mount in found if not any(mount["destination"].startswith(f"{target}/") for target in asked)]
 
 
 def _replaced(target: str, asked: set[str]) -> bool:

@@ -20,9 +20,6 @@ DEFAULT = frozenset(f"CAP_{name}" for name in DEFAULT_CAPABILITIES.split())
 UNLIMITED = 2**64 - 1
 """RLIM_INFINITY, getrlimit(2)."""
 
-DEVICES_ANNOTATION = "devices.crio.io"
-"""CRI-O's name: devices for a pod's or a container's processes, beside those of its config."""
-
 _ULIMIT = re.compile(r"([a-z]+)=(-1|[0-9]{1,20})(?::(-1|[0-9]{1,20}))?")
 _LIMITS = "as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack"
 _SIZE = re.compile(r"([0-9]{1,12})\s*([kmgKMG]i?)?[bB]?")
@@ -69,6 +66,27 @@ class Policy:
     """The smallest memory limit, in bytes, that is not refused; 0 for any."""
     seccomp_default: str | None = None
     """Text of the profile that stands for RuntimeDefault; None for crid's own."""
+    seccomp_privileged: str | None = None
+    """Text of the profile of privileged containers; None for no filter."""
+    inheritable_capabilities: bool = False
+    """Whether the bounding set is inheritable, too."""
+    device_ownership: bool = False
+    """Whether the config's devices belong to the user and group that the container runs as by number."""
+    read_only: bool = False
+    """Whether every root file system is read-only, with a few directories in memory."""
+    localtime: str = ""
+    """The file that containers have as /etc/localtime; empty for the image's own."""
+    bind_mount_prefix: str = ""
+    """Where the host's root is to be found by whoever mounts; empty for the daemon's own."""
+    absent_sources_refused: frozenset[str] = frozenset()
+    """Host paths that are not made where they are missing."""
+    default_mounts: tuple[tuple[str, str], ...] = ()
+    """Directories of the host of which every container gets a copy: source and target."""
+    image_volumes: str = "mkdir"
+    """What becomes of an image's VOLUMEs: mkdir, bind or ignore."""
+    minimum_mappable_uid: int = -1
+    minimum_mappable_gid: int = -1
+    """The smallest ids of the host that a pod's user namespace may have; negative for any."""
 
 
 def capability_names(values: Iterable[str]) -> frozenset[str]:
@@ -147,24 +165,12 @@ def allowed_annotations(
     profile.
     """
     wanted = tuple(patterns)
-    asked = {name: value for name, value in {**pod, **container}.items() if _listed(name, wanted)}
+    asked = {name: value for name, value in {**pod, **container}.items() if allows(wanted, name)}
     merged = {**defaults, **asked}
     merged.pop(PROGRAM_ANNOTATION, None)
     return merged
 
 
-def _listed(name: str, patterns: tuple[str, ...]) -> bool:
+def allows(patterns: tuple[str, ...], name: str) -> bool:
+    """Whether the annotation of that name is listed in `patterns`, or begins with one that ends in `*`."""
     return any(name.startswith(each[:-1]) if each.endswith("*") else name == each for each in patterns)
-
-
-def annotated_devices(rules: Policy, pod: Mapping[str, str], container: Mapping[str, str]) -> list[AskedDevice]:
-    """Return the devices that DEVICES_ANNOTATION asks for, separated by commas, where the handler allows the annotation.
-
-    Raises InvalidArgumentError for one that is malformed or not among the allowed devices.
-    """
-    text = allowed_annotations(rules.allowed_annotations, pod, container, {}).get(DEVICES_ANNOTATION, "")
-    found = [device(part) for part in text.split(",") if part.strip()]
-    for asked in found:
-        if asked.host_path not in rules.allowed_devices:
-            raise InvalidArgumentError(f"annotation {DEVICES_ANNOTATION}: {asked.host_path} is not among allowed_devices")
-    return found

@@ -10,7 +10,8 @@ as on an older kernel; one that it knows and refuses fails with EPERM. Calls tha
 it. It follows Docker's, which keeps new user namespaces (`unshare`, `clone`) from containers without CAP_SYS_ADMIN.
 
 Which one: the field `seccomp`, else the older `seccomp_profile_path`; neither means no filter (so the CRI has it; the
-kubelet says RuntimeDefault expressly). A privileged container has no filter.
+kubelet says RuntimeDefault expressly), unless an annotation that the handler allows asks for one. A privileged container has
+no filter, unless the configuration has one for it.
 """
 
 import base64
@@ -37,13 +38,21 @@ _ERRNO_ACTIONS = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
 _PASSED_ON = ("flags", "listenerPath", "listenerMetadata")
 _LOCALHOST = "localhost/"
 
+ANNOTATION = "seccomp-profile.crio.io"
+"""CRI-O's name of the annotation (crid.oci.spec.asked)."""
+
 _ARCHITECTURES = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}
 _GO_NAMES = {"x86_64": "amd64", "aarch64": "arm64"}
 """`includes.arches` uses Go's names for machines."""
 
 
-def wanted(security: cri.LinuxContainerSecurityContext) -> tuple["cri.SecurityProfile.ProfileType.ValueType", str]:
-    """Return the type of profile that applies, and for Localhost the absolute path of its file on the host."""
+def wanted(
+    security: cri.LinuxContainerSecurityContext, asked: str = ""
+) -> tuple["cri.SecurityProfile.ProfileType.ValueType", str]:
+    """Return the type of profile that applies, and for Localhost the absolute path of its file on the host.
+
+    `asked` is what an annotation says: it counts where the config asks for no filter, so it can only take away.
+    """
     kinds = cri.SecurityProfile.ProfileType
     if security.privileged:
         return kinds.Unconfined, ""
@@ -52,7 +61,9 @@ def wanted(security: cri.LinuxContainerSecurityContext) -> tuple["cri.SecurityPr
         if kind not in kinds.values():
             raise InvalidArgumentError(f"security_context.seccomp.profile_type: unknown type {kind}")
     else:
-        kind, path = _older(security.seccomp_profile_path)
+        kind, path = _spelled(security.seccomp_profile_path, "security_context.seccomp_profile_path")
+    if kind == kinds.Unconfined:
+        kind, path = _spelled(asked, f"annotation {ANNOTATION}")
     if kind != kinds.Localhost:
         return kind, ""
     path = path.removeprefix(_LOCALHOST)
@@ -69,14 +80,19 @@ def build(
     *,
     supported: bool,
     default: str | None = None,
+    privileged: str | None = None,
+    asked: str = "",
 ) -> Profile | None:
-    """Return the OCI spec's `linux.seccomp`, None for no filter. `localhost` is the text of the file `wanted` named, and
-    `default` that of the profile which stands for RuntimeDefault, crid's own if it is None.
+    """Return the OCI spec's `linux.seccomp`, None for no filter. `localhost` is the text of the file `wanted` named, `default`
+    that of the profile which stands for RuntimeDefault, crid's own if it is None, and `privileged` that of privileged
+    containers.
 
     Raises an error if the profile is missing or malformed, or if the kernel has no seccomp and a file was asked for.
     """
     kinds = cri.SecurityProfile.ProfileType
-    kind, path = wanted(security)
+    if security.privileged and privileged is not None and supported:
+        return compile_profile(json.loads(privileged), bounding, machine)
+    kind, path = wanted(security, asked)
     if kind == kinds.Unconfined:
         return None
     if kind == kinds.RuntimeDefault:
@@ -101,10 +117,10 @@ def parse_profile(text: str, name: str, bounding: frozenset[str], machine: str) 
 
 
 def program_annotation(
-    security: cri.LinuxContainerSecurityContext, bounding: frozenset[str], machine: str, *, supported: bool
+    security: cri.LinuxContainerSecurityContext, bounding: frozenset[str], machine: str, *, supported: bool, asked: str = ""
 ) -> dict[str, str]:
     """Return the annotation that spares crun compiling crid's own profile (see `bpf`); empty where that is not asked for."""
-    if not supported or wanted(security)[0] != cri.SecurityProfile.ProfileType.RuntimeDefault:
+    if not supported or wanted(security, asked)[0] != cri.SecurityProfile.ProfileType.RuntimeDefault:
         return {}
     program = _default_program(bounding, machine)
     return {PROGRAM_ANNOTATION: program} if program else {}
@@ -210,8 +226,8 @@ def _architectures(profile: Profile, machine: str) -> list[str]:
     return []
 
 
-def _older(text: str) -> tuple["cri.SecurityProfile.ProfileType.ValueType", str]:
-    """Read the deprecated field `seccomp_profile_path`."""
+def _spelled(text: str, field: str) -> tuple["cri.SecurityProfile.ProfileType.ValueType", str]:
+    """Read a profile in one word, as the deprecated field `seccomp_profile_path` and annotations have it."""
     kinds = cri.SecurityProfile.ProfileType
     if text in ("", "unconfined"):
         return kinds.Unconfined, ""
@@ -219,9 +235,7 @@ def _older(text: str) -> tuple["cri.SecurityProfile.ProfileType.ValueType", str]
         return kinds.RuntimeDefault, ""
     if text.startswith(_LOCALHOST):
         return kinds.Localhost, text.removeprefix(_LOCALHOST)
-    raise InvalidArgumentError(
-        f"security_context.seccomp_profile_path: {text[:128]!r} is not runtime/default, unconfined or localhost/PATH"
-    )
+    raise InvalidArgumentError(f"{field}: {text[:128]!r} is not runtime/default, unconfined or localhost/PATH")
 
 
 @cache

@@ -41,6 +41,15 @@ def wanted(options: cri.NamespaceOption) -> IdMap | None:
     return IdMap(_range(asked.uids, f"{FIELD}.uids"), _range(asked.gids, f"{FIELD}.gids"))
 
 
+def check_minimum(idmap: IdMap, uid: int, gid: int) -> None:
+    """Refuse a map onto ids of the host below those that the configuration allows. Raises InvalidArgumentError."""
+    for kind, mapped, least in (("uids", idmap.users, uid), ("gids", idmap.groups, gid)):
+        if mapped.host < least:
+            raise InvalidArgumentError(
+                f"{FIELD}.{kind}: {mapped.host} is below {least}, the least that the configuration allows"
+            )
+
+
 def check_container(options: cri.NamespaceOption, pod: IdMap | None) -> None:
     """Refuse a container that wants another user namespace than its pod's; one that says nothing takes that.
 

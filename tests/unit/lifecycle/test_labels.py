@@ -8,10 +8,14 @@ import pytest
 
 from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError, UnavailableError
-from crid.lifecycle import labels
+from crid.lifecycle import labels, spec_inputs
 from crid.lifecycle.parts import Parts
+from crid.linux import selinux
+from crid.model.sandbox import SandboxMetadata
+from crid.oci.spec.asked import Asked
+from crid.oci.spec.inputs import SpecInputs
 from crid.oci.spec.selinux import LAYER_LABEL
-from tests.unit.lifecycle.world import World, container_config
+from tests.unit.lifecycle.world import World, container_config, image
 
 
 @pytest.fixture
@@ -54,6 +58,10 @@ async def test_a_pod_in_the_hosts_network_goes_without(world: World, parts: Part
     assert labels.of(replace(parts, hosts=rules), in_host, config) is not None
 
 
+def inputs_of(world: World, pod: SandboxMetadata, config: cri.ContainerConfig) -> SpecInputs:
+    return spec_inputs.gather(world.parts, pod, config, image(), container_id="x", rootfs=Path("/x"), cgroup_path="/x")
+
+
 async def test_the_pods_files_and_volumes_that_ask_for_it(
     world: World, parts: Parts, labelled: dict[str, str], tmp_path: Path
 ) -> None:
@@ -64,8 +72,11 @@ async def test_the_pods_files_and_volumes_that_ask_for_it(
     config.mounts.add(host_path=str(tmp_path), container_path="/b")
     chosen = labels.of(parts, pod, config)
     assert chosen is not None
-    labels.apply(pod, config, chosen)
-    expected = {pod.resolv_conf, pod.hostname_file, pod.hosts_file, pod.shm_path, tmp_path / "asked"}
+    inputs = inputs_of(world, pod, config)
+    given = tmp_path / "given"
+    given.touch()
+    labels.apply(pod, replace(inputs, given_mounts={"/data": str(given)}), chosen)
+    expected = {pod.resolv_conf, pod.hostname_file, pod.hosts_file, pod.shm_path, tmp_path / "asked", given}
     assert set(labelled) == {str(path) for path in expected}
     assert set(labelled.values()) == {chosen.mount}
 
@@ -80,7 +91,7 @@ async def test_a_super_privileged_container_relabels_no_volume(
     config.mounts.add(host_path=str(tmp_path), container_path="/a", selinux_relabel=True)
     chosen = labels.of(parts, pod, config)
     assert chosen is not None
-    labels.apply(pod, config, chosen)
+    labels.apply(pod, inputs_of(world, pod, config), chosen)
     assert str(tmp_path) not in labelled
 
 
@@ -113,5 +124,32 @@ async def test_the_hosts_own_directories_are_never_relabelled(world: World, part
     chosen = labels.of(parts, pod, config)
     assert chosen is not None
     with pytest.raises(InvalidArgumentError, match=r"mounts\[0\].selinux_relabel: /usr"):
-        labels.apply(pod, config, chosen)
+        labels.apply(pod, inputs_of(world, pod, config), chosen)
     assert "/usr" not in labelled
+
+
+@pytest.mark.parametrize(
+    ("label", "skip", "labels_it"), [("right", True, False), ("other", True, True), ("right", False, True)]
+)
+async def test_a_volume_that_has_its_label_may_be_left(
+    world: World,
+    parts: Parts,
+    labelled: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    label: str,
+    *,
+    skip: bool,
+    labels_it: bool,
+) -> None:
+    """Where an annotation asks for it: a tree of a million files is not walked for each start of a pod."""
+    pod = (await world.pod()).metadata
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    config = container_config()
+    config.mounts.add(host_path=str(volume), container_path="/a", selinux_relabel=True)
+    chosen = labels.of(parts, pod, config)
+    assert chosen is not None
+    monkeypatch.setattr(selinux, "label_of", lambda path: chosen.mount if label == "right" else "u:r:t:s0")
+    labels.apply(pod, replace(inputs_of(world, pod, config), asked=Asked(skip_relabel=skip)), chosen)
+    assert (str(volume) in labelled) == labels_it

@@ -30,7 +30,7 @@ async def gather(world: World, rootfs: Path) -> Gather:
         inputs = spec_inputs.gather(
             world.parts, pod.metadata, config, image(), container_id="x", rootfs=rootfs, cgroup_path="/x"
         )
-        return spec_inputs.with_rootfs(inputs, {})
+        return spec_inputs.with_rootfs(inputs, {}, {})
 
     return call
 
@@ -62,27 +62,6 @@ def test_a_hostile_image_gets_nothing_and_costs_nothing(gather: Gather, rootfs: 
     before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208  (names of descriptors)
     assert gather(container_config()).passwd == ""
     assert set(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208
-
-
-def test_sources_are_resolved_and_made_only_when_asked(gather: Gather, tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to(tmp_path / "target")
-    found = gather(container_config(mounts=[cri.Mount(container_path="/a", host_path=str(tmp_path / "link"))]))
-    assert found.sources == {str(tmp_path / "link"): str(tmp_path / "target")}
-    assert not (tmp_path / "target").exists()
-    for _ in range(2):
-        spec_inputs.make_mount_sources(found.sources)
-    assert (tmp_path / "target").is_dir()
-
-
-def test_a_source_that_cannot_be_made(gather: Gather, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    path = str(tmp_path / "file/below")
-    good = cri.Mount(container_path="/good", host_path=str(tmp_path / "good"))
-    with pytest.raises(InvalidArgumentError, match=rf"mounts\[1\]\.host_path: {path}"):
-        gather(container_config(mounts=[good, cri.Mount(container_path="/a", host_path=path)]))
-    assert not (tmp_path / "good").exists()
-    with pytest.raises(InvalidArgumentError, match=f"host_path: {path}"):
-        spec_inputs.make_mount_sources({path: path})
 
 
 async def test_the_pid_namespace(world: World, rootfs: Path) -> None:

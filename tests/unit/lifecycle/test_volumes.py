@@ -6,7 +6,7 @@ import pytest
 
 from crid.cri import api_pb2 as cri
 from crid.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, PermissionDeniedError
-from crid.lifecycle import volumes
+from crid.lifecycle import host_paths, volumes
 from crid.linux import mountinfo
 from crid.linux.mountinfo import MountEntry
 from crid.model.image import Image
@@ -22,6 +22,10 @@ def with_mounts(*mounts: cri.Mount) -> cri.ContainerConfig:
 
 def image_mount(sub_path: str = "", reference: str = IMAGE) -> cri.Mount:
     return cri.Mount(container_path="/i", readonly=True, image=cri.ImageSpec(image=reference), image_sub_path=sub_path)
+
+
+def sources(config: cri.ContainerConfig) -> dict[str, str]:
+    return host_paths.sources(config, "", ())
 
 
 @pytest.fixture
@@ -52,7 +56,7 @@ def test_the_policy_of_the_pods_namespace_decides(world: World, monkeypatch: pyt
 def test_an_image_is_mounted_and_named(world: World, bundle: Path) -> None:
     config = with_mounts(cri.Mount(host_path="/x"), image_mount())
     found = volumes.images(world.parts, config, "default")
-    mounted = volumes.mount_all(world.parts, bundle, config, found, user_namespace="", seen_at=None)
+    mounted = volumes.mount_all(world.parts, bundle, config, found, sources(config), user_namespace="", seen_at=None)
     target = str(bundle / "volumes/1")
     assert mounted == {1: Volume(target, image().id)}
     assert [(item.target, item.options) for item in world.kernel.mounts] == [(target, ("bind", "ro"))]
@@ -76,7 +80,7 @@ def test_mapped_volumes_are_directories_or_files(world: World, bundle: Path, tmp
         cri.Mount(host_path=str(tmp_path / "file"), uidMappings=mapping),
         cri.Mount(host_path=str(tmp_path / "missing"), gidMappings=mapping),
     )
-    volumes.mount_all(world.parts, bundle, config, {}, user_namespace=str(tmp_path / "user"), seen_at=None)
+    volumes.mount_all(world.parts, bundle, config, {}, sources(config), user_namespace=str(tmp_path / "user"), seen_at=None)
     assert (bundle / "volumes/0").is_file()
     assert (bundle / "volumes/1").is_dir()
     assert (tmp_path / "missing").is_dir()
@@ -86,7 +90,7 @@ def test_a_file_system_that_cannot_map_owners(world: World, bundle: Path, tmp_pa
     world.kernel.failures["mount -o rbind,X-mount.idmap"] = OSError(22, "mount_setattr: Invalid argument")
     config = with_mounts(cri.Mount(host_path=str(tmp_path), uidMappings=[cri.IDMapping(length=1)]))
     with pytest.raises(FailedPreconditionError, match=rf"mounts\[0\]\.uidMappings: .*{tmp_path}.* cannot map"):
-        volumes.mount_all(world.parts, bundle, config, {}, user_namespace="/u", seen_at=None)
+        volumes.mount_all(world.parts, bundle, config, {}, sources(config), user_namespace="/u", seen_at=None)
 
 
 @pytest.mark.parametrize(
@@ -106,9 +110,8 @@ def test_sub_paths_stay_within_the_image(
     config = with_mounts(image_mount(sub_path))
 
     def mount() -> dict[int, Volume]:
-        return volumes.mount_all(
-            world.parts, bundle, config, volumes.images(world.parts, config, "default"), user_namespace="", seen_at=None
-        )
+        found = volumes.images(world.parts, config, "default")
+        return volumes.mount_all(world.parts, bundle, config, found, {}, user_namespace="", seen_at=None)
 
     if leads_to is not None:
         assert mount()[0].path == str(root / leads_to)
@@ -134,9 +137,9 @@ def test_propagation_wants_a_mount_that_takes_part(
     monkeypatch.setattr(mountinfo, "read", lambda: [MountEntry("/", "ext4", "/dev/x", "1:1", frozenset(words))])
     config = with_mounts(cri.Mount(container_path="/d", host_path="/somewhere", propagation=mode))
     if fine:
-        volumes.check_propagation(config)
+        volumes.check_propagation(config, sources(config))
     else:
         with pytest.raises(
             FailedPreconditionError, match=r"mounts\[0\]\.propagation: /somewhere is on the mount /, which is not"
         ):
-            volumes.check_propagation(config)
+            volumes.check_propagation(config, sources(config))

@@ -108,16 +108,6 @@ def test_additional_devices(under: Callable[..., dict[str, Any]]) -> None:
     assert {"allow": True, "type": "c", "major": 10, "minor": 229, "access": "rw"} in spec["linux"]["resources"]["devices"]
 
 
-def test_devices_by_annotation() -> None:
-    """Only where the handler allows the annotation, and only those that the configuration allows."""
-    asked = {policy.DEVICES_ANNOTATION: "/dev/fuse,/dev/net/tun:rw"}
-    rules = Policy(allowed_annotations=(policy.DEVICES_ANNOTATION,), allowed_devices=frozenset({"/dev/fuse", "/dev/net/tun"}))
-    assert [item.host_path for item in policy.annotated_devices(rules, asked, {})] == ["/dev/fuse", "/dev/net/tun"]
-    assert policy.annotated_devices(Policy(allowed_devices=rules.allowed_devices), asked, {}) == []
-    with pytest.raises(InvalidArgumentError, match="/dev/sda"):
-        policy.annotated_devices(rules, asked, {policy.DEVICES_ANNOTATION: "/dev/sda"})
-
-
 def test_privileged_without_host_devices(under: Callable[..., dict[str, Any]]) -> None:
     """Neither the nodes nor the right to make them."""
     privileged = "linux { security_context { privileged: true } }"

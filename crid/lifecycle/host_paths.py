@@ -1,0 +1,72 @@
+"""The host paths that a container's mounts name: where they lead, whether they may be missing, and their making.
+
+With `bind_mount_prefix` the daemon itself runs in a container and sees the host's root file system below that directory:
+links are then resolved within it (openat2(2), RESOLVE_IN_ROOT).
+"""
+
+import errno
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from crid.cri import api_pb2 as cri
+from crid.errors import FailedPreconditionError, InvalidArgumentError
+from crid.linux.openat2 import open_in_root
+
+
+def resolve(path: str, prefix: str = "") -> str:
+    """Return where `path` of the host leads, links followed; it may be missing."""
+    if not prefix:
+        return os.path.realpath(path)
+    missing: list[str] = []
+    parts = [part for part in os.path.normpath(path).split("/") if part]
+    while parts:
+        try:
+            descriptor = open_in_root(Path(prefix), "/".join(parts), os.O_PATH)
+        except OSError:
+            missing.insert(0, parts.pop())
+            continue
+        try:
+            return str(Path(f"/proc/self/fd/{descriptor}").readlink().joinpath(*missing))
+        finally:
+            os.close(descriptor)
+    return str(Path(prefix, *missing))
+
+
+def sources(config: cri.ContainerConfig, prefix: str, refused: Iterable[str]) -> dict[str, str]:
+    """Return where each host path of the config's mounts leads. It may be missing: see `make`.
+
+    Raises FailedPreconditionError for a missing one of `refused`, InvalidArgumentError for one that could not be made; both
+    name the field.
+    """
+    found: dict[str, str] = {}
+    for index, mount in enumerate(config.mounts):
+        if not mount.host_path or mount.host_path in found:
+            continue
+        field = f"mounts[{index}].host_path"
+        resolved = found[mount.host_path] = resolve(mount.host_path, prefix)
+        if os.path.lexists(resolved):
+            continue
+        if os.path.normpath(mount.host_path) in refused:
+            raise FailedPreconditionError(f"{field}: {mount.host_path} does not exist, and is not to be made as a directory")
+        if not _nearest(Path(resolved)).is_dir():
+            raise InvalidArgumentError(f"{field}: {resolved} cannot be made: {os.strerror(errno.ENOTDIR)}")
+    return found
+
+
+def _nearest(path: Path) -> Path:
+    """Return the first of the directories above `path` that exists."""
+    return next(parent for parent in path.parents if os.path.lexists(parent))
+
+
+def make(found: Mapping[str, str]) -> None:
+    """Make those of `sources` that are missing as directories, as CRI-O does, once the rest of the config has been accepted.
+
+    Raises InvalidArgumentError naming a path that cannot be made.
+    """
+    for resolved in found.values():
+        try:
+            if not os.path.lexists(resolved):
+                Path(resolved).mkdir(mode=0o755, parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidArgumentError(f"mounts.host_path: {resolved} cannot be made: {error.strerror}") from error

@@ -1,0 +1,159 @@
+"""What a pod asks for by annotation, with crun and runc, where the handler allows it; docs/annotations.md is the list."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from crid.cri import api_pb2 as cri
+from crid.oci.spec.asked import OLDER
+from tests.harness.client import refused
+from tests.harness.configs import namespaces
+from tests.harness.daemon import Daemon, Settings
+from tests.harness.node import Node
+from tests.harness.registry import LocalRegistry
+from tests.integration.e2e.conftest import require_runtime
+
+pytestmark = pytest.mark.root
+
+V2 = Path("/sys/fs/cgroup/cgroup.controllers").exists()
+
+
+@pytest.fixture(scope="module", params=["crun", "runc"])
+def asking(request: pytest.FixtureRequest, registry: LocalRegistry, image: str) -> Iterator[Node]:
+    """A daemon whose default handler allows everything, and `closed` nothing."""
+    require_runtime(request.param)
+    runtimes: dict[str, dict[str, Any]] = {
+        request.param: {"allowed_annotations": [*OLDER.values()]},
+        "closed": {"runtime_path": request.param},
+    }
+    settings = Settings(
+        default_runtime=request.param,
+        runtimes=runtimes,
+        registries_conf=registry.registries_conf(),
+        runtime={"allowed_devices": ["/dev/full"]},
+    )
+    with Daemon(settings) as daemon:
+        yield Node(daemon, daemon.cri.pull(image))
+        daemon.cri.remove_all_pods()
+
+
+def security(**options: object) -> cri.LinuxContainerSecurityContext:
+    return cri.LinuxContainerSecurityContext(**{"namespace_options": namespaces(), **options})  # type: ignore[arg-type]
+
+
+def test_nothing_without_the_handlers_leave(asking: Node) -> None:
+    """Neither the pod's nor the container's part of it."""
+    annotations = {"umask.crio.io": "077", "shm-size.crio.io": "1Mi", "seccomp-profile.crio.io": "runtime/default"}
+    pod = asking.pod(handler="closed", annotations=annotations)
+    script = "umask; df -k /dev/shm | tail -1 | awk '{print $2}'; grep -E '^Seccomp:' /proc/self/status | tr -d '\\t'"
+    assert pod.printed("sh", "-c", script, security=security()) == "0022\n65536\nSeccomp:0"
+
+
+def test_umask(asking: Node) -> None:
+    """Of the first process, and of what is executed later."""
+    pod = asking.pod(annotations={"umask.crio.io": "027", "io.kubernetes.cri-o.umask/one": "077"})
+    assert pod.printed("sh", "-c", "umask") == "0027"
+    container = pod.sleeper(name="one")
+    assert asking.cri.output(container, "grep", "Umask", "/proc/1/status").split() == ["Umask:", "0077"]
+
+
+def test_size_of_shm(asking: Node) -> None:
+    pod = asking.pod(annotations={"io.kubernetes.cri-o.ShmSize": "128Mi"})
+    assert pod.printed("sh", "-c", "df -k /dev/shm | tail -1 | awk '{print $2}'") == "131072"
+
+
+def test_seccomp(asking: Node, tmp_path: Path) -> None:
+    """Only where the config asks for no filter; for one container or all."""
+    profile = tmp_path / "profile.json"
+    profile.write_text(
+        '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["chmod", "fchmodat"], "action": "SCMP_ACT_ERRNO"}]}'
+    )
+    pod = asking.pod(
+        annotations={"seccomp-profile.crio.io/POD": "runtime/default", "seccomp-profile.crio.io/own": f"localhost/{profile}"}
+    )
+    script = "grep Seccomp: /proc/self/status | tr -d '\\t'; touch /tmp/x; chmod 600 /tmp/x 2>/dev/null && echo changed"
+    assert pod.printed("sh", "-c", f"{script}; true", security=security()) == "Seccomp:2\nchanged"
+    assert pod.printed("sh", "-c", f"{script}; true", security=security(), name="own") == "Seccomp:2"
+    default = cri.SecurityProfile(profile_type=cri.SecurityProfile.RuntimeDefault)
+    assert pod.printed("sh", "-c", script, security=security(seccomp=default), name="own", attempt=1) == "Seccomp:2\nchanged"
+
+
+def test_devices(asking: Node) -> None:
+    pod = asking.pod(annotations={"io.kubernetes.cri-o.Devices": "/dev/full:/dev/mine:rw"})
+    assert pod.printed("sh", "-c", "echo x >/dev/mine 2>/dev/null || ls /dev/mine") == "/dev/mine"
+
+
+def test_files_of_the_cgroup(asking: Node) -> None:
+    """On cgroup v2; on v1 it is refused, as the config's own are."""
+    pod = asking.pod(annotations={"unified-cgroup.crio.io/app": "memory.high=67108864;pids.max=NTA="})
+    if not V2:
+        with refused(grpc.StatusCode.INVALID_ARGUMENT, "resources.unified", "cgroup v2"):
+            pod.create("true", name="app")
+        assert pod.printed("echo", "other") == "other"
+        return
+    script = "cat /sys/fs/cgroup/memory.high /sys/fs/cgroup/pids.max"
+    assert pod.printed("sh", "-c", script, name="app") == "67108864\n50"
+    assert pod.printed("cat", "/sys/fs/cgroup/memory.high") == "max"
+
+
+def test_a_writable_cgroup(asking: Node) -> None:
+    """On cgroup v2 alone: on v1 a container could lift its own limits."""
+    script = f"mkdir /sys/fs/cgroup{'' if V2 else '/memory'}/mine 2>/dev/null && echo made || echo refused"
+    pod = asking.pod(annotations={"cgroup2-mount-hierarchy-rw.crio.io": "true"})
+    assert pod.printed("sh", "-c", script) == ("made" if V2 else "refused")
+    assert asking.pod().printed("sh", "-c", script) == "refused"
+
+
+def test_logs_in_a_volume(asking: Node, tmp_path: Path) -> None:
+    """The pod's containers read each other's output there, and cannot change it."""
+    config = asking.pod_config(annotations={"link-logs.crio.io": "logs"})
+    volume = tmp_path / f"pods/{config.metadata.uid}/volumes/kubernetes.io~empty-dir/logs"
+    volume.mkdir(parents=True)
+    other = volume.with_name("data")
+    other.mkdir()
+    pod = asking.cri.run_pod(config)
+    asking.cri.wait_exited(asking.cri.run(pod, asking.container_config("echo", "hello", name="talker"), config))
+    mounts = [
+        cri.Mount(container_path="/logs", host_path=str(volume)),
+        cri.Mount(container_path="/data", host_path=str(other)),
+    ]
+    script = "cat /logs/talker/0.log; touch /data/file; touch /logs/file 2>/dev/null || echo refused"
+    reader = asking.cri.run(pod, asking.container_config("sh", "-c", script, mounts=mounts, name="reader"), config)
+    asking.cri.wait_exited(reader)
+    text = Path(asking.cri.status(reader).log_path).read_text()
+    assert "stdout F hello" in text
+    assert "refused" in text
+    assert (other / "file").exists()
+    assert list(volume.iterdir()) == []
+    assert [mount.host_path for mount in asking.cri.status(reader).mounts] == [str(volume), str(other)]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("umask.crio.io", "9"),
+        ("devices.crio.io", "/dev/sda"),
+        ("devices.crio.io", "full"),
+        ("seccomp-profile.crio.io", "somewhere"),
+        ("unified-cgroup.crio.io", "memory.high"),
+        ("cgroup2-mount-hierarchy-rw.crio.io", "yes"),
+        ("link-logs.crio.io", "../logs"),
+    ],
+)
+def test_what_means_nothing_is_refused(asking: Node, name: str, value: str) -> None:
+    """Naming the annotation, with nothing left."""
+    pod = asking.pod(annotations={name: value})
+    before = asking.daemon.footprint()
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, f"annotation {name}: "):
+        pod.create("true", security=security())
+    assert asking.daemon.footprint().new_since(before) == {}
+
+
+def test_a_size_of_shm_that_is_none(asking: Node) -> None:
+    before = asking.daemon.footprint()
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, "annotation shm-size.crio.io: "):
+        asking.pod(annotations={"shm-size.crio.io": "much"})
+    assert asking.daemon.footprint().new_since(before) == {}
