@@ -102,7 +102,6 @@ def _report(reading: int) -> str:
 
 async def _abandon(child: Child, reading: int) -> None:
     """Leave no process of an attempt that was broken off: neither the program nor the pid 1 that it may have reported."""
-    child.kill()
-    await asyncio.shield(child.wait())
+    await asyncio.shield(child.discard())
     if (report := _report(reading)).isdigit() and (process := identify(int(report))) is not None:
         send_signal(process, signal.SIGKILL)

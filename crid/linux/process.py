@@ -8,14 +8,20 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from crid.log import fields
 from crid.model.process import ProcessIdentity
 
+logger = logging.getLogger(__name__)
+
+_REAP_TIMEOUT = 5.0
+"""Seconds that a killed process gets to end. One in uninterruptible sleep may take for ever."""
 _OUTPUT_CHECK = 0.1
 """Seconds between looks at how much a program with a limit has printed."""
 
@@ -45,6 +51,15 @@ def identify(pid: int) -> ProcessIdentity | None:
 def is_alive(process: ProcessIdentity | None) -> bool:
     """Whether this very process, not another with its number, runs and is no zombie."""
     return process is not None and start_time(process.pid) == process.start_time
+
+
+def is_in_cgroup(pid: int, word: str) -> bool:
+    """Whether a cgroup of the process `pid` has `word` in its path, in any hierarchy (cgroups(7), /proc/PID/cgroup)."""
+    try:
+        with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="replace") as file:
+            return word in file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _open(pid: int) -> int | None:
@@ -163,6 +178,23 @@ class Child:
             descriptor, self._pidfd = self._pidfd, -1
             os.close(descriptor)
 
+    async def discard(self) -> None:
+        """Kill the process and reap it: at once as a rule, and whenever it ends if the kernel does not let it end now."""
+        self.kill()
+        if self.reaped:
+            return
+        try:
+            async with asyncio.timeout(_REAP_TIMEOUT):
+                await self.wait()
+        except TimeoutError:
+            logger.error("a killed process does not end, and is left%s", fields(pid=self.pid, program=self.program))
+            loop = asyncio.get_running_loop()
+            loop.add_reader(self._pidfd, self._reap_late, loop)
+
+    def _reap_late(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.remove_reader(self._pidfd)
+        self.end()
+
     def kill(self) -> None:
         """Send SIGKILL. Harmless once the process has been reaped."""
         if self._pidfd >= 0:
@@ -264,8 +296,7 @@ async def run(
         except BaseException:
             if new_process_group and not child.reaped:  # its number cannot be another's while it is not reaped
                 os.killpg(child.pid, signal.SIGKILL)
-            child.kill()
-            await asyncio.shield(child.wait())
+            await asyncio.shield(child.discard())
             raise
         return Completed(exit_code, _content(files[1]), _content(files[2]))
 

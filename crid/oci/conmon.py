@@ -164,7 +164,9 @@ async def _abandon(child: process.Child, files: MonitorFiles, *, started: bool) 
     if (monitor := read_identity(files.monitor_pid)) is not None:
         await descendants.end_below(monitor.pid, timeout=SETTLE_TIMEOUT)
         process.send_signal(monitor, SIGKILL)
-        await process.wait_gone(monitor)
+        with contextlib.suppress(TimeoutError):  # the kernel has it
+            async with asyncio.timeout(SETTLE_TIMEOUT):
+                await process.wait_gone(monitor)
 
 
 async def _reap(child: process.Child, grace: float) -> None:
@@ -172,5 +174,4 @@ async def _reap(child: process.Child, grace: float) -> None:
         async with asyncio.timeout(grace):
             await child.wait()
     except TimeoutError:
-        child.kill()
-        await child.wait()
+        await child.discard()

@@ -61,6 +61,9 @@ class Creation:
             first = process.identify(pid)
             if first is None:
                 raise UnavailableError("its first process ended before it was started")
+            if not process.is_in_cgroup(pid, container.id):
+                # Whoever it is, it will not be signalled in this container's name.
+                raise UnavailableError(f"the runtime reported process {pid}, which is not in the container's cgroup")
             return Created(process=first, monitor=monitor)
         except BaseException as error:
             await asyncio.shield(self._undo(container, files, remove_log=not had_log))

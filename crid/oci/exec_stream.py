@@ -177,5 +177,4 @@ async def _end(child: process.Child) -> None:
         async with asyncio.timeout(END_TIMEOUT):
             await child.wait()
     except TimeoutError:
-        child.kill()
-        await child.wait()
+        await child.discard()

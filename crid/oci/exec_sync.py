@@ -139,5 +139,4 @@ async def _reap(child: process.Child) -> None:
 async def _end(child: process.Child) -> None:
     """Kill a monitor with the command below it, and reap it."""
     await descendants.end_below(child.pid, timeout=conmon.SETTLE_TIMEOUT)
-    child.kill()
-    await child.wait()
+    await child.discard()

@@ -19,14 +19,27 @@ logger = logging.getLogger(__name__)
 MAX_MESSAGE = 80 * 1024 * 1024
 """Bytes of one gRPC message either way, as CRI-O has it: a node's lists with long annotations must fit."""
 
+MAX_CALLS = 4096
+"""RPCs that are served at a time; one more is RESOURCE_EXHAUSTED. A kubelet has some ten for each pod that starts or stops."""
+
+KEEPALIVE_MS, PING_TIMEOUT_MS = 30_000, 20_000
+"""When a connection with a call on it is silent, and how long it then has to answer a ping: a client that stands still and
+takes nothing is hung up on, and what was kept for it is dropped."""
+
 
 class Listener:
     """The server on one socket path."""
 
     def __init__(self, path: str, runtime: RuntimeServicer, images: ImageServicer) -> None:
         self._path = Path(path.removeprefix("unix://"))
-        options = [("grpc.max_send_message_length", MAX_MESSAGE), ("grpc.max_receive_message_length", MAX_MESSAGE)]
-        self._server = aio.server(interceptors=[StatusInterceptor()], options=options)
+        options = [
+            ("grpc.max_send_message_length", MAX_MESSAGE),
+            ("grpc.max_receive_message_length", MAX_MESSAGE),
+            ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+            ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_MS),
+            ("grpc.http2.max_pings_without_data", 0),  # as many as it takes: a stream of events may be silent for days
+        ]
+        self._server = aio.server(interceptors=[StatusInterceptor()], options=options, maximum_concurrent_rpcs=MAX_CALLS)
         add_RuntimeServiceServicer_to_server(runtime, self._server)
         add_ImageServiceServicer_to_server(images, self._server)
 

@@ -219,6 +219,32 @@ async def test_run_kills_and_reaps_what_takes_too_long() -> None:
     assert (open_descriptors(), own_children()) == before
 
 
+async def test_what_does_not_end_when_killed_is_reaped_when_it_does(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SIGKILL is held back here, as the kernel does for a process in uninterruptible sleep."""
+    before = open_descriptors(), own_children()
+    monkeypatch.setattr(process, "_REAP_TIMEOUT", 0.01)
+    child = process.spawn([SHELL, "-c", "exec sleep 1000"])
+    with monkeypatch.context() as patch:
+        patch.setattr(process.Child, "kill", lambda child: None)
+        await child.discard()
+    assert "does not end" in caplog.text
+    os.kill(child.pid, signal.SIGKILL)
+    async with asyncio.timeout(20):
+        while not child.reaped:
+            await asyncio.sleep(0.001)
+    await child.discard()
+    assert (open_descriptors(), own_children()) == before
+
+
+def test_whose_cgroup_a_process_is_in() -> None:
+    own = Path("/proc/self/cgroup").read_text().splitlines()[-1].rpartition(":")[2]
+    assert process.is_in_cgroup(os.getpid(), own)
+    assert not process.is_in_cgroup(os.getpid(), "f" * 64)
+    assert not process.is_in_cgroup(1 << 23, "/")
+
+
 def test_find_program() -> None:
     assert process.find_program("sh", path="/nowhere:/bin") is not None
     assert process.find_program("/bin/sh") is not None

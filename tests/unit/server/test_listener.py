@@ -1,11 +1,20 @@
 """The socket: whom it lets in, and what it takes over."""
 
+import asyncio
+import signal
 import socket
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+from grpc import aio
 
+from crid.cri import api_pb2 as cri
+from crid.cri.api_pb2_grpc import RuntimeServiceStub
 from crid.errors import AlreadyExistsError, UnavailableError
 from crid.server.listener import Listener
 
@@ -15,15 +24,39 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "run" / "crid.sock"
 
 
-def listener(path: Path) -> Listener:
-    """A server that serves nothing."""
+def listener(path: Path, runtime: Any = None) -> Listener:
+    """A server that serves nothing, but what `runtime` does."""
     nothing: Any = _Nothing()
-    return Listener(str(path), nothing, nothing)
+    return Listener(str(path), runtime or nothing, nothing)
 
 
 class _Nothing:
     def __getattr__(self, name: str) -> object:
         return lambda request, context: None
+
+
+class _Slow(_Nothing):
+    """StopContainer that ends when `release` is set, or tells that its client is gone."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.release = asyncio.Event()
+        self.gone = asyncio.Event()
+
+    async def StopContainer(self, request: cri.StopContainerRequest, context: object) -> cri.StopContainerResponse:
+        self.begun += 1
+        try:
+            await self.release.wait()
+        except asyncio.CancelledError:
+            self.gone.set()
+            raise
+        return cri.StopContainerResponse()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.01)
 
 
 async def test_it_is_for_root_alone_and_goes_when_it_stops(path: Path) -> None:
@@ -63,3 +96,47 @@ async def test_another_file_is_left_alone(path: Path) -> None:
 async def test_a_path_beyond_the_kernels_limit(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError, match="cannot listen on"):
         await listener(tmp_path / ("x" * 120)).start()
+
+
+async def test_more_calls_than_it_serves_are_refused_and_the_others_go_on(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crid.server.listener.MAX_CALLS", 3)
+    slow = _Slow()
+    server = listener(path, slow)
+    await server.start()
+    async with aio.insecure_channel(f"unix://{path}") as channel:
+        stub: Any = RuntimeServiceStub(channel)
+        calls = [stub.StopContainer(cri.StopContainerRequest()) for _ in range(3)]
+        await until(lambda: slow.begun == 3)
+        with pytest.raises(aio.AioRpcError) as refused:
+            await stub.StopContainer(cri.StopContainerRequest())
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        slow.release.set()
+        await asyncio.gather(*calls)
+    await server.stop(0)
+
+
+STANDS_STILL = """
+import sys, grpc
+from crid.cri import api_pb2, api_pb2_grpc
+stub = api_pb2_grpc.RuntimeServiceStub(grpc.insecure_channel("unix://" + sys.argv[1]))
+stub.StopContainer(api_pb2.StopContainerRequest())
+"""
+
+
+async def test_a_client_that_takes_nothing_is_hung_up_on(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped by a debugger, say: it has not gone, and does not even answer pings."""
+    monkeypatch.setattr("crid.server.listener.KEEPALIVE_MS", 1000)
+    monkeypatch.setattr("crid.server.listener.PING_TIMEOUT_MS", 1000)
+    slow = _Slow()
+    server = listener(path, slow)
+    await server.start()
+    client = subprocess.Popen([sys.executable, "-c", STANDS_STILL, str(path)], stderr=subprocess.DEVNULL)
+    try:
+        await until(lambda: slow.begun == 1)
+        client.send_signal(signal.SIGSTOP)
+        async with asyncio.timeout(60):
+            await slow.gone.wait()
+    finally:
+        client.kill()
+        client.wait()
+    await server.stop(0)
