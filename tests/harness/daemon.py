@@ -49,12 +49,14 @@ class Settings:
 class Daemon:
     """One instance. `with Daemon(...) as daemon` starts it and at the end proves that it stops cleanly when told to."""
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, *, directory: Path | None = None) -> None:
+        """`directory` is for whoever comes back to it after the end of this process; the default one is new and its own."""
         self._settings = settings or Settings()
         number = next(_instances)
         self._identity = f"{os.getpid()}-{number}"
         # A short path, since everything below it, sockets too, must fit into the 108 bytes of a unix socket's address.
-        self.directory = Path(tempfile.mkdtemp(prefix="crid-test-", dir="/tmp"))
+        self.directory = directory or Path(tempfile.mkdtemp(prefix="crid-test-", dir="/tmp"))
+        self.directory.mkdir(exist_ok=True)
         self.directory.chmod(0o711)  # the root of a user namespace is somebody else here, and must find its pod's files
         self.root = self.directory / "root"
         self.run_root = self.directory / "run"
@@ -70,7 +72,7 @@ class Daemon:
         self._client: Cri | None = None
 
     def __enter__(self) -> Self:
-        self._prepare()
+        self.prepare()
         try:
             self.start()
         except BaseException:
@@ -95,15 +97,16 @@ class Daemon:
     @contextlib.contextmanager
     def prepared(self) -> Iterator[Self]:
         """Like `with Daemon()`, but without starting it: for tests that use its directories and configuration themselves."""
-        self._prepare()
+        self.prepare()
         try:
             yield self
         finally:
             self._discard()
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
+        """Make the instance's directories and its configuration."""
         for directory in (self.root, self.run_root, self.pod_logs):
-            directory.mkdir()
+            directory.mkdir(exist_ok=True)
         self.write_config()
 
     def write_config(self) -> None:
@@ -151,18 +154,45 @@ class Daemon:
         assert self._client is not None, "the daemon is not running"
         return self._client
 
-    def start(self) -> float:
+    def start(self, environment: Mapping[str, str] | None = None) -> float:
         """Start the daemon and return the seconds until it served its first call."""
         began = time.monotonic()
-        with self.log.open("ab") as log:
-            argv = [str(CRID), "--config", str(self.config)]
-            self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self.launch(environment)
         try:
             eventually(self._serves, "the daemon serves")
         except BaseException:
             self._show_log()
             raise
         return time.monotonic() - began
+
+    def launch(self, environment: Mapping[str, str] | None = None) -> None:
+        """Start the daemon, with more in its `environment`, and do not wait until it serves."""
+        with self.log.open("ab") as log:
+            argv = [str(CRID), "--config", str(self.config)]
+            environ = {**os.environ, **(environment or {})}
+            self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ)
+
+    def start_or_end(self, environment: Mapping[str, str]) -> bool:
+        """Start a daemon that may be killed before it serves, and return whether it serves."""
+        self.launch(environment)
+        try:
+            return eventually(self._serves, "the daemon serves")
+        except AssertionError:
+            if self._process is not None and self._process.poll() == -signal.SIGKILL:
+                return False
+            raise
+
+    def wait_ended(self, patience: float) -> int | None:
+        """Return the exit code of the daemon once it has ended by itself, None if it has not after `patience` seconds."""
+        assert self._process is not None
+        try:
+            code = self._process.wait(patience)
+        except subprocess.TimeoutExpired:
+            return None
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+        return code
 
     def _serves(self) -> bool:
         assert self._process is not None

@@ -24,6 +24,7 @@ class Footprint:
     addresses: Counter[str]
     firewall: Counter[str]
     processes: Counter[str]
+    threads: Counter[str]
     descriptors: Counter[str]
     files: Counter[str]
     cgroups: Counter[str]
@@ -45,9 +46,10 @@ def take(*, daemon: int | None, directories: tuple[Path, ...], cgroup: str) -> F
         addresses=Counter(_addresses()),
         firewall=Counter(_firewall()),
         processes=Counter(processes(daemon, directories, cgroup)),
+        threads=Counter(_threads(daemon) if daemon else ()),
         descriptors=Counter(_descriptors(daemon) if daemon else ()),
         files=Counter(_files(directories)),
-        cgroups=Counter(_cgroups(cgroup)),
+        cgroups=Counter(cgroups(cgroup)),
     )
 
 
@@ -117,21 +119,32 @@ def _descriptors(pid: int) -> list[str]:
     return found
 
 
+def _threads(pid: int) -> list[str]:
+    """The daemon's threads by name; grpc's and the default executor's come and go by themselves, up to a limit of theirs."""
+    found = []
+    for entry in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            found.append((entry / "comm").read_text().strip())
+        except FileNotFoundError:
+            continue
+    return found
+
+
 def _files(directories: tuple[Path, ...]) -> list[str]:
     return [str(path) for directory in directories for path in directory.rglob("*")]
 
 
-def _cgroups(cgroup: str) -> list[str]:
-    """Directories below the instance's cgroup in any hierarchy: cgroup v2 has one, v1 one a controller."""
-    found = []
-    for base in _hierarchies():
-        top = base / cgroup.strip("/")
-        if top.is_dir():
-            found += [str(path) for path in top.rglob("*") if path.is_dir()]
-    return found
+def cgroups(cgroup: str) -> list[str]:
+    """Return the directories below a cgroup in any hierarchy: cgroup v2 has one, v1 one a controller."""
+    return [
+        os.path.join(parent, name)  # noqa: PTH118  (thousands of them; and os.walk passes over what goes meanwhile)
+        for base in hierarchies()
+        for parent, names, _ in os.walk(base / cgroup.strip("/"))
+        for name in names
+    ]
 
 
-def _hierarchies() -> list[Path]:
+def hierarchies() -> list[Path]:
     """Return the mounted cgroup hierarchies: on v1 each controller has one, and aliases are links."""
     if (CGROUP_ROOT / "cgroup.procs").exists():
         return [CGROUP_ROOT]
@@ -146,7 +159,7 @@ def remove_children(cgroup: str) -> None:
     """
     if cgroup.endswith(".slice"):
         subprocess.run(["systemctl", "stop", cgroup], check=True)
-    for base in _hierarchies():
+    for base in hierarchies():
         top = base / cgroup.strip("/")
         for path in [path for path in top.iterdir() if path.is_dir()] if top.is_dir() else []:
             path.rmdir()
@@ -156,7 +169,7 @@ def remove_cgroup(cgroup: str) -> None:
     """Remove `cgroup` and everything below it, in every hierarchy. Raises OSError if a process is left in one."""
     if cgroup.endswith(".slice"):
         remove_children(cgroup)
-    for base in _hierarchies():
+    for base in hierarchies():
         top = base / cgroup.strip("/")
         below = [path for path in top.rglob("*") if path.is_dir()] if top.is_dir() else []
         for path in sorted(below, key=lambda path: len(path.parts), reverse=True):

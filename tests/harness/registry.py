@@ -21,16 +21,20 @@ def free_port() -> int:
 
 
 class LocalRegistry:
-    """`docker-registry serve` below `directory`, from `with` to its end."""
+    """`docker-registry serve` below `directory`, from `with` to its end.
 
-    def __init__(self, directory: Path) -> None:
+    With a `port` of the caller's choice the directory is kept, so that another one can serve the same images again.
+    """
+
+    def __init__(self, directory: Path, *, port: int = 0) -> None:
         self._program = require_tool("docker-registry")
         self.directory = directory
-        self.address = f"127.0.0.1:{free_port()}"
+        self.address = f"127.0.0.1:{port or free_port()}"
+        self._keep = bool(port)
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        self.directory.mkdir(parents=True)
+        self.directory.mkdir(parents=True, exist_ok=self._keep)
         config = self.directory / "config.yml"
         settings = {
             "version": "0.1",
@@ -48,7 +52,8 @@ class LocalRegistry:
         assert self._process is not None
         self._process.kill()
         self._process.wait()
-        shutil.rmtree(self.directory)
+        if not self._keep:
+            shutil.rmtree(self.directory)
 
     def _serves(self) -> bool:
         try:

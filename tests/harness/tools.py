@@ -34,3 +34,12 @@ def eventually(probe: Callable[[], T], what: str, *, patience: float = PATIENCE)
             raise AssertionError(f"not within {patience:g} s: {what}")
         time.sleep(0.01)
     return value
+
+
+def virtual_machine() -> Path:
+    """Return the program that runs a command in the small virtual machine, or skip the test."""
+    beside = Path(__file__).parents[2].parent / "shared" / "vm" / "run"
+    found = Path(os.environ.get("CRID_VM_RUN", beside))
+    if not os.access(found, os.X_OK):
+        pytest.skip(f"no virtual machine: neither CRID_VM_RUN nor {beside}")
+    return found
