@@ -28,7 +28,6 @@ from crid.linux.kernel import Kernel, Linux
 from crid.linux.process import find_program
 from crid.log import fields
 from crid.model.container import Container
-from crid.model.image import Image
 from crid.model.sandbox import PodSandbox
 from crid.net.bridge import BridgeNetwork
 from crid.net.choice import ChosenNetwork
@@ -46,9 +45,6 @@ from crid.store.state import StateStore
 from crid.tasks import Supervisor
 
 logger = logging.getLogger(__name__)
-
-IMPORT_GRACE = 5.0
-"""Seconds for what an import began, such as removing garbage, to end."""
 
 CRUN_FIRST = ("crun", "runc")
 """The runtimes looked for where the configuration names none; the first that works here is the default."""
@@ -106,7 +102,7 @@ async def providers(config: Config, supervisor: Supervisor) -> Providers:
     images = image_service(config, supervisor)
     machines = await hosts.gather(config, hierarchy.host_resources(), known)
     if any(host.selinux for host in machines.values()):
-        await asyncio.to_thread(labels.prepare_layers, str(images.layers_directory))
+        await asyncio.to_thread(labels.prepare_layers, str(images.layer_directories[0]))
     exits = ExitNotices(paths.exits, containers.find)
     network = _network(config.network, root / "network")
     await network.start()
@@ -166,7 +162,7 @@ def _network(config: NetworkConfig, directory: Path) -> ChosenNetwork:
 
 
 def image_service(config: Config, supervisor: Supervisor) -> ImageService:
-    """Build and load the image service alone; the import command needs nothing else."""
+    """Build and load the image service alone; the commands for images need nothing else."""
     images = ImageService(
         Path(config.root),
         Path(config.image.registries_conf),
@@ -251,29 +247,17 @@ def own_program(name: str) -> Path:
     raise UnavailableError(f"crid's own program {name} is not installed; scripts/setup builds it")
 
 
-async def import_images(config: Config, path: Path, name: str | None) -> list[Image]:
-    """Put the images of an archive or a layout into the store. Raises AlreadyExistsError while a daemon uses the store."""
-    supervisor = Supervisor("import")
-    with locked(Path(config.root)):
-        images = image_service(config, supervisor)
-        try:
-            return await images.import_path(path, name)
-        finally:
-            await supervisor.close(IMPORT_GRACE)
-            await images.close()
-
-
 @contextlib.contextmanager
-def locked(root: Path) -> Iterator[None]:
-    """Hold the lock on the root directory: two daemons on one store would each believe in half of it (flock(2))."""
-    root.mkdir(mode=0o711, parents=True, exist_ok=True)
-    descriptor = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise AlreadyExistsError(f"another crid uses {root}") from error
-    try:
+def locked(config: Config) -> Iterator[None]:
+    """Hold the locks on the root directory and on the images': two daemons on one store would each believe in half of it
+    (flock(2)). Raises AlreadyExistsError naming the directory that another crid uses."""
+    with contextlib.ExitStack() as held:
+        for root in dict.fromkeys(Path(path) for path in (config.root, config.image.imagestore or config.root)):
+            root.mkdir(mode=0o711, parents=True, exist_ok=True)
+            descriptor = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            held.callback(os.close, descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise AlreadyExistsError(f"another crid uses {root}") from error
         yield
-    finally:
-        os.close(descriptor)

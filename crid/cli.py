@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"crid {crid.__version__}")
     parser.set_defaults(run=_serve)
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND")
-    image = verbs.add_parser("image", help="images, without a client")
+    image = _add_verb(verbs, "image", "images, without a client: through a running daemon, or in its store while none runs")
     image.set_defaults(run=_image)
     _add_image_verbs(image)
     return parser
@@ -53,18 +53,23 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_image_verbs(image: argparse.ArgumentParser) -> None:
     verbs = image.add_subparsers(dest="verb", metavar="VERB", required=True)
-    pulling = verbs.add_parser("pull", help="fetch an image from its registry")
-    pulling.add_argument("name")
+    pulling = _add_verb(verbs, "pull", "fetch an image or an OCI artifact from its registry, and print its id")
+    pulling.add_argument("name", help="the image's name, such as busybox, q.io/team/app:1.2 or q.io/app@sha256:...")
     pulling.add_argument("--username", default="", help="the password is read from standard input")
-    exporting = verbs.add_parser("export", help="write an image as a tar of an OCI layout")
-    exporting.add_argument("name", help="a name, an id or its beginning")
-    exporting.add_argument("path", type=Path)
-    importing = verbs.add_parser("import", help="put an OCI layout (directory or tar) or a docker archive into the store")
-    importing.add_argument("path", type=Path)
-    importing.add_argument("name", nargs="?", help="the image's name, where the archive holds none")
-    verbs.add_parser("list", help="list the images")
-    removing = verbs.add_parser("remove", help="remove images with all their names")
+    listing = _add_verb(verbs, "list", "list the images: a line a name")
+    listing.add_argument("--json", action="store_true", help="as JSON, in the CRI's words")
+    removing = _add_verb(verbs, "remove", "remove images with all their names")
     removing.add_argument("names", nargs="+", metavar="name", help="a name, an id or its beginning")
+    exporting = _add_verb(verbs, "export", "write an image as a tar of an OCI layout")
+    exporting.add_argument("name", help="a name, an id or its beginning")
+    exporting.add_argument("path", type=Path, help="the file to write")
+    importing = _add_verb(verbs, "import", "put images from an OCI layout or a docker archive into the store")
+    importing.add_argument("path", type=Path, help="a directory or a tar, compressed or not")
+    importing.add_argument("name", nargs="?", help="the image's name, where the archive holds one image")
+
+
+def _add_verb(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, what: str) -> argparse.ArgumentParser:
+    return verbs.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
 
 
 def _serve(settings: config.Config, options: argparse.Namespace) -> int:

@@ -9,30 +9,38 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
+from google.protobuf.json_format import MessageToDict
 
-from crid.assembly import image_service, import_images, locked
-from crid.cli_progress import Progress, Transfer
+from crid.assembly import image_service, locked
+from crid.cli_progress import Progress
 from crid.config import Config
+from crid.cri import admin_pb2 as admin
 from crid.cri import api_pb2 as cri
+from crid.cri.admin_pb2_grpc import AdminServiceStub
 from crid.cri.api_pb2_grpc import ImageServiceStub
 from crid.errors import AlreadyExistsError, CridError, InvalidArgumentError, NotFoundError
 from crid.image.exporter import export
 from crid.image.registries_file import load
 from crid.image.service import ImageService
+from crid.image.transfers import Transfer, Transfers, Watch
 from crid.server.images import image_message
 from crid.tasks import Supervisor
 
 if TYPE_CHECKING:
-    from crid.cri.api_pb2_grpc import ImageServiceAsyncStub  # in the stub file only
+    from crid.cri.admin_pb2_grpc import AdminServiceAsyncStub  # in the stub files only
+    from crid.cri.api_pb2_grpc import ImageServiceAsyncStub
 
 _REDRAW = 0.2
 _CLOSING = 5.0
+_LIMIT = 80 << 20
+"""Bytes of one message, as the daemon has it."""
 
 T = TypeVar("T")
 
@@ -47,17 +55,37 @@ def _pull(settings: Config, options: argparse.Namespace) -> int:
     auth = None
     if options.username:
         auth = cri.AuthConfig(username=options.username, password=sys.stdin.readline().rstrip("\n"))
-    spec = cri.ImageSpec(image=options.name)
 
     async def directly(images: ImageService) -> str:
-        return (await _shown(images.pull(options.name, auth), lambda: _transfers(images))).id
+        return (await _shown(lambda watch: images.pull(options.name, auth, watch=watch))).id
 
-    async def asking(daemon: ImageServiceAsyncStub) -> str:
-        call = daemon.PullImage(cri.PullImageRequest(image=spec, auth=auth))
-        partial = Path(settings.root, "images", "partial")
-        return str((await _shown(_answer(call), lambda: _parts(partial))).image_ref)
+    async def asking(daemon: _Daemon) -> str:
+        progress, identifier = Progress(), ""
+        async for message in daemon.admin.PullImage(admin.PullImageRequest(image=options.name, auth=auth)):
+            progress.update(_transfers(message.transfers))
+            identifier = message.image_id
+        return identifier
 
     print(asyncio.run(_either(settings, directly, asking)))
+    return 0
+
+
+def _import(settings: Config, options: argparse.Namespace) -> int:
+    path = options.path.absolute()
+
+    async def directly(images: ImageService) -> list[cri.Image]:
+        found = await _shown(lambda watch: images.import_path(path, options.name, watch=watch))
+        return [image_message(image) for image in found]
+
+    async def asking(daemon: _Daemon) -> list[cri.Image]:
+        progress, images = Progress(), []
+        async for message in daemon.admin.ImportImages(admin.ImportImagesRequest(path=str(path), name=options.name or "")):
+            progress.update(_transfers(message.transfers))
+            images = list(message.images)
+        return images
+
+    for image in asyncio.run(_either(settings, directly, asking)):
+        print(image.id, *image.repo_tags)
     return 0
 
 
@@ -65,13 +93,29 @@ def _list(settings: Config, options: argparse.Namespace) -> int:
     async def directly(images: ImageService) -> list[cri.Image]:
         return [image_message(image) for image in images.list_images()]
 
-    async def asking(daemon: ImageServiceAsyncStub) -> list[cri.Image]:
-        return list((await daemon.ListImages(cri.ListImagesRequest())).images)
+    async def asking(daemon: _Daemon) -> list[cri.Image]:
+        return list((await daemon.images.ListImages(cri.ListImagesRequest())).images)
 
-    for image in asyncio.run(_either(settings, directly, asking)):
-        names = image.repo_tags or image.repo_digests or ["-"]
-        print(image.id.removeprefix("sha256:")[:12], f"{image.size / (1 << 20):8.1f} MiB ", *names, *["pinned"] * image.pinned)
+    found = asyncio.run(_either(settings, directly, asking))
+    if options.json:
+        print(
+            json.dumps(
+                {"images": [MessageToDict(image, always_print_fields_with_no_presence=True) for image in found]}, indent=2
+            )
+        )
+        return 0
+    rows = [("ID", "SIZE", "NAME"), *(row for image in found for row in _rows(image))]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for identifier, size, name in rows:
+        print(f"{identifier:<{widths[0]}}  {size:>{widths[1]}}  {name}")
     return 0
+
+
+def _rows(image: cri.Image) -> list[tuple[str, str, str]]:
+    """Return a row a name."""
+    identifier, size = image.id.removeprefix("sha256:")[:12], f"{image.size / (1 << 20):.1f} MiB"
+    names = image.repo_tags or image.repo_digests or ["-"]
+    return [(identifier, size, f"{name} (pinned)" if image.pinned else name) for name in names]
 
 
 def _remove(settings: Config, options: argparse.Namespace) -> int:
@@ -80,20 +124,14 @@ def _remove(settings: Config, options: argparse.Namespace) -> int:
             images.resolve(name)
             await images.remove(name)
 
-    async def asking(daemon: ImageServiceAsyncStub) -> None:
+    async def asking(daemon: _Daemon) -> None:
         for name in options.names:
             spec = cri.ImageSpec(image=name)
-            if not (await daemon.ImageStatus(cri.ImageStatusRequest(image=spec))).HasField("image"):
+            if not (await daemon.images.ImageStatus(cri.ImageStatusRequest(image=spec))).HasField("image"):
                 raise NotFoundError(f"image {name}: not found")
-            await daemon.RemoveImage(cri.RemoveImageRequest(image=spec))
+            await daemon.images.RemoveImage(cri.RemoveImageRequest(image=spec))
 
     asyncio.run(_either(settings, directly, asking))
-    return 0
-
-
-def _import(settings: Config, options: argparse.Namespace) -> int:
-    for image in asyncio.run(import_images(settings, options.path, options.name)):
-        print(image.id, *image.repo_tags)
     return 0
 
 
@@ -102,23 +140,33 @@ def _export(settings: Config, options: argparse.Namespace) -> int:
         names = [str(name) for name in load(Path(settings.image.registries_conf)).candidates(options.name)]
     except InvalidArgumentError:
         names = []  # an id cannot be a name
-    print(export(Path(settings.root), [*names, options.name], options.path) or options.name, options.path)
+    roots = [Path(settings.image.imagestore or settings.root), *map(Path, settings.image.additional_image_stores)]
+    print(export(roots, [*names, options.name], options.path) or options.name, options.path)
     return 0
+
+
+class _Daemon:
+    """The services of a daemon that runs."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.images: ImageServiceAsyncStub = ImageServiceStub(channel)
+        self.admin: AdminServiceAsyncStub = AdminServiceStub(channel)
 
 
 async def _either(
     settings: Config,
     directly: Callable[[ImageService], Coroutine[Any, Any, T]],
-    asking: Callable[[ImageServiceAsyncStub], Coroutine[Any, Any, T]],
+    asking: Callable[[_Daemon], Coroutine[Any, Any, T]],
 ) -> T:
     """Use the store if nobody else does, else ask the daemon. Raises CridError for what the daemon answers, too."""
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(locked(Path(settings.root)))
+            stack.enter_context(locked(settings))
         except AlreadyExistsError:
-            async with grpc.aio.insecure_channel(f"unix:{settings.api.listen.removeprefix('unix://')}") as channel:
+            target = f"unix:{settings.api.listen.removeprefix('unix://')}"
+            async with grpc.aio.insecure_channel(target, options=[("grpc.max_receive_message_length", _LIMIT)]) as channel:
                 try:
-                    return await asking(ImageServiceStub(channel))
+                    return await asking(_Daemon(channel))
                 except grpc.aio.AioRpcError as error:
                     raise CridError(error.details() or error.code().name) from None
         async with _store(settings) as images:
@@ -136,15 +184,15 @@ async def _store(settings: Config) -> AsyncIterator[ImageService]:
         await images.close()
 
 
-async def _shown(work: Coroutine[Any, Any, T], transfers: Callable[[], dict[str, Transfer]]) -> T:
-    """Await `work` and draw what is under way meanwhile."""
+async def _shown(begin: Callable[[Watch], Coroutine[Any, Any, T]]) -> T:
+    """Do the work and draw meanwhile how far it is."""
+    seen: list[Transfers] = []
     progress = Progress()
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(_outcome(work))
+        task = group.create_task(_outcome(begin(seen.append)))
         while not task.done():
-            progress.update(transfers())
             await asyncio.wait([task], timeout=_REDRAW)
-    progress.close()
+            progress.update([one for part in seen for one in part.now()])
     result = task.result()
     if isinstance(result, Exception):
         raise result
@@ -158,18 +206,5 @@ async def _outcome(work: Coroutine[Any, Any, T]) -> T | Exception:
         return error
 
 
-async def _answer(call: grpc.aio.UnaryUnaryCall[cri.PullImageRequest, cri.PullImageResponse]) -> cri.PullImageResponse:
-    return await call
-
-
-def _transfers(images: ImageService) -> dict[str, Transfer]:
-    return {blob.digest: Transfer(received, blob.size) for blob, received in images.downloads()}
-
-
-def _parts(directory: Path) -> dict[str, Transfer]:
-    """Return what a daemon is downloading: the CRI does not tell, but the parts grow where they are."""
-    found = {}
-    with contextlib.suppress(OSError):
-        for path in directory.iterdir():
-            found[f"sha256:{path.name}"] = Transfer(path.stat().st_size)
-    return found
+def _transfers(messages: Sequence[admin.Transfer]) -> list[Transfer]:
+    return [Transfer(message.digest, message.received, message.total) for message in messages]

@@ -26,6 +26,7 @@ from crid.lifecycle.stats import Stats
 from crid.lifecycle.streams import StreamsLifecycle
 from crid.log import fields
 from crid.oci.exits import read_exit
+from crid.server.admin import AdminServicer
 from crid.server.images import ImageServicer
 from crid.server.listener import Listener
 from crid.server.runtime import RuntimeServicer
@@ -45,7 +46,7 @@ async def serve(config: Config) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    with assembly.locked(Path(config.root)):
+    with assembly.locked(config):
         daemon = Daemon(config)
         try:
             await daemon.start()
@@ -111,7 +112,8 @@ class Daemon:
         if providers.nri is not None:
             await providers.nri.start(Path(self._config.nri.nri_listen or Path(self._config.runroot, "nri.sock")), containers)
             self._undo.push_async_callback(providers.nri.stop)
-        listener = Listener(self._config.api.listen, runtime, ImageServicer(parts.images, parts.runtime))
+        images = ImageServicer(parts.images, parts.runtime)
+        listener = Listener(self._config.api.listen, runtime, images, AdminServicer(parts.images, self._supervisor))
         await listener.start()
         self._undo.push_async_callback(listener.stop, STOP_GRACE)
 

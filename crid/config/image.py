@@ -10,12 +10,15 @@ from crid.errors import InvalidArgumentError
 class ImageConfig:
     """`[crid.image]`. Sizes are in bytes; a limit or a timeout of 0 is none.
 
+    Images are kept below the root where `imagestore` is empty. `additional_image_stores` are roots of other crids, read only.
     An empty `signature_policy` is /etc/containers/policy.json where that exists, and accepts everything where not.
     `pinned_images` are names, beginnings of names that end in `*`, or words between two `*`. A connection that brings less
     than 64 KiB in `pull_progress_timeout` is taken for broken. `layer_ratio_limit` is of unpacked to compressed size, and
     counts from 1 GiB on.
     """
 
+    imagestore: str = ""
+    additional_image_stores: list[str] = field(default_factory=list)
     registries_conf: str = "/etc/containers/registries.conf"
     registries_d: str = "/etc/containers/registries.d"
     certs_dirs: list[str] = field(default_factory=lambda: ["/etc/containers/certs.d", "/etc/docker/certs.d"])
@@ -42,6 +45,15 @@ class ImageConfig:
         for key in ("layer_size_limit", "layer_entries_limit", "layer_ratio_limit"):
             if getattr(self, key) < 0:
                 raise InvalidArgumentError(f"crid.image.{key}: must not be negative")
-        for key in ("global_auth_file", "namespaced_auth_dir", "signature_policy", "signature_policy_dir", "registries_d"):
+        for key in (
+            "imagestore",
+            "global_auth_file",
+            "namespaced_auth_dir",
+            "signature_policy",
+            "signature_policy_dir",
+            "registries_d",
+        ):
             check_path(f"crid.image.{key}", getattr(self, key))
+        for path in self.additional_image_stores:
+            check_path("crid.image.additional_image_stores", path)
         check_duration("crid.image.pull_progress_timeout", self.pull_progress_timeout)

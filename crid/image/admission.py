@@ -7,6 +7,7 @@ asks for none costs a pull and a container nothing but a few stat(2).
 """
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
@@ -45,9 +46,14 @@ class Admission:
     """Decides with the policy file, or a namespace's own in `policy_directory`, where it has one."""
 
     def __init__(
-        self, root: Path, policy_file: str = "", policy_directory: str = "", registries_d: Path = DEFAULT_REGISTRIES_D
+        self,
+        roots: Sequence[Path],
+        policy_file: str = "",
+        policy_directory: str = "",
+        registries_d: Path = DEFAULT_REGISTRIES_D,
     ) -> None:
-        self._kept = root / "images" / "signatures"
+        """Signatures are kept below the first of `roots`; the others, read-only stores, may have some, too."""
+        self._kept, *self._others = [root / "images" / "signatures" for root in roots]
         path = Path(policy_file) if policy_file else DEFAULT_POLICY
         self._policy = Reread(lambda: [path], lambda: read_policy(path, required=bool(policy_file)))
         self._directory = policy_directory
@@ -115,10 +121,11 @@ class Admission:
         write_atomic(self._path(image_id), json.dumps(signatures.encode(all_of_them)).encode(), durable=True)
 
     def _load(self, image_id: str) -> tuple[Signature, ...]:
-        try:
-            return signatures.decode(json.loads(self._path(image_id).read_bytes()))
-        except (FileNotFoundError, ValueError, CridError):
-            return ()  # damaged evidence is none
+        found: tuple[Signature, ...] = ()
+        for directory in (self._kept, *self._others):
+            with contextlib.suppress(OSError, ValueError, CridError):  # damaged evidence is none
+                found += signatures.decode(json.loads((directory / self._path(image_id).name).read_bytes()))
+        return found
 
 
 def _names(image: Image, reference: str) -> Sequence[Reference | None]:

@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,16 +20,18 @@ from crid.image.references import id_digits
 from crid.store.content import NAME_ANNOTATION, check_digest
 
 
-def export(root: Path, names: Iterable[str], path: Path) -> str:
+def export(roots: Sequence[Path], names: Iterable[str], path: Path) -> str:
     """Write the image that has one of the fully qualified `names`, or an id that begins so, to `path`; return the name it
-    has there. Raises NotFoundError, InvalidArgumentError, OSError; `path` is not made then."""
-    names = list(names)
-    directory = root / "images"
-    descriptor, name = _find(directory, names)
+    has there. The stores below `roots` are searched in their order.
+
+    Raises NotFoundError, InvalidArgumentError, OSError; `path` is not made then.
+    """
+    stores = _Stores([root / "images" for root in roots])
+    descriptor, name = stores.find(list(names))
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with contextlib.ExitStack() as opened:
-            blobs = {digest: opened.enter_context(_open(directory, digest)) for digest in _blobs(directory, descriptor)}
+            blobs = {digest: opened.enter_context(stores.open(digest)) for digest in stores.blobs(descriptor)}
             with tarfile.open(temporary, "x", format=tarfile.PAX_FORMAT) as archive:
                 _add(archive, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
                 index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [descriptor]}
@@ -44,47 +46,58 @@ def export(root: Path, names: Iterable[str], path: Path) -> str:
     return name
 
 
-def _find(directory: Path, names: list[str]) -> tuple[dict[str, Any], str]:
+class _Stores:
+    """Layouts, of which the first that has something counts."""
+
+    def __init__(self, directories: Sequence[Path]) -> None:
+        self._directories = directories
+
+    def find(self, names: list[str]) -> tuple[dict[str, Any], str]:
+        """Return the index entry of the image that is meant, and its name."""
+        manifests = [descriptor for directory in self._directories for descriptor in _index(directory)]
+        for name in names:
+            for descriptor in manifests:
+                if descriptor.get("annotations", {}).get(NAME_ANNOTATION) == name:
+                    return descriptor, name
+        digits = [digit for name in names if (digit := id_digits(name))]
+        found: dict[str, dict[str, Any]] = {}
+        for descriptor in manifests if digits else ():
+            identifier = self._manifest(descriptor).identifier(descriptor["digest"])
+            if any(identifier.startswith(f"sha256:{digit}") for digit in digits):
+                found.setdefault(identifier, descriptor)  # an image's tags come before its digests
+        if len(found) > 1:
+            raise InvalidArgumentError(f"image id {digits[0]}: is the beginning of several images' ids")
+        if not found:
+            raise NotFoundError(f"image {names[0]}: not found")
+        descriptor = found.popitem()[1]
+        return descriptor, str(descriptor.get("annotations", {}).get(NAME_ANNOTATION, ""))
+
+    def blobs(self, descriptor: dict[str, Any]) -> list[str]:
+        """Return the digests of manifest, configuration and layers, each once."""
+        manifest = self._manifest(descriptor)
+        digests = (descriptor["digest"], manifest.config.digest, *(blob.digest for blob in manifest.layers))
+        return list(dict.fromkeys(digests))
+
+    def open(self, digest: str) -> IO[bytes]:
+        """Open a blob. Raises NotFoundError."""
+        for directory in self._directories:
+            with contextlib.suppress(FileNotFoundError):
+                return (directory / "blobs/sha256" / check_digest(digest).removeprefix("sha256:")).open("rb")
+        raise NotFoundError(f"blob {digest}: not in {self._directories[0]}")
+
+    def _manifest(self, descriptor: dict[str, Any]) -> Manifest:
+        with self.open(descriptor["digest"]) as file:
+            manifest = parse_manifest(file.read(MANIFEST_LIMIT), descriptor["mediaType"])
+        assert isinstance(manifest, Manifest), "the store's index names manifests only"
+        return manifest
+
+
+def _index(directory: Path) -> list[dict[str, Any]]:
     try:
-        manifests = json.loads((directory / "index.json").read_bytes())["manifests"]
+        manifests: list[dict[str, Any]] = json.loads((directory / "index.json").read_bytes())["manifests"]
     except FileNotFoundError as error:
         raise NotFoundError(f"{directory}: no images are kept here") from error
-    for name in names:
-        for descriptor in manifests:
-            if descriptor.get("annotations", {}).get(NAME_ANNOTATION) == name:
-                return descriptor, name
-    digits = [digit for name in names if (digit := id_digits(name))]
-    found: dict[str, dict[str, Any]] = {}
-    for descriptor in manifests:
-        identifier = _manifest(directory, descriptor).identifier(descriptor["digest"])
-        if any(identifier.startswith(f"sha256:{digit}") for digit in digits):
-            found.setdefault(identifier, descriptor)  # an image's tags come before its digests
-    if len(found) > 1:
-        raise InvalidArgumentError(f"image id {digits[0]}: is the beginning of several images' ids")
-    if not found:
-        raise NotFoundError(f"image {names[0]}: not found")
-    descriptor = found.popitem()[1]
-    return descriptor, str(descriptor.get("annotations", {}).get(NAME_ANNOTATION, ""))
-
-
-def _manifest(directory: Path, descriptor: dict[str, Any]) -> Manifest:
-    with _open(directory, descriptor["digest"]) as file:
-        manifest = parse_manifest(file.read(MANIFEST_LIMIT), descriptor["mediaType"])
-    assert isinstance(manifest, Manifest), "the store's index names manifests only"
-    return manifest
-
-
-def _blobs(directory: Path, descriptor: dict[str, Any]) -> list[str]:
-    """Return the digests of manifest, configuration and layers, each once."""
-    manifest = _manifest(directory, descriptor)
-    return list(dict.fromkeys((descriptor["digest"], manifest.config.digest, *(blob.digest for blob in manifest.layers))))
-
-
-def _open(directory: Path, digest: str) -> IO[bytes]:
-    try:
-        return (directory / "blobs/sha256" / check_digest(digest).removeprefix("sha256:")).open("rb")
-    except FileNotFoundError as error:
-        raise NotFoundError(f"blob {digest}: not in {directory}") from error
+    return manifests
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:

@@ -7,7 +7,9 @@ it, or the one that the caller gives; it has no repo digest, since no registry v
 
 import asyncio
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from crid.errors import InvalidArgumentError, NotFoundError
 from crid.image import artifact
@@ -16,12 +18,15 @@ from crid.image.ingest import LayerPlan, keep_blob, unpack_layer
 from crid.image.manifest import CONFIG_LIMIT, Platform, parse_config
 from crid.image.recording import Stores, layer_plans, leased, record_image
 from crid.image.references import Reference, parse
+from crid.image.transfers import Transfers, Watch
 from crid.image.unpack import unpack
 from crid.model.image import Descriptor, Image
 from crid.store.content import digest_of
 
 
-async def import_path(stores: Stores, path: Path, platform: Platform, name: str | None = None) -> list[Image]:
+async def import_path(
+    stores: Stores, path: Path, platform: Platform, name: str | None = None, watch: Watch | None = None
+) -> list[Image]:
     """Import all images for `platform` in `path`; `name` replaces the names of the only one.
 
     Raises NotFoundError if there is no such file, InvalidArgumentError, DataLossError, ResourceExhaustedError.
@@ -29,14 +34,18 @@ async def import_path(stores: Stores, path: Path, platform: Platform, name: str 
     given = parse(name) if name else None
     if given is not None and given.digest:
         raise InvalidArgumentError(f"image name {name!r}: an import takes a tag, not a digest")
+    transfers = Transfers(stores.content)
+    if watch is not None:
+        watch(transfers)
+    work = _Import(stores, platform, given, transfers)
     if path.is_dir():
-        return await _import_directory(stores, path, platform, given)
+        return await work.directory(path)
     if not path.is_file():
         raise NotFoundError(f"import {path}: no such file or directory")
     scratch = await asyncio.to_thread(stores.content.scratch)
     try:
         await asyncio.to_thread(_unpack_archive, path, scratch)
-        return await _import_directory(stores, scratch, platform, given)
+        return await work.directory(scratch)
     finally:
         await asyncio.shield(asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True))
 
@@ -46,59 +55,91 @@ def _unpack_archive(path: Path, scratch: Path) -> None:
         unpack(file, scratch)
 
 
-async def _import_directory(stores: Stores, directory: Path, platform: Platform, given: Reference | None) -> list[Image]:
-    images = await asyncio.to_thread(read_archive, directory, platform)
-    if given is not None and len(images) != 1:
-        raise InvalidArgumentError(f"import as {given}: the archive has {len(images)} images, not one")
-    return [await _import_image(stores, directory, image, (given,) if given else image.names) for image in images]
+class _Counted:
+    """Reads a blob's file, and tells how much of it was read."""
+
+    def __init__(self, file: IO[bytes], digest: str, transfers: Transfers) -> None:
+        self._file = file
+        self._digest = digest
+        self._transfers = transfers
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(size)
+        self._transfers.read(self._digest, len(data))
+        return data
 
 
-async def _import_image(stores: Stores, directory: Path, archived: ArchivedImage, names: tuple[Reference, ...]) -> Image:
-    manifest = archived.manifest
-    if manifest.artifact_type:
-        return await _import_artifact(stores, directory, archived, names)
-    with stores.leases.hold([manifest.config.digest]):
-        configuration = await asyncio.to_thread(_read_config, directory, archived)
-        config = parse_config(configuration, manifest)
-        plans = layer_plans(manifest, config)
-        with stores.leases.hold(leased(plans, manifest, archived.descriptor)):
-            await asyncio.to_thread(stores.content.add, manifest.config.media_type, configuration)
-            for plan in plans:
-                await asyncio.to_thread(_import_layer, stores, directory, plan, archived.files[plan.blob.digest])
+@dataclass(frozen=True, slots=True)
+class _Import:
+    """One import into `stores`; `given` is the name that the only image gets."""
+
+    stores: Stores
+    platform: Platform
+    given: Reference | None
+    transfers: Transfers
+
+    async def directory(self, directory: Path) -> list[Image]:
+        """Import what is in `directory`."""
+        images = await asyncio.to_thread(read_archive, directory, self.platform)
+        if self.given is not None and len(images) != 1:
+            raise InvalidArgumentError(f"import as {self.given}: the archive has {len(images)} images, not one")
+        for image in images:
+            self.transfers.expect((image.manifest.config, *image.manifest.layers))
+        return [await self._image(directory, image) for image in images]
+
+    async def _image(self, directory: Path, archived: ArchivedImage) -> Image:
+        manifest, stores = archived.manifest, self.stores
+        if manifest.artifact_type:
+            return await self._artifact(directory, archived)
+        with stores.leases.hold([manifest.config.digest]):
+            configuration = await asyncio.to_thread(_read_config, directory, archived)
+            config = parse_config(configuration, manifest)
+            plans = layer_plans(manifest, config)
+            with stores.leases.hold(leased(plans, manifest, archived.descriptor)):
+                await asyncio.to_thread(stores.content.add, manifest.config.media_type, configuration)
+                for plan in plans:
+                    await asyncio.to_thread(self._layer, directory, plan, archived.files[plan.blob.digest])
+                tags, digests = self._names(archived)
+                return await asyncio.to_thread(
+                    record_image, stores, manifest, archived.content, config, tags=tags, digests=digests
+                )
+
+    async def _artifact(self, directory: Path, archived: ArchivedImage) -> Image:
+        manifest, stores = archived.manifest, self.stores
+        artifact.files(manifest, stores.limits)
+        with stores.leases.hold(artifact.leased(manifest, archived.descriptor)):
+            for blob in artifact.blobs(manifest):
+                if blob.digest not in stores.content:
+                    await asyncio.to_thread(self._blob, directory, blob, archived.files[blob.digest])
+            tags, digests = self._names(archived)
             return await asyncio.to_thread(
-                record_image,
-                stores,
-                manifest,
-                archived.content,
-                config,
-                tags=_tags(names),
-                digests=_digests(names),
+                artifact.record_artifact, stores, manifest, archived.content, tags=tags, digests=digests
             )
 
+    def _names(self, archived: ArchivedImage) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the tags and the repo digests that an image gets."""
+        names = (self.given,) if self.given else archived.names
+        tags = tuple(str(name) for name in names if not name.digest)
+        return tags, tuple(str(name) for name in names if name.digest)
 
-def _tags(names: tuple[Reference, ...]) -> tuple[str, ...]:
-    return tuple(str(name) for name in names if not name.digest)
+    def _blob(self, directory: Path, blob: Descriptor, name: str) -> None:
+        with opened(directory, name) as file:
+            keep_blob(self.stores.content, blob, _Counted(file, blob.digest, self.transfers))
 
-
-def _digests(names: tuple[Reference, ...]) -> tuple[str, ...]:
-    return tuple(str(name) for name in names if name.digest)
-
-
-async def _import_artifact(stores: Stores, directory: Path, archived: ArchivedImage, names: tuple[Reference, ...]) -> Image:
-    manifest = archived.manifest
-    artifact.files(manifest, stores.limits)
-    with stores.leases.hold(artifact.leased(manifest, archived.descriptor)):
-        for blob in artifact.blobs(manifest):
-            if blob.digest not in stores.content:
-                await asyncio.to_thread(_import_blob, stores, directory, blob, archived.files[blob.digest])
-        return await asyncio.to_thread(
-            artifact.record_artifact, stores, manifest, archived.content, tags=_tags(names), digests=_digests(names)
-        )
-
-
-def _import_blob(stores: Stores, directory: Path, blob: Descriptor, name: str) -> None:
-    with opened(directory, name) as file:
-        keep_blob(stores.content, blob, file)
+    def _layer(self, directory: Path, plan: LayerPlan, name: str) -> None:
+        stores = self.stores
+        keep = plan.blob.digest not in stores.content
+        if plan.chain_id in stores.layers:
+            if keep:
+                self._blob(directory, plan.blob, name)
+            return
+        with opened(directory, name) as file:
+            counted = _Counted(file, plan.blob.digest, self.transfers)
+            staged = unpack_layer(stores.content, stores.layers, plan, counted, keep=keep, limits=stores.limits)
+        try:
+            staged.commit()
+        finally:
+            staged.close()
 
 
 def _read_config(directory: Path, archived: ArchivedImage) -> bytes:
@@ -108,17 +149,3 @@ def _read_config(directory: Path, archived: ArchivedImage) -> bytes:
     if digest_of(content) != digest:
         raise InvalidArgumentError(f"archive: the configuration {digest} has other content")
     return content
-
-
-def _import_layer(stores: Stores, directory: Path, plan: LayerPlan, name: str) -> None:
-    keep = plan.blob.digest not in stores.content
-    if plan.chain_id in stores.layers:
-        if keep:
-            _import_blob(stores, directory, plan.blob, name)
-        return
-    with opened(directory, name) as file:
-        staged = unpack_layer(stores.content, stores.layers, plan, file, keep=keep, limits=stores.limits)
-    try:
-        staged.commit()
-    finally:
-        staged.close()

@@ -30,6 +30,7 @@ from crid.image.manifest import CONFIG_LIMIT, ImageConfig, Index, Manifest, Plat
 from crid.image.recording import Stores, check_room, check_room_for, layer_plans, leased, record_image
 from crid.image.references import Reference
 from crid.image.registries import Endpoint, Registries
+from crid.image.transfers import Transfers, Watch
 from crid.log import fields
 from crid.model.image import Descriptor, Image
 from crid.store.content import digest_of
@@ -73,6 +74,14 @@ class _Found:
         return (str(reference.at_digest(self.target_digest)),)
 
 
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A pull that is under way."""
+
+    task: asyncio.Task[Image]
+    transfers: Transfers
+
+
 class Puller:
     """All pulls of a daemon, with `max_downloads` at once from each registry. Used on the event loop."""
 
@@ -97,7 +106,7 @@ class Puller:
         self._platform = platform
         self._downloads = Downloads(stores.content, max_downloads)
         self._locks = KeyedLock()
-        self._flights: dict[_Key, asyncio.Task[Image]] = {}
+        self._flights: dict[_Key, _Flight] = {}
 
     def __repr__(self) -> str:
         return f"<Puller flights={[name for name, *_ in self._flights]}>"
@@ -106,11 +115,13 @@ class Puller:
         """Let go of the idle threads. No pull may be running."""
         self._downloads.close()
 
-    def downloading(self) -> list[Descriptor]:
-        """Return the blobs that are under way now."""
-        return list(self._downloads.under_way.values())
-
-    async def pull(self, name: str, credentials: Credentials = NONE, namespace: str = "") -> Image:
+    async def pull(
+        self,
+        name: str,
+        credentials: Credentials = NONE,
+        namespace: str = "",
+        watch: Watch | None = None,
+    ) -> Image:
         """Return the image that `name` means in its registry now, fetching what of it is not here.
 
         Joins a pull of the same name with the same credentials for the same namespace. A cancelled caller does not end it.
@@ -121,10 +132,13 @@ class Puller:
         key = (name, credentials, namespace)
         flight = self._flights.get(key)
         if flight is None:
-            flight = self._supervisor.start(self._pull(*key), f"pull {name}")
-            self._flights[key] = flight
-            flight.add_done_callback(lambda done: self._landed(key, done))
-        return await asyncio.shield(flight)
+            transfers = Transfers(self._stores.content)
+            task = self._supervisor.start(self._pull(*key, transfers), f"pull {name}")
+            self._flights[key] = flight = _Flight(task, transfers)
+            task.add_done_callback(lambda done: self._landed(key, done))
+        if watch is not None:
+            watch(flight.transfers)
+        return await asyncio.shield(flight.task)
 
     def _landed(self, key: _Key, flight: asyncio.Task[Image]) -> None:
         del self._flights[key]
@@ -135,7 +149,7 @@ class Puller:
         else:
             logger.info("pulled%s", fields(image=key[0], id=flight.result().id))
 
-    async def _pull(self, name: str, credentials: Credentials, namespace: str) -> Image:
+    async def _pull(self, name: str, credentials: Credentials, namespace: str, transfers: Transfers) -> Image:
         registries = self._registries()
         failure: CridError | None = None
         for reference in registries.candidates(name):
@@ -146,7 +160,7 @@ class Puller:
                     if not credentials:
                         place = endpoint.reference.repository
                         shown = await self._node_credentials.find(place, registries.credential_helpers, left)
-                    return await self._pull_from(endpoint, reference, shown, namespace)
+                    return await self._pull_from(endpoint, reference, shown, namespace, transfers)
                 except* CridError as group:
                     failure = _first(group)
                 except* OSError as group:
@@ -156,13 +170,16 @@ class Puller:
         assert failure is not None, "a name has at least one candidate, a candidate at least one endpoint"
         raise failure
 
-    async def _pull_from(self, endpoint: Endpoint, reference: Reference, shown: Credentials, namespace: str) -> Image:
+    async def _pull_from(
+        self, endpoint: Endpoint, reference: Reference, shown: Credentials, namespace: str, transfers: Transfers
+    ) -> Image:
         """Pull from one place, but under the name that was asked for."""
         repository = self._client().repository(endpoint, shown)
         trace.step("pull", "asking for the manifest")
         found = await self._find(repository, reference)
         digests = (found.target_digest, found.descriptor.digest)
         await self._admission.admit(repository, reference, digests, found.identifier, namespace)
+        transfers.expect((found.manifest.config, *found.manifest.layers))
         if (present := self._present(found, reference)) is not None:
             return present
         if found.manifest.artifact_type:

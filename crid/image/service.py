@@ -1,8 +1,10 @@
 """Images as the rest of crid sees them: pull, import, look up, list, remove, and root file systems made of them.
 
-    <root>/images      blobs, records, index.json   (crid.store.content, crid.store.images)
-    <root>/layers      unpacked layers              (crid.store.layers)
-    <root>/snapshots   containers' writable layers  (crid.store.layers)
+    <imagestore>/images   blobs, records, index.json   (crid.store.content, crid.store.images)
+    <imagestore>/layers   unpacked layers              (crid.store.layers)
+    <root>/snapshots      containers' writable layers  (crid.store.layers)
+
+`imagestore` is the root unless it is configured. Read-only stores (crid.store.additional) may have images besides.
 
 An image that is removed while a container runs from it is gone from every answer at once; its layers stay until the
 container's snapshot is released. Garbage is collected after a removal, a failed pull, a release, and at start.
@@ -29,14 +31,17 @@ from crid.image.pull import Puller
 from crid.image.recording import Stores
 from crid.image.references import id_digits, matches, parse
 from crid.image.registries_file import configured
+from crid.image.transfers import Watch
+from crid.linux.disk import disk_usage
 from crid.log import fields
 from crid.model.idmap import IdMap
-from crid.model.image import Descriptor, Image
+from crid.model.image import Image
 from crid.model.mount import Mount
 from crid.store import gc
+from crid.store.additional import AdditionalStore
 from crid.store.content import ContentStore
 from crid.store.images import ImageStore
-from crid.store.layers import LayerStore, Snapshot
+from crid.store.layers import LayerStore, SeenAt, Snapshot
 from crid.tasks import Supervisor
 
 if TYPE_CHECKING:
@@ -70,18 +75,23 @@ class ImageService:
         settings: ImageConfig | None = None,
     ) -> None:
         """`in_use` returns chain ids that must stay besides those that images and snapshots need."""
-        self._root = root
         self._settings = settings = settings or ImageConfig()
         self._registries = configured(registries_conf)
-        content = ContentStore(root)
-        self._stores = Stores(content, LayerStore(root), ImageStore(content), gc.Leases(), _limits(self._settings))
+        image_root = Path(settings.imagestore or root)
+        self._root = image_root
+        self._containers = root / "snapshots"
+        self._additional = [AdditionalStore(Path(path)) for path in settings.additional_image_stores]
+        content = ContentStore(image_root, self._additional)
+        layers = LayerStore(image_root, self._containers, self._additional)
+        self._stores = Stores(content, layers, ImageStore(content, self._additional), gc.Leases(), _limits(settings))
         self._platform = host_platform()
         self._in_use = in_use
         self._supervisor = supervisor
         self._client: RegistryClient | None = None
         self._pinned = list(settings.pinned_images)
         registries_d = Path(settings.registries_d)
-        self._admission = Admission(root, settings.signature_policy, settings.signature_policy_dir, registries_d)
+        stores = [image_root, *(store.root for store in self._additional)]
+        self._admission = Admission(stores, settings.signature_policy, settings.signature_policy_dir, registries_d)
         self._lingering: frozenset[str] = frozenset()
         self._puller = Puller(
             self._stores,
@@ -99,6 +109,8 @@ class ImageService:
 
     def load(self) -> None:
         """Read what is on disk; set aside what is damaged, and remove what nothing needs. Blocks shortly. Raises OSError."""
+        for store in self._additional:
+            store.load()
         self._stores.content.load()
         self._stores.layers.load()
         self._stores.images.load()
@@ -108,7 +120,9 @@ class ImageService:
     def _drop_incomplete(self) -> set[str]:
         """Forget the images that lack a layer and so cannot run; return their blobs, from which the next pull makes them."""
         stores, blobs = self._stores, set()
-        for image in stores.images.all():
+        for identifier in list(stores.images.contents()):
+            image = stores.images.get(identifier)
+            assert image is not None, "the stores' image with these contents"
             if missing := [chain_id for chain_id in image.chain_ids if chain_id not in stores.layers]:
                 logger.error("image without all its layers dropped%s", fields(image=image.id, missing=missing[0]))
                 blobs |= {image.id, *stores.images.contents()[image.id].blobs}
@@ -125,7 +139,9 @@ class ImageService:
         """Report the image called `reference` as pinned, whenever it is there. Raises InvalidArgumentError."""
         self._pinned.append(str(parse(reference)))
 
-    async def pull(self, reference: str, auth: cri.AuthConfig | None = None, namespace: str = "") -> Image:
+    async def pull(
+        self, reference: str, auth: cri.AuthConfig | None = None, namespace: str = "", *, watch: Watch | None = None
+    ) -> Image:
         """Fetch what `reference` names and return it. Idempotent; follows a tag that has moved.
 
         `namespace` is that of the pod it is for: it may have credentials and a signature policy of its own.
@@ -133,20 +149,15 @@ class ImageService:
         NotFoundError, PermissionDeniedError, UnavailableError, DataLossError, ResourceExhaustedError.
         """
         credentials = from_cri(auth)
-        image = await self._cleaning(self._puller.pull(reference, credentials, namespace))
+        image = await self._cleaning(self._puller.pull(reference, credentials, namespace, watch))
         trace.step("pull", "flushing layers")
         self._supervisor.start_logged(asyncio.to_thread(self._stores.layers.sync), "flush layers")
         return self._shown(image)
 
-    def downloads(self) -> list[tuple[Descriptor, int]]:
-        """Return the blobs that are under way and how many bytes of each are here."""
-        content = self._stores.content
-        return [(blob, content.partial_size(blob)) for blob in self._puller.downloading()]
-
-    async def import_path(self, path: Path, name: str | None = None) -> list[Image]:
+    async def import_path(self, path: Path, name: str | None = None, *, watch: Watch | None = None) -> list[Image]:
         """Import an OCI layout or a docker archive and return its images. Idempotent. See crid.image.importer for what is
         raised."""
-        work = importer.import_path(self._stores, path, self._platform, name)
+        work = importer.import_path(self._stores, path, self._platform, name, watch)
         images = await self._cleaning(self._supervisor.run(work, f"import {path}"))
         await asyncio.to_thread(self._stores.layers.sync)
         return [self._shown(image) for image in images]
@@ -228,18 +239,26 @@ class ImageService:
         used = sum(blobs.values()) + sum(layer.size for layer in layers)
         return FilesystemUsage(str(self._root), used, len(blobs) + sum(layer.inodes for layer in layers))
 
+    async def containers_fs_usage(self) -> FilesystemUsage:
+        """Return what containers have changed of their images, and where that is, which takes a walk over all of it. Unless
+        images are kept apart (`imagestore`) it is what `fs_usage` is, from counters."""
+        if not self._settings.imagestore:
+            return self.fs_usage()
+        usage = await asyncio.to_thread(disk_usage, str(self._containers))
+        return FilesystemUsage(str(self._containers.parent), usage.bytes, usage.inodes)
+
     def prepare_rootfs(
         self,
         identifier: str,
         image: Image,
         *,
         idmap: IdMap | None = None,
-        seen_at: Path | None = None,
+        seen_at: SeenAt | None = None,
         volumes: Iterable[Image] = (),
     ) -> Snapshot:
         """Make the writable root file system `identifier` (a container's id) over `image`; the caller mounts it.
 
-        `idmap` and `seen_at` are those of `LayerStore.prepare`, the directory being `layers_directory`. The layers of
+        `idmap` and `seen_at` are those of `LayerStore.prepare`, the directories being `layer_directories`. The layers of
         `volumes` stay until the root file system is released. Raises AlreadyExistsError, NotFoundError if a layer is
         gone, OSError.
         """
@@ -247,11 +266,11 @@ class ImageService:
         return self._stores.layers.prepare(identifier, image.chain_ids, idmap=idmap, seen_at=seen_at, also=also)
 
     @property
-    def layers_directory(self) -> Path:
-        """Where all layers are."""
-        return self._stores.layers.directory
+    def layer_directories(self) -> list[Path]:
+        """Where layers are: crid's own, then those of the read-only stores."""
+        return self._stores.layers.directories
 
-    def view(self, image: Image, target: str, *, seen_at: Path | None = None) -> Mount:
+    def view(self, image: Image, target: str, *, seen_at: SeenAt | None = None) -> Mount:
         """Return the read-only mount of `image` at `target`. Raises NotFoundError if a layer is gone."""
         return self._stores.layers.view(image.chain_ids, target, seen_at=seen_at)
 
@@ -303,7 +322,9 @@ class ImageService:
         return gc.take_away(stores.content, stores.layers, garbage) + stores.content.stale_partials(needed_blobs)
 
     def _shown(self, image: Image) -> Image:
-        return replace(image, pinned=any(matches(pattern, name) for pattern in self._pinned for name in image.repo_tags))
+        """Return the image as answers have it. What a read-only store has cannot be removed, so the kubelet shall not try."""
+        pinned = any(matches(pattern, name) for pattern in self._pinned for name in image.repo_tags)
+        return replace(image, pinned=pinned or self._stores.images.read_only(image.id) is not None)
 
     def _registry_client(self) -> "RegistryClient":
         """Return the client, made (and its HTTP library imported) when a daemon pulls for the first time."""

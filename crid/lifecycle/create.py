@@ -137,7 +137,7 @@ class ContainerCreation:
         make = partial(given_mounts.make, rules, image, self._config, idmap=self._idmap)
         return await asyncio.to_thread(make, rootfs=self._bundle / "rootfs", bundle=self._bundle, kept=self._persist)
 
-    def _mount_rootfs(self, image: Image, seen_at: Path | None) -> None:
+    def _mount_rootfs(self, image: Image, seen_at: Mapping[Path, Path]) -> None:
         rootfs = self._bundle / "rootfs"
         rootfs.mkdir()
         snapshot = self._parts.images.prepare_rootfs(

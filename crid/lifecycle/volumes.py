@@ -1,7 +1,7 @@
 """Mounts of a container that crid makes itself, below its bundle, and that the runtime then binds into the container:
 
     <bundle>/volumes/<index>   an image or an artifact (Mount.image), or a host path with mapped owners (Mount.uidMappings)
-    <bundle>/lower             all layers with mapped owners, only while an overlay over some of them is being mounted
+    <bundle>/lower/<number>    all layers with mapped owners, only while an overlay over some of them is being mounted
 
 They go with the bundle: whoever discards it unmounts everything below. An image's layers stay as long as the container's
 root file system, whose snapshot names them, even when the image is removed meanwhile.
@@ -62,22 +62,30 @@ def check_propagation(config: cri.ContainerConfig, sources: Mapping[str, str]) -
 
 
 @contextlib.contextmanager
-def mapped_layers(parts: Parts, bundle: Path, user_namespace: str) -> Iterator[Path | None]:
-    """Show all layers for the block with their owners as `user_namespace` maps them; yield where, None if that is empty.
+def mapped_layers(parts: Parts, bundle: Path, user_namespace: str) -> Iterator[Mapping[Path, Path]]:
+    """Show all layers for the block with their owners as `user_namespace` maps them; yield where each directory that has
+    layers is seen so, nothing if that is empty.
 
     An overlay that is mounted within the block keeps seeing its layers so. Raises OSError.
     """
     if not user_namespace:
-        yield None
+        yield {}
         return
-    lower = bundle / "lower"
-    lower.mkdir(mode=0o700)
-    parts.kernel.mount_idmapped(str(parts.images.layers_directory), str(lower), user_namespace)
-    try:
-        yield lower
-    finally:
-        parts.kernel.unmount(str(lower))
-        lower.rmdir()
+    with contextlib.ExitStack() as undo:
+        seen_at = {}
+        lower = _made(bundle / "lower", undo)
+        for number, directory in enumerate(parts.images.layer_directories):
+            target = _made(lower / str(number), undo)
+            parts.kernel.mount_idmapped(str(directory), str(target), user_namespace)
+            undo.callback(parts.kernel.unmount, str(target))
+            seen_at[directory] = target
+        yield seen_at
+
+
+def _made(directory: Path, undo: contextlib.ExitStack) -> Path:
+    directory.mkdir(mode=0o700)
+    undo.callback(directory.rmdir)
+    return directory
 
 
 def mount_all(
@@ -88,7 +96,7 @@ def mount_all(
     sources: Mapping[str, str],
     *,
     user_namespace: str,
-    seen_at: Path | None,
+    seen_at: Mapping[Path, Path],
 ) -> dict[int, Volume]:
     """Mount what the runtime cannot, and return it by index; `seen_at` comes from `mapped_layers`, `sources` says where host
     paths lead. Blocks shortly.

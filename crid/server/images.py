@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from crid.cri import api_pb2 as cri
 from crid.cri.api_pb2_grpc import ImageServiceServicer
 from crid.errors import InvalidArgumentError
-from crid.image.service import ImageService
+from crid.image.service import FilesystemUsage, ImageService
 from crid.model.image import Image
 from crid.oci.runtime import Runtime
 from crid.server.refusals import refuse_stream
@@ -47,20 +47,25 @@ class ImageServicer(ImageServiceServicer):
         return cri.RemoveImageResponse()
 
     async def ImageFsInfo(self, request: cri.ImageFsInfoRequest, context: Context) -> cri.ImageFsInfoResponse:
-        """Report what images occupy, from kept counters; containers' layers are on the same file system."""
-        usage = self._images.fs_usage()
-        message = cri.FilesystemUsage(
-            timestamp=time.time_ns(),
-            fs_id=cri.FilesystemIdentifier(mountpoint=usage.mountpoint),
-            used_bytes=cri.UInt64Value(value=usage.used_bytes),
-            inodes_used=cri.UInt64Value(value=usage.inodes_used),
+        """Report what images occupy, from kept counters, and containers' layers, where those are kept apart."""
+        containers = await self._images.containers_fs_usage()
+        return cri.ImageFsInfoResponse(
+            image_filesystems=[_usage_message(self._images.fs_usage())], container_filesystems=[_usage_message(containers)]
         )
-        return cri.ImageFsInfoResponse(image_filesystems=[message], container_filesystems=[message])
 
     async def StreamImages(self, request: cri.StreamImagesRequest, context: Context) -> AsyncIterator[cri.StreamImagesResponse]:
         """Not served yet."""
         for message in await refuse_stream("StreamImages", context):
             yield message
+
+
+def _usage_message(usage: FilesystemUsage) -> cri.FilesystemUsage:
+    return cri.FilesystemUsage(
+        timestamp=time.time_ns(),
+        fs_id=cri.FilesystemIdentifier(mountpoint=usage.mountpoint),
+        used_bytes=cri.UInt64Value(value=usage.used_bytes),
+        inodes_used=cri.UInt64Value(value=usage.inodes_used),
+    )
 
 
 def image_message(image: Image) -> cri.Image:

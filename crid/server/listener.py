@@ -8,8 +8,10 @@ from pathlib import Path
 
 from grpc import aio
 
+from crid.cri.admin_pb2_grpc import add_AdminServiceServicer_to_server
 from crid.cri.api_pb2_grpc import add_ImageServiceServicer_to_server, add_RuntimeServiceServicer_to_server
 from crid.errors import AlreadyExistsError, UnavailableError
+from crid.server.admin import AdminServicer
 from crid.server.images import ImageServicer
 from crid.server.runtime import RuntimeServicer
 from crid.server.status import StatusInterceptor
@@ -30,7 +32,7 @@ takes nothing is hung up on, and what was kept for it is dropped."""
 class Listener:
     """The server on one socket path."""
 
-    def __init__(self, path: str, runtime: RuntimeServicer, images: ImageServicer) -> None:
+    def __init__(self, path: str, runtime: RuntimeServicer, images: ImageServicer, admin: AdminServicer) -> None:
         self._path = Path(path.removeprefix("unix://"))
         options = [
             ("grpc.max_send_message_length", MAX_MESSAGE),
@@ -42,6 +44,7 @@ class Listener:
         self._server = aio.server(interceptors=[StatusInterceptor()], options=options, maximum_concurrent_rpcs=MAX_CALLS)
         add_RuntimeServiceServicer_to_server(runtime, self._server)
         add_ImageServiceServicer_to_server(images, self._server)
+        add_AdminServiceServicer_to_server(admin, self._server)
 
     async def start(self) -> None:
         """Listen. The socket is for root alone (0660). Raises AlreadyExistsError if somebody serves there already."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -42,6 +43,7 @@ MAX_STATUS_MESSAGE = 2048
 """Bytes of a status' message. gRPC's clients take 8 KiB of trailers, in which a byte may become three."""
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
+StreamHandler = Callable[[Any, Any], AsyncGenerator[Any, None]]
 
 
 def code_of(error: errors.CridError) -> grpc.StatusCode:
@@ -56,22 +58,47 @@ def _guard(method: str, handler: Handler) -> Handler:
         began = time.monotonic()
         try:
             return await handler(request, context)
-        except errors.CridError as error:
-            code = code_of(error)
-            logger.warning("%s failed%s", method, fields(code=code.name, error=error, ms=_milliseconds(began)))
-            if code is grpc.StatusCode.INTERNAL and error.__cause__ is not None:
-                logger.info("cause of the failure above", exc_info=error)
-            message = str(error)
         except aio.AbortError:
             raise
         except Exception as error:
-            exhausted = isinstance(error, OSError) and error.errno in EXHAUSTED
-            code = grpc.StatusCode.RESOURCE_EXHAUSTED if exhausted else grpc.StatusCode.INTERNAL
-            logger.exception("%s failed unforeseen%s", method, fields(code=code.name))
-            message = f"{method}: {type(error).__name__}: {error}"
+            code, message = _explain(method, error, began)
         return await context.abort(code, presentable(message))
 
     return guarded
+
+
+def _guard_stream(method: str, handler: StreamHandler) -> StreamHandler:
+    """Like `_guard`, for an RPC that answers with a stream; what it has sent by then stays sent."""
+
+    async def guarded(request: Any, context: Any) -> AsyncGenerator[Any, None]:
+        began = time.monotonic()
+        try:
+            async with aclosing(handler(request, context)) as answers:
+                async for answer in answers:
+                    yield answer
+        except aio.AbortError:
+            raise
+        except Exception as error:
+            code, message = _explain(method, error, began)
+        else:
+            return
+        await context.abort(code, presentable(message))
+
+    return guarded
+
+
+def _explain(method: str, error: Exception, began: float) -> tuple[grpc.StatusCode, str]:
+    """Return the status and the message for what an RPC's handler raised, after logging it."""
+    if not isinstance(error, errors.CridError):
+        exhausted = isinstance(error, OSError) and error.errno in EXHAUSTED
+        code = grpc.StatusCode.RESOURCE_EXHAUSTED if exhausted else grpc.StatusCode.INTERNAL
+        logger.error("%s failed unforeseen%s", method, fields(code=code.name), exc_info=error)
+        return code, f"{method}: {type(error).__name__}: {error}"
+    code = code_of(error)
+    logger.warning("%s failed%s", method, fields(code=code.name, error=error, ms=_milliseconds(began)))
+    if code is grpc.StatusCode.INTERNAL and error.__cause__ is not None:
+        logger.info("cause of the failure above", exc_info=error)
+    return code, str(error)
 
 
 def presentable(message: str) -> str:
@@ -90,7 +117,7 @@ def _milliseconds(began: float) -> int:
 
 
 class StatusInterceptor(Interceptor):
-    """Gives every unary RPC its statuses. A client's cancellation passes through untouched."""
+    """Gives every RPC its statuses. A client's cancellation passes through untouched."""
 
     async def intercept_service(
         self,
@@ -99,8 +126,15 @@ class StatusInterceptor(Interceptor):
     ) -> Any:
         """Return the RPC's handler, guarded."""
         handler: grpc.RpcMethodHandler[Any, Any] | None = await continuation(handler_call_details)
-        if handler is None or handler.unary_unary is None:  # an unknown method, or one that streams
-            return handler
+        if handler is None:  # an unknown method
+            return None
         method = handler_call_details.method.rpartition("/")[2]
-        guarded: Any = _guard(method, handler.unary_unary)
-        return grpc.unary_unary_rpc_method_handler(guarded, handler.request_deserializer, handler.response_serializer)
+        codecs = (handler.request_deserializer, handler.response_serializer)
+        stream: Any = handler.unary_stream  # coroutines of grpc.aio, which the stubs do not know
+        unary: Any = handler.unary_unary
+        guarded: Any
+        if stream is not None:
+            guarded = _guard_stream(method, stream)
+            return grpc.unary_stream_rpc_method_handler(guarded, *codecs)
+        guarded = _guard(method, unary)
+        return grpc.unary_unary_rpc_method_handler(guarded, *codecs)

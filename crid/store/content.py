@@ -20,15 +20,18 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from crid.errors import DataLossError, InvalidArgumentError, NotFoundError, UnavailableError
 from crid.linux.files import remove_unfinished, sync_directory, write_atomic
 from crid.linux.remove import remove_tree
 from crid.model.image import Descriptor
+
+if TYPE_CHECKING:
+    from crid.store.additional import AdditionalStore
 
 NAME_ANNOTATION = "org.opencontainers.image.ref.name"
 _INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
@@ -52,8 +55,10 @@ def digest_of(content: bytes) -> str:
 class ContentStore:
     """The blobs below `root`. Methods block for disk access; they may be called from any thread."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, additional: Sequence["AdditionalStore"] = ()) -> None:
+        """Blobs of `additional` read-only stores are there, too, but neither counted nor removed."""
         self.directory = root / "images"
+        self._additional = additional
         self._blobs = self.directory / "blobs" / "sha256"
         self._ingest = self.directory / "ingest"
         self._partial = self.directory / "partial"
@@ -80,13 +85,16 @@ class ContentStore:
 
     def path(self, digest: str) -> Path:
         """Return where the blob `digest` is, or would be. Raises InvalidArgumentError for a malformed digest."""
-        return self._blobs / check_digest(digest).removeprefix("sha256:")
+        own = self._blobs / check_digest(digest).removeprefix("sha256:")
+        if digest in self._sizes:
+            return own
+        return next((store.blobs[digest] for store in self._additional if digest in store.blobs), own)
 
     def __contains__(self, digest: object) -> bool:
-        return digest in self._sizes
+        return digest in self._sizes or any(digest in store.blobs for store in self._additional)
 
     def sizes(self) -> Mapping[str, int]:
-        """Return the size in bytes of every blob, by digest."""
+        """Return the size in bytes of every blob of its own, by digest."""
         return self._sizes
 
     def read(self, digest: str, *, limit: int) -> bytes:
@@ -165,7 +173,7 @@ class ContentStore:
 
     def publish(self, temporary: Path, digest: str, size: int) -> None:
         """Give a verified file its name (for Ingest)."""
-        os.rename(temporary, self.path(digest))
+        os.rename(temporary, self._blobs / digest.removeprefix("sha256:"))
         sync_directory(self._blobs)
         self._sizes[digest] = size
 
@@ -177,7 +185,7 @@ class ContentStore:
         if self._sizes.pop(digest, None) is None:
             return None
         doomed = self._ingest / secrets.token_hex(8)
-        os.rename(self.path(digest), doomed)
+        os.rename(self._blobs / digest.removeprefix("sha256:"), doomed)
         return doomed
 
     def write_index(self, names: Iterable[tuple[str, Descriptor]]) -> None:

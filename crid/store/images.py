@@ -14,17 +14,20 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from crid.errors import DataLossError, InvalidArgumentError
+from crid.errors import DataLossError, FailedPreconditionError, InvalidArgumentError
 from crid.linux.files import remove_unfinished, write_atomic
 from crid.log import fields
 from crid.model.image import Descriptor, Image, ImageProcess
 from crid.store.content import ContentStore
 from crid.store.records import seal, unseal
+
+if TYPE_CHECKING:
+    from crid.store.additional import AdditionalStore
 
 logger = logging.getLogger(__name__)
 
@@ -68,9 +71,13 @@ class ImageStore:
     """The images below `content`'s directory. Names are fully qualified references, such as
     `docker.io/library/busybox:1.36` and `docker.io/library/busybox@sha256:...`. Any thread may call."""
 
-    def __init__(self, content: ContentStore) -> None:
+    def __init__(self, content: ContentStore, additional: Sequence["AdditionalStore"] = ()) -> None:
+        """The images of `additional` read-only stores are answered for as well; a name or an id that this store has, too, is
+        this store's."""
         self._content = content
         self._directory = content.directory / "records"
+        self._additional = additional
+        self._own = _View()
         self._view = _View()
         self._writing = threading.Lock()
 
@@ -86,15 +93,21 @@ class ImageStore:
         for path in sorted(self._directory.glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path)):
             try:
                 image, content = read_record(path)
-                if missing := {image.id, content.manifest.digest, *content.blobs} - self._content.sizes().keys():
-                    raise DataLossError(f"record {path}: blob {min(missing)} is missing")
+                blobs = {image.id, content.manifest.digest, *content.blobs}
+                if missing := [digest for digest in sorted(blobs) if digest not in self._content]:
+                    raise DataLossError(f"record {path}: blob {missing[0]} is missing")
                 view = self._without_names_of(image, view).put(image, content)
             except (DataLossError, KeyError, TypeError, ValueError) as error:
                 aside = path.with_suffix(f".damaged-{secrets.token_hex(4)}")
                 logger.error("damaged image record set aside%s", fields(record=path, aside=aside, error=error))
                 os.rename(path, aside)
-        self._view = view
-        self._write_index(view)
+        self._publish(view)
+
+    def _publish(self, own: _View) -> None:
+        """Answer with `own` and the additional stores from now on."""
+        self._own = own
+        self._view = own if not self._additional else _merged(own, self._additional)
+        self._write_index(own)
 
     def all(self) -> list[Image]:
         """Return all images, in the order of their ids."""
@@ -117,8 +130,8 @@ class ImageStore:
         return found[0] if found else None
 
     def contents(self) -> Mapping[str, ImageContent]:
-        """Return the blobs of every image, by image id."""
-        return self._view.contents
+        """Return the blobs of every image of its own, by image id."""
+        return self._own.contents
 
     def put(self, image: Image, content: ImageContent) -> Image:
         """Record `image`, taking over its names from other images and keeping those it had; return it with all of them.
@@ -126,7 +139,7 @@ class ImageStore:
         Durable at return. Raises OSError; what is answered has not changed then.
         """
         with self._writing:
-            view = self._view
+            view = self._own
             if (known := view.images.get(image.id)) is not None:
                 image = replace(
                     image,
@@ -136,16 +149,23 @@ class ImageStore:
             if image == known and content == view.contents[image.id]:
                 return image  # written already, names included
             self._write(image, content)
-            self._view = self._without_names_of(image, view).put(image, content)
-            self._write_index(self._view)
-        return image
+            self._publish(self._without_names_of(image, view).put(image, content))
+            return self._view.images[image.id]
 
     def remove(self, identifier: str) -> None:
-        """Forget the image `identifier` and its names. Idempotent. Raises OSError."""
+        """Forget the image `identifier` and its names. Idempotent.
+
+        Raises FailedPreconditionError for one that only a read-only store has, OSError.
+        """
         with self._writing:
+            if identifier not in self._own.images and (holder := self.read_only(identifier)) is not None:
+                raise FailedPreconditionError(f"image {identifier}: is in the read-only store {holder}")
             (self._directory / f"{identifier.removeprefix('sha256:')}.json").unlink(missing_ok=True)
-            self._view = self._view.without(identifier)
-            self._write_index(self._view)
+            self._publish(self._own.without(identifier))
+
+    def read_only(self, identifier: str) -> Path | None:
+        """Return the read-only store that has the image `identifier`, None if none has."""
+        return next((store.root for store in self._additional if identifier in store.images), None)
 
     def _without_names_of(self, image: Image, view: _View) -> _View:
         """Take the names of `image` from the other images of `view`, in their records too."""
@@ -171,6 +191,27 @@ class ImageStore:
             )
         except OSError as error:
             logger.error("index.json of the images is out of date%s", fields(error=error))
+
+
+def _merged(own: _View, additional: Sequence["AdditionalStore"]) -> _View:
+    """Return a view of all images. An image in several stores has the names of all of them; a name belongs to the image that
+    the first of the stores gives it to, `own` being the first."""
+    images = dict(own.images)
+    contents = dict(own.contents)
+    names = dict(own.names)
+    for store in additional:
+        for identifier, (image, content) in store.images.items():
+            free = {
+                name for name in (*image.repo_tags, *image.repo_digests) if names.setdefault(name, identifier) == identifier
+            }
+            known = images.get(identifier)
+            images[identifier] = replace(
+                known or image,
+                repo_tags=_union(known.repo_tags if known else (), (name for name in image.repo_tags if name in free)),
+                repo_digests=_union(known.repo_digests if known else (), (name for name in image.repo_digests if name in free)),
+            )
+            contents.setdefault(identifier, content)
+    return _View(images, contents, names)
 
 
 def read_record(path: Path) -> tuple[Image, ImageContent]:

@@ -25,9 +25,10 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from crid.errors import AlreadyExistsError, DataLossError, FailedPreconditionError, NotFoundError
 from crid.linux.boot import boot_id
@@ -38,6 +39,9 @@ from crid.log import fields
 from crid.model.idmap import IdMap
 from crid.model.mount import Mount
 from crid.store.diff import copy_attributes, directory_beneath, hide, inherit
+
+if TYPE_CHECKING:
+    from crid.store.additional import AdditionalStore
 
 logger = logging.getLogger(__name__)
 
@@ -85,14 +89,22 @@ def read_snapshot(directory: Path) -> tuple[str, ...]:
     return tuple(str(chain_id) for chain_id in record["chain_ids"])
 
 
+SeenAt = Mapping[Path, Path]
+"""Where directories of layers are mounted with mapped owners."""
+
+
 class LayerStore:
     """The layers and snapshots below `root`. Methods block for disk access; they may be called from any thread."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, snapshots: Path | None = None, additional: Sequence["AdditionalStore"] = ()) -> None:
+        """`snapshots` is where those are, if not below `root`. Layers of `additional` read-only stores can be used like its
+        own, but are neither listed nor removed."""
         self.directory = root / "layers"
         self._links = self.directory / "l"
         self._staging = self.directory / "staging"
-        self._snapshots = root / "snapshots"
+        self._snapshots = snapshots or root / "snapshots"
+        self._removing = self._snapshots.with_name("snapshots.removing")
+        self._additional = additional
         self._layers: dict[str, Layer] = {}
         self._in_use: dict[str, tuple[str, ...]] = {}
         self._naming = threading.Lock()
@@ -105,7 +117,8 @@ class LayerStore:
         """Learn which layers and snapshots exist; drop what was being unpacked or removed; a layer or snapshot whose
         record cannot be read is set aside as `damaged-...` and named in the log. Raises OSError."""
         _remove(self._staging)
-        for directory in (self.directory, self._links, self._staging, self._snapshots):
+        _remove(self._removing)
+        for directory in (self.directory, self._links, self._staging, self._snapshots, self._removing):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._layers, self._in_use = {}, {}
         boot = boot_id()
@@ -130,10 +143,15 @@ class LayerStore:
                 self._in_use[directory.name] = read_snapshot(directory)
 
     def __contains__(self, chain_id: object) -> bool:
-        return chain_id in self._layers
+        return chain_id in self._layers or any(chain_id in store.layers for store in self._additional)
+
+    @property
+    def directories(self) -> list[Path]:
+        """Every directory that has layers, its own first."""
+        return [self.directory, *(store.layers_directory for store in self._additional)]
 
     def layers(self) -> dict[str, Layer]:
-        """Return every layer by chain id, as a copy."""
+        """Return every layer of its own by chain id, as a copy."""
         return dict(self._layers)
 
     def snapshot_layers(self) -> dict[str, tuple[str, ...]]:
@@ -142,7 +160,16 @@ class LayerStore:
 
     def diff(self, chain_id: str) -> Path:
         """Return the directory of the layer's own files."""
-        return self.directory / chain_id.removeprefix("sha256:") / "diff"
+        return self._find(chain_id)[0] / chain_id.removeprefix("sha256:") / "diff"
+
+    def _find(self, chain_id: str) -> tuple[Path, Layer]:
+        """Return a layer, and the directory that it is in. Raises NotFoundError."""
+        if (own := self._layers.get(chain_id)) is not None:
+            return self.directory, own
+        for store in self._additional:
+            if (layer := store.layers.get(chain_id)) is not None:
+                return store.layers_directory, layer
+        raise NotFoundError(f"layer {chain_id}: not unpacked")
 
     @contextlib.contextmanager
     def stage(self) -> Iterator[Path]:
@@ -197,7 +224,7 @@ class LayerStore:
             sync_file_system(self.directory)
             for chain_id in chain_ids & self._layers.keys():
                 with contextlib.suppress(FileNotFoundError):  # discarded in between
-                    (self.diff(chain_id).parent / "synced").touch()
+                    (self.directory / chain_id.removeprefix("sha256:") / "synced").touch()
             self._unsynced -= chain_ids
 
     def discard(self, chain_id: str) -> Path | None:
@@ -217,13 +244,13 @@ class LayerStore:
         chain_ids: Sequence[str],
         *,
         idmap: IdMap | None = None,
-        seen_at: Path | None = None,
+        seen_at: SeenAt | None = None,
         also: Iterable[str] = (),
     ) -> Snapshot:
         """Make the writable snapshot `identifier` (a container's id) over the layers `chain_ids`, lowest first.
 
-        With `idmap` the root directory belongs to whom its owner is in that user namespace, and `seen_at` is where the
-        layers' directory is mounted with its owners mapped so: the mount's lower directories are named there. The layers
+        With `idmap` the root directory belongs to whom its owner is in that user namespace, and `seen_at` is where each of
+        `directories` is mounted with its owners mapped so: the mount's lower directories are named there. The layers
         `also` stay as long as the snapshot. Its mount's target exists. Raises AlreadyExistsError, NotFoundError for a layer
         that is not unpacked, OSError; nothing remains then.
         """
@@ -251,7 +278,7 @@ class LayerStore:
         mount = Mount(str(directory / "rootfs"), "overlay", "overlay", options)
         return Snapshot(identifier, tuple(chain_ids), upper, work, mount)
 
-    def view(self, chain_ids: Sequence[str], target: str, *, seen_at: Path | None = None) -> Mount:
+    def view(self, chain_ids: Sequence[str], target: str, *, seen_at: SeenAt | None = None) -> Mount:
         """Return the read-only mount of the layers `chain_ids` at `target`; `seen_at` as in `prepare`. Raises NotFoundError."""
         lower = self._lower(chain_ids, seen_at)
         if len(lower) == 1:  # overlayfs wants two layers when none is writable
@@ -270,28 +297,26 @@ class LayerStore:
         directory = self._snapshots / identifier
         if is_mount_point(str(directory / "rootfs")):
             raise FailedPreconditionError(f"snapshot {identifier}: still mounted at {directory / 'rootfs'}")
-        doomed = self._staging / secrets.token_hex(8)
+        doomed = self._removing / secrets.token_hex(8)
         with contextlib.suppress(FileNotFoundError):
             os.rename(directory, doomed)  # at once, so that an interrupted removal is finished at the next start
             remove_tree(doomed)
         self._in_use.pop(identifier, None)
 
-    def _lower(self, chain_ids: Sequence[str], seen_at: Path | None = None) -> list[str]:
+    def _lower(self, chain_ids: Sequence[str], seen_at: SeenAt | None = None) -> list[str]:
         """Return the lower directories, uppermost first as overlayfs wants them."""
-        directory = seen_at or self.directory
+        seen_at = seen_at or {}
         if not chain_ids:
             (self.directory / "empty").mkdir(mode=0o755, exist_ok=True)
-            return [str(directory / "empty")]
-        try:
-            return [str(directory / "l" / self._layers[chain_id].link) for chain_id in reversed(chain_ids)]
-        except KeyError as error:
-            raise NotFoundError(f"layer {error.args[0]}: not unpacked") from error
+            return [str(seen_at.get(self.directory, self.directory) / "empty")]
+        found = map(self._find, reversed(chain_ids))
+        return [str(seen_at.get(directory, directory) / "l" / layer.link) for directory, layer in found]
 
     def _chain(self, chain_id: str) -> Iterator[str]:
         """Yield `chain_id` and the layers below it."""
         while chain_id:
             yield chain_id
-            chain_id = self._layers[chain_id].parent
+            chain_id = self._find(chain_id)[1].parent
 
     def _free_link(self, hexadecimal: str) -> str:
         """Return the shortest link name for a layer that no other layer has."""

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from crid.linux.disk import disk_usage
 from crid.model.image import Image
+from crid.store.additional import AdditionalStore
 from crid.store.content import NAME_ANNOTATION
 from crid.store.images import ImageContent, read_record
 from crid.store.layers import Layer, read_layer, read_snapshot
@@ -42,18 +43,25 @@ class Finding:
         return f"{self.path}: {self.problem}"
 
 
-def verify(root: Path, *, contents: bool = True) -> list[Finding]:
-    """Return what is wrong below `root`; nothing, if there is no store.
+def verify(
+    root: Path, *, imagestore: Path | None = None, additional: Iterable[Path] = (), contents: bool = True
+) -> list[Finding]:
+    """Return what is wrong below `root`, and below `imagestore` if images are kept there; nothing, if there is no store.
+    What the `additional` read-only stores have is not missing; they themselves are not looked at.
 
     With `contents` every blob is hashed and every layer walked, which takes as long as the disk takes to read them. Raises
     OSError for what cannot be read at all.
     """
-    images, layers = root / "images", root / "layers"
+    images, layers = (imagestore or root) / "images", (imagestore or root) / "layers"
     if not images.is_dir():
         return []
     sizes = {path.name: path.stat().st_size for path in _listed(images / "blobs" / "sha256")}
     known: dict[str, tuple[Image, ImageContent]] = {}
     unpacked: dict[str, Layer] = {}
+    for store in map(AdditionalStore, additional):
+        store.load()
+        sizes |= dict.fromkeys((digest.removeprefix(_SHA256) for digest in store.blobs), 0)
+        unpacked |= store.layers
     return [
         *_leftovers(images / "ingest", images / "records", layers / "staging", layers, root / "snapshots"),
         *_blobs(images / "blobs" / "sha256", contents=contents),

@@ -79,6 +79,8 @@ OTHER_VALUES: dict[str, Any] = {
     "image.namespaced_auth_dir": "/etc/auth",
     "image.signature_policy": "/etc/policy.json",
     "image.signature_policy_dir": "/etc/policies",
+    "image.imagestore": "/images",
+    "image.additional_image_stores": ["/mnt/store"],
     "image.registries_d": "/etc/registries.d",
     "image.pinned_images": ["q.io/*"],
     "image.image_volumes": "bind",

@@ -107,7 +107,7 @@ async def test_export_and_import(bench: Bench, tmp_path: Path) -> None:
     reference = bench.registry.add("models/a", MODEL)
     await bench.service.pull(reference)
     before = shown(bench.service, reference)
-    assert export(bench.root, [MODEL.digest[7:19]], tmp_path / "out.tar") == reference
+    assert export([bench.root], [MODEL.digest[7:19]], tmp_path / "out.tar") == reference
     await bench.service.remove(reference)
     [found] = await bench.service.import_path(tmp_path / "out.tar")
     assert (found.id, found.repo_tags) == (MODEL.digest, (reference,))

@@ -17,8 +17,8 @@ async def test_what_is_exported_is_imported(bench: Bench, tmp_path: Path, form: 
     reference = bench.registry.add("a", made, "v1")
     pulled = await bench.service.pull(reference)
     path = tmp_path / "out.tar"
-    assert export(bench.root, [reference], path) == reference
-    assert export(bench.root, [pulled.id[7:20]], tmp_path / "by-id.tar")
+    assert export([bench.root], [reference], path) == reference
+    assert export([bench.root], [pulled.id[7:20]], tmp_path / "by-id.tar")
     with tarfile.open(path) as archive:
         names = archive.getnames()
     assert len(names) == len(set(names)) == 2 + 1 + 1 + 2  # a layer that is there twice is one blob
@@ -31,11 +31,11 @@ async def test_nothing_is_written_for_nothing(bench: Bench, tmp_path: Path) -> N
     path = tmp_path / "out.tar"
     for names in (["q.io/gone:1"], ["abcdef"]):
         with pytest.raises(NotFoundError):
-            export(bench.root, names, path)
+            export([bench.root], names, path)
     reference = bench.registry.add("a", image([layer(file("a"))]))
     await bench.service.pull(reference)
     blobs = list((bench.root / "images/blobs/sha256").iterdir())
     blobs[0].unlink()
     with pytest.raises(NotFoundError):
-        export(bench.root, [reference], path)
+        export([bench.root], [reference], path)
     assert [one.name for one in tmp_path.iterdir() if "out.tar" in one.name] == []

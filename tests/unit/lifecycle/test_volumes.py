@@ -56,7 +56,7 @@ def test_the_policy_of_the_pods_namespace_decides(world: World, monkeypatch: pyt
 def test_an_image_is_mounted_and_named(world: World, bundle: Path) -> None:
     config = with_mounts(cri.Mount(host_path="/x"), image_mount())
     found = volumes.images(world.parts, config, "default")
-    mounted = volumes.mount_all(world.parts, bundle, config, found, sources(config), user_namespace="", seen_at=None)
+    mounted = volumes.mount_all(world.parts, bundle, config, found, sources(config), user_namespace="", seen_at={})
     target = str(bundle / "volumes/1")
     assert mounted == {1: Volume(target, image().id)}
     assert [(item.target, item.options) for item in world.kernel.mounts] == [(target, ("bind", "ro"))]
@@ -65,9 +65,10 @@ def test_an_image_is_mounted_and_named(world: World, bundle: Path) -> None:
 def test_layers_are_shown_mapped_while_something_is_mounted_over_them(world: World, bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "user").touch()
     with volumes.mapped_layers(world.parts, bundle, "") as seen_at:
-        assert seen_at is None
+        assert seen_at == {}
     with volumes.mapped_layers(world.parts, bundle, str(tmp_path / "user")) as seen_at:
-        assert [item.target for item in world.kernel.mounts] == [str(seen_at)]
+        assert list(seen_at) == world.images.layer_directories
+        assert [item.target for item in world.kernel.mounts] == [str(target) for target in seen_at.values()]
     assert world.kernel.mounts == []
     assert list(bundle.iterdir()) == []
 
@@ -80,7 +81,7 @@ def test_mapped_volumes_are_directories_or_files(world: World, bundle: Path, tmp
         cri.Mount(host_path=str(tmp_path / "file"), uidMappings=mapping),
         cri.Mount(host_path=str(tmp_path / "missing"), gidMappings=mapping),
     )
-    volumes.mount_all(world.parts, bundle, config, {}, sources(config), user_namespace=str(tmp_path / "user"), seen_at=None)
+    volumes.mount_all(world.parts, bundle, config, {}, sources(config), user_namespace=str(tmp_path / "user"), seen_at={})
     assert (bundle / "volumes/0").is_file()
     assert (bundle / "volumes/1").is_dir()
     assert (tmp_path / "missing").is_dir()
@@ -90,7 +91,7 @@ def test_a_file_system_that_cannot_map_owners(world: World, bundle: Path, tmp_pa
     world.kernel.failures["mount -o rbind,X-mount.idmap"] = OSError(22, "mount_setattr: Invalid argument")
     config = with_mounts(cri.Mount(host_path=str(tmp_path), uidMappings=[cri.IDMapping(length=1)]))
     with pytest.raises(FailedPreconditionError, match=rf"mounts\[0\]\.uidMappings: .*{tmp_path}.* cannot map"):
-        volumes.mount_all(world.parts, bundle, config, {}, sources(config), user_namespace="/u", seen_at=None)
+        volumes.mount_all(world.parts, bundle, config, {}, sources(config), user_namespace="/u", seen_at={})
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_sub_paths_stay_within_the_image(
 
     def mount() -> dict[int, Volume]:
         found = volumes.images(world.parts, config, "default")
-        return volumes.mount_all(world.parts, bundle, config, found, {}, user_namespace="", seen_at=None)
+        return volumes.mount_all(world.parts, bundle, config, found, {}, user_namespace="", seen_at={})
 
     if leads_to is not None:
         assert mount()[0].path == str(root / leads_to)

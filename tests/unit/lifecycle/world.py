@@ -123,13 +123,15 @@ class FakeImages:
         pass
 
     @property
-    def layers_directory(self) -> Path:
-        path = self._root / "layers"
-        path.mkdir(parents=True, exist_ok=True)
-        return path
+    def layer_directories(self) -> list[Path]:
+        paths = [self._root / "layers", self._root / "more-layers"]
+        for path in paths:
+            path.mkdir(parents=True, exist_ok=True)
+        return paths
 
-    def view(self, image_: Image, target: str, *, seen_at: Path | None = None) -> Mount:
-        return Mount(target, str(seen_at or self.layers_directory), "bind", ("bind", "ro"))
+    def view(self, image_: Image, target: str, *, seen_at: Mapping[Path, Path] | None = None) -> Mount:
+        own, _ = self.layer_directories
+        return Mount(target, str((seen_at or {}).get(own, own)), "bind", ("bind", "ro"))
 
     def prepare_rootfs(
         self,
@@ -137,7 +139,7 @@ class FakeImages:
         image_: Image,
         *,
         idmap: IdMap | None = None,
-        seen_at: Path | None = None,
+        seen_at: Mapping[Path, Path] | None = None,
         volumes: Iterable[Image] = (),
     ) -> Snapshot:
         upper, work = self._root / identifier / "upper", self._root / identifier / "work"

@@ -14,6 +14,7 @@ from crid.lifecycle.stats import Stats
 from crid.lifecycle.streams import StreamsLifecycle
 from crid.model.image import Image
 from crid.oci.probe import RuntimeFeatures
+from crid.server.admin import AdminServicer
 from crid.server.images import ImageServicer
 from crid.server.listener import Listener
 from crid.server.runtime import RuntimeServicer
@@ -39,6 +40,9 @@ class ServedImages(FakeImages):
 
     def fs_usage(self) -> FilesystemUsage:
         return FilesystemUsage("/var/lib/crid", 5, 6)
+
+    async def containers_fs_usage(self) -> FilesystemUsage:
+        return self.fs_usage()
 
 
 @dataclass
@@ -97,7 +101,8 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
         StreamingServer(Config().api, streams),
     )
     path = tmp_path / "crid.sock"
-    listener = Listener(f"unix://{path}", servicer, ImageServicer(world.parts.images, world.parts.runtime))
+    served_images = ImageServicer(world.parts.images, world.parts.runtime)
+    listener = Listener(f"unix://{path}", servicer, served_images, AdminServicer(world.parts.images, supervisor))
     await listener.start()
     async with aio.insecure_channel(f"unix://{path}") as channel:
         yield Served(world, servicer, channel)

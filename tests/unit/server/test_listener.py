@@ -27,7 +27,7 @@ def path(tmp_path: Path) -> Path:
 def listener(path: Path, runtime: Any = None) -> Listener:
     """A server that serves nothing, but what `runtime` does."""
     nothing: Any = _Nothing()
-    return Listener(str(path), runtime or nothing, nothing)
+    return Listener(str(path), runtime or nothing, nothing, nothing)
 
 
 class _Nothing:

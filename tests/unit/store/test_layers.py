@@ -212,8 +212,8 @@ def test_a_snapshot_for_a_user_namespace_names_mapped_layers_and_keeps_its_volum
         with store.stage() as staged:
             store.commit(staged, chain_id, "", size=0, inodes=0, implied=())
     idmap = IdMap(IdRange(100000, 65536), IdRange(200000, 65536))
-    snapshot = store.prepare("c1", [ONE], idmap=idmap, seen_at=tmp_path / "seen", also=[TWO, ONE])
+    snapshot = store.prepare("c1", [ONE], idmap=idmap, seen_at={store.directory: tmp_path / "seen"}, also=[TWO, ONE])
     assert snapshot.mount.options[0].startswith(f"lowerdir={tmp_path / 'seen'}/l/")
     assert (snapshot.upper.stat().st_uid, snapshot.upper.stat().st_gid) == (100000, 200000)
     assert store.snapshot_layers() == {"c1": (ONE, TWO)}
-    assert store.view([ONE], "/t", seen_at=tmp_path / "seen").source.startswith(f"{tmp_path / 'seen'}/l/")
+    assert store.view([ONE], "/t", seen_at={store.directory: tmp_path / "seen"}).source.startswith(f"{tmp_path / 'seen'}/l/")
