@@ -4,11 +4,12 @@
  * never wakes up.
  *
  *     crid-pause [--ready-fd N] [--cgroup-procs PATH]... [--net PATH] [--ipc PATH] [--uts PATH] [--user PATH]
+ *                [--process-label LABEL] [--mount-label LABEL]
  *
  * It enters the cgroups and the pinned namespaces that it is given, and forks. The child is the pod's pid 1;
  * the parent writes the child's pid, as its own PID namespace numbers it, as one line to descriptor N
  * (default 1) and exits with 0. If anything fails it writes "error: WHAT: WHY", exits with 1, and leaves no
- * process.
+ * process. The labels are SELinux's, of the process and of its root.
  *
  * Containers see this process, and one with CAP_SYS_PTRACE can walk into /proc/1/root and /proc/1/ns. So it
  * gives up whatever is worth having: its root is an empty read-only tmpfs, the only mount of its mount
@@ -35,6 +36,11 @@
 
 /* Neither root nor anybody's, so that no container's root owns this process. */
 #define PAUSE_ID 65535
+
+struct labels {
+    const char *process; /* null: none */
+    const char *mount;
+};
 
 struct pinned {
     const char *option;
@@ -75,7 +81,7 @@ static void enter_cgroup(int ready, const char *path)
 }
 
 /* Opens or enters what the command line names, in its order; returns the descriptor to report on. */
-static int parse(int argc, char **argv, struct pinned *namespaces, size_t count)
+static int parse(int argc, char **argv, struct pinned *namespaces, size_t count, struct labels *labels)
 {
     int ready = STDOUT_FILENO;
 
@@ -92,6 +98,10 @@ static int parse(int argc, char **argv, struct pinned *namespaces, size_t count)
             ready = parse_descriptor(argv[i + 1]);
         } else if (strcmp(argv[i], "--cgroup-procs") == 0) {
             enter_cgroup(ready, argv[i + 1]);
+        } else if (strcmp(argv[i], "--process-label") == 0) {
+            labels->process = argv[i + 1];
+        } else if (strcmp(argv[i], "--mount-label") == 0) {
+            labels->mount = argv[i + 1];
         } else if (named != NULL && named->fd < 0) {
             named->path = argv[i + 1];
             named->fd = check(ready, open(named->path, O_RDONLY | O_CLOEXEC), "open", named->path);
@@ -103,13 +113,17 @@ static int parse(int argc, char **argv, struct pinned *namespaces, size_t count)
 }
 
 /* Enters a mount namespace whose only mount is an empty tmpfs. /proc serves to mount it on at first. */
-static void enter_empty_root(int ready)
+static void enter_empty_root(int ready, const char *label)
 {
     const unsigned long flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
+    char options[PATH_MAX] = "mode=0555,nr_inodes=1";
+
+    if (label != NULL) /* in quotes, since its categories have commas between them: mount(8), "context" */
+        snprintf(options, sizeof(options), "mode=0555,nr_inodes=1,context=\"%s\"", label);
 
     check(ready, unshare(CLONE_NEWNS), "unshare", "the mount namespace");
     check(ready, mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), "make private", "/");
-    check(ready, mount("pause", "/proc", "tmpfs", flags, "mode=0555,nr_inodes=1"), "mount", "tmpfs");
+    check(ready, mount("pause", "/proc", "tmpfs", flags, options), "mount", "tmpfs");
     check(ready, chdir("/proc"), "chdir", "tmpfs");
     /* With both names alike the old root ends up on top of the new one: pivot_root(2). */
     check(ready, syscall(SYS_pivot_root, ".", "."), "pivot_root", "tmpfs");
@@ -136,6 +150,19 @@ static void drop_privileges(int ready)
     check(ready, prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl", "PR_SET_NO_NEW_PRIVS");
     /* After the change of user, which may have made it dumpable: fs.suid_dumpable in proc_sys_fs(5). */
     check(ready, prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "prctl", "PR_SET_DUMPABLE");
+}
+
+/* Before the root changes: afterwards there is no /proc. */
+static int open_own_label(int ready)
+{
+    return check(ready, open("/proc/self/attr/current", O_WRONLY | O_CLOEXEC), "open", "/proc/self/attr/current");
+}
+
+/* The last thing to do: under a container's label nothing of all this is allowed. */
+static void take_label(int ready, int fd, const char *label)
+{
+    check(ready, write(fd, label, strlen(label)), "become", label);
+    close(fd);
 }
 
 /* Wipes the arguments. If their last byte is not 0, the kernel shows only what is before the first 0. */
@@ -172,18 +199,22 @@ int main(int argc, char **argv)
                                   /* Last: the host's root may enter all of them, whoever owns them. */
                                   {"--user", CLONE_NEWUSER, NULL, -1}};
     const size_t count = sizeof(namespaces) / sizeof(namespaces[0]);
-    int ready = parse(argc, argv, namespaces, count);
+    struct labels labels = {NULL, NULL};
+    int ready = parse(argc, argv, namespaces, count, &labels);
+    int own_label = labels.process != NULL ? open_own_label(ready) : -1;
     int permit[2];
     char byte = 0;
     pid_t child;
 
-    enter_empty_root(ready);
+    enter_empty_root(ready, labels.mount);
     check(ready, setgroups(0, NULL), "setgroups", "none");
     for (size_t i = 0; i < count; i++)
         if (namespaces[i].fd >= 0)
             check(ready, setns(namespaces[i].fd, namespaces[i].kind), "setns", namespaces[i].path);
     check(ready, unshare(CLONE_NEWPID | CLONE_NEWCGROUP), "unshare", "the PID and cgroup namespaces");
     drop_privileges(ready);
+    if (labels.process != NULL)
+        take_label(ready, own_label, labels.process);
     rename_process(argc, argv);
     signal(SIGCHLD, SIG_IGN); /* inherited by the child: the kernel then reaps for it */
     signal(SIGPIPE, SIG_IGN);

@@ -20,7 +20,7 @@ from functools import partial
 from crid import trace
 from crid.cri import api_pb2 as cri
 from crid.errors import UnavailableError
-from crid.lifecycle import namespaces
+from crid.lifecycle import labels, namespaces
 from crid.lifecycle.container import ContainerLifecycle
 from crid.lifecycle.inflight import Inflight
 from crid.lifecycle.parts import Parts
@@ -171,12 +171,15 @@ class SandboxLifecycle:
     async def _start_pause(self, metadata: SandboxMetadata, rollback: Rollback) -> SandboxMetadata:
         cgroups = self._parts.cgroups
         rollback.undo("removing the cgroup of its pause process", lambda: cgroups.remove_pause(metadata))
+        bears = labels.of(self._parts, metadata, cri.ContainerConfig())  # as a container of which nothing is said
         try:
             process = await pid_namespace.start_pause(
                 self._parts.pause_program,
                 namespaces=metadata.namespaces,
                 user=metadata.namespaces.user,
                 cgroup_procs=cgroups.pause_procs(metadata),
+                process_label=bears.process if bears else "",
+                mount_label=bears.mount if bears else "",
             )
         except OSError as error:
             raise UnavailableError(f"pod {metadata.name}: cannot start its pause process: {error}") from error

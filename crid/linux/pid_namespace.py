@@ -27,20 +27,28 @@ _READY_FD = 3
 
 
 async def start_pause(
-    program: Path, *, namespaces: NamespacePaths, user: str = "", cgroup_procs: Sequence[str] = ()
+    program: Path,
+    *,
+    namespaces: NamespacePaths,
+    user: str = "",
+    cgroup_procs: Sequence[str] = (),
+    process_label: str = "",
+    mount_label: str = "",
 ) -> ProcessIdentity:
     """Start `program` (crid-pause) as pid 1 of a new PID namespace and return who it is, as the host numbers it.
 
     It enters `namespaces`, and the user namespace at `user`, which then owns the PID namespace; an empty path means the
     host's. `cgroup_procs` are cgroup.procs files, one for each hierarchy: it enters these cgroups before the namespace
-    is made, so no process of the pod is ever outside of them.
+    is made, so no process of the pod is ever outside of them. The labels are SELinux's, of the process and of its empty
+    root file system; empty ones leave them to the policy.
 
     Raises UnavailableError with the program's own words, DeadlineExceededError after START_TIMEOUT, OSError if the program
     cannot be started. No process is left then, nor after a cancellation.
     """
-    paths = [("--cgroup-procs", path) for path in cgroup_procs]
-    paths += [("--net", namespaces.net), ("--ipc", namespaces.ipc), ("--uts", namespaces.uts), ("--user", user)]
-    argv = [str(program), "--ready-fd", str(_READY_FD), *(word for pair in paths if pair[1] for word in pair)]
+    options = [("--cgroup-procs", path) for path in cgroup_procs]
+    options += [("--net", namespaces.net), ("--ipc", namespaces.ipc), ("--uts", namespaces.uts), ("--user", user)]
+    options += [("--process-label", process_label), ("--mount-label", mount_label)]
+    argv = [str(program), "--ready-fd", str(_READY_FD), *(word for pair in options if pair[1] for word in pair)]
 
     reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     try:

@@ -19,7 +19,13 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     made = build(tmp_path, supervisor)
 
     async def start_pause(
-        program: Path, *, namespaces: NamespacePaths, user: str = "", cgroup_procs: Sequence[str] = ()
+        program: Path,
+        *,
+        namespaces: NamespacePaths,
+        user: str = "",
+        cgroup_procs: Sequence[str] = (),
+        process_label: str = "",
+        mount_label: str = "",
     ) -> ProcessIdentity:
         process = identify(os.getpid())  # one that is alive
         assert process is not None
