@@ -119,3 +119,34 @@ def test_device_rules(two: Node) -> None:
     given = two.container_config("sh", "-c", "head -c 0 /dev/kmsg", security=security)
     given.devices.add(host_path="/dev/kmsg", container_path="/dev/kmsg", permissions="r")
     assert two.cri.wait_exited(two.cri.run(pod, given, pod_config)).exit_code == 0
+
+
+def test_device_rules_outlive_an_update(node: Node) -> None:
+    """What was given stays, what was not stays closed: an update once opened all devices, or closed them, with systemd."""
+    security = cri.LinuxContainerSecurityContext(capabilities=cri.Capability(add_capabilities=["MKNOD", "SYSLOG"]))
+    config = node.container_config("sleep", "1000000", security=security)
+    config.devices.add(host_path="/dev/full", container_path="/dev/given", permissions="rw")
+    pod_config = node.pod_config()
+    container = node.cri.run(node.cri.run_pod(pod_config), config, pod_config)
+    script = (
+        "head -c 1 /dev/given | wc -c; head -c 1 /dev/zero | wc -c;"
+        " rm -f /tmp/kmsg; mknod /tmp/kmsg c 1 11; head -c 0 /tmp/kmsg 2>/dev/null && echo open || echo closed"
+    )
+    expected = "1\n1\nclosed"
+    assert node.cri.output(container, "sh", "-c", script) == expected
+    new = cri.LinuxContainerResources(memory_limit_in_bytes=96 << 20, cpu_shares=512)
+    node.cri.runtime.UpdateContainerResources(cri.UpdateContainerResourcesRequest(container_id=container, linux=new))
+    assert node.cri.output(container, "sh", "-c", script) == expected
+
+
+def test_a_privileged_container_opens_every_device_also_after_an_update(node: Node) -> None:
+    """Nodes that it makes itself, too."""
+    config = node.pod_config(privileged=True)
+    security = cri.LinuxContainerSecurityContext(privileged=True)
+    asked = node.container_config("sleep", "1000000", security=security)
+    container = node.cri.run(node.cri.run_pod(config), asked, config)
+    script = "rm -f /tmp/kmsg; mknod /tmp/kmsg c 1 11 && head -c 0 /tmp/kmsg && head -c 0 /dev/kmsg && echo open"
+    assert node.cri.output(container, "sh", "-c", script) == "open"
+    new = cri.LinuxContainerResources(memory_limit_in_bytes=96 << 20)
+    node.cri.runtime.UpdateContainerResources(cri.UpdateContainerResourcesRequest(container_id=container, linux=new))
+    assert node.cri.output(container, "sh", "-c", script) == "open"
