@@ -69,7 +69,6 @@ def main() -> int:
     """Read the command line and the environment."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runtime", default="", help="the OCI runtime; empty: what the daemon chooses")
-    parser.add_argument("--cgroup-manager", default="cgroupfs", help="cgroupfs or systemd")
     parser.add_argument("--selinux", action="store_true", help="containers get SELinux labels")
     parser.add_argument("--report", help="a file for ginkgo's JSON report, for tests.harness.conformance")
     parser.add_argument("more", nargs="*", help="arguments for critest, after --")
@@ -80,10 +79,7 @@ def main() -> int:
     more = ["-ginkgo.skip", NEEDS_THE_ORIGINAL, *arguments.more]
     if arguments.report:
         more.append(f"-ginkgo.json-report={arguments.report}")
-    settings = Settings(
-        default_runtime=arguments.runtime,
-        runtime={"cgroup_manager": arguments.cgroup_manager, "selinux": arguments.selinux},
-    )
+    settings = Settings(default_runtime=arguments.runtime, runtime={"selinux": arguments.selinux})
     return run(Path(os.environ["CRITEST"]), Path(os.environ["CRITEST_REGISTRY"]), settings, more)
 
 

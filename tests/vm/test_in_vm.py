@@ -1,6 +1,7 @@
-"""What this machine lacks, in the virtual machine: cgroup v2 alone, AppArmor. One boot; `scripts/soak` runs much more there.
+"""What this machine lacks, in the virtual machine: cgroup v2 alone, AppArmor, huge pages, SELinux. A boot for each LSM.
 
-Without KVM everything takes ten times as long there, so the end-to-end tests that go in are chosen.
+Without KVM everything takes ten times as long there, so the end-to-end tests that go in are chosen; `scripts/soak` runs much
+more.
 """
 
 import os
@@ -11,19 +12,21 @@ import pytest
 
 RUN = Path(__file__).parent / "run"
 NO_MACHINE = 77
-CHOSEN = (
-    "test_main_job.py or test_every_limit or whole_or_not or in_use_is_not or unified or test_out_of_memory or accounted"
-    " or own_cgroup or test_apparmor.py"
+ON_V2 = (
+    "test_main_job or test_every_limit or whole_or_not or in_use_is_not or unified or test_out_of_memory_is or accounted"
+    " or own_cgroup or test_apparmor.py or test_hugepages.py or outlive_an_update"
 )
+EVERYTHING = "tests/integration/e2e"
+SELINUX = f"{EVERYTHING}/test_selinux.py"
 
 
 @pytest.mark.root
 @pytest.mark.skipif(bool(os.environ.get("CRID_IN_VM")), reason="this is the virtual machine")
-@pytest.mark.parametrize("runtime", ["crun"])
-def test_end_to_end_on_cgroup_v2(runtime: str) -> None:
-    """Main job, limits, statistics, out of memory, AppArmor: the tests that run out here on v1 pass there on v2."""
+@pytest.mark.parametrize(("options", "chosen", "path"), [([], ON_V2, EVERYTHING), (["--selinux"], "test", SELINUX)])
+def test_end_to_end(options: list[str], chosen: str, path: str) -> None:
+    """What passes out here passes there; and what only that kernel has."""
     pytest_ = ["pytest", "-p", "no:cacheprovider", "-rfEs", "--durations=5"]
-    argv = [str(RUN), *pytest_, "-k", f"({CHOSEN}) and {runtime}", "tests/integration/e2e"]
+    argv = [str(RUN), *options, *pytest_, "-k", f"({chosen}) and crun", path]
     done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode == NO_MACHINE:
         pytest.skip(done.stdout.strip())

@@ -18,7 +18,10 @@ pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(
         not POOL.exists()
-        or (not (ROOT / "hugetlb" / "cgroup.procs").exists() and not (CONTROLLERS.exists() and "hugetlb" in CONTROLLERS.read_text())),
+        or (
+            not (ROOT / "hugetlb" / "cgroup.procs").exists()
+            and not (CONTROLLERS.exists() and "hugetlb" in CONTROLLERS.read_text())
+        ),
         reason="this host has no huge pages, or no controller for them",
     ),
 ]
