@@ -12,14 +12,13 @@ from typing import Any
 
 from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError
+from crid.model import cpus
 
 # The kernel's own bounds (kernel, scheduler/sched-bwc; <linux/cgroup.h>): it clamps shares, and refuses the others.
 MIN_SHARES, MAX_SHARES = 2, 262144
 MIN_PERIOD, MAX_PERIOD = 1000, 1_000_000
 MIN_QUOTA = 1000
-_MAX_CPUSET_NUMBER = 65535
 
-_LIST_PART = re.compile(r"([0-9]{1,6})(?:-([0-9]{1,6}))?")
 _UNIFIED_KEY = re.compile(r"[a-z0-9_]+\.[A-Za-z0-9_.]+")
 
 
@@ -163,13 +162,10 @@ def _memory(resources: cri.LinuxContainerResources, host: HostResources) -> dict
 
 
 def _check_list(field: str, value: str) -> None:
-    """Accept the list format of cpuset(7): numbers and ascending ranges, separated by commas."""
-    for part in value.split(",") if value else ():
-        match = _LIST_PART.fullmatch(part)
-        _require(match is not None, field, value, "must be a list such as 0-3,8")
-        assert match is not None
-        first, final = int(match[1]), int(match[2] or match[1])
-        _require(first <= final <= _MAX_CPUSET_NUMBER, field, value, f"{part} is no range")
+    try:
+        cpus.parse(value)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"resources.{field}: {error}") from error
 
 
 def _require(condition: bool, field: str, value: object, rule: str) -> None:
