@@ -16,6 +16,7 @@ from crid import hosts_files
 from crid.config import Config, RuntimeConfig, RuntimeHandlerConfig
 from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError, UnavailableError
+from crid.hosts_tuning import tuning_policy
 from crid.linux import apparmor, capabilities, devices, selinux
 from crid.log import fields
 from crid.model.device import Device
@@ -33,6 +34,8 @@ V = TypeVar("V")
 UNCONFINED = "unconfined"
 SHARED_LABEL = "system_u:object_r:container_file_t:s0"
 """The label of what all containers may read."""
+LEAST_MEMORY = {"crun": "500KiB"}
+"""What a runtime needs within a container's limit to start anything, as CRI-O has it; others need 12 MiB."""
 _WHERE = "crid.runtime"
 
 
@@ -64,8 +67,11 @@ async def gather(config: Config, resources: HostResources, features: Mapping[str
     found = {}
     for name, able in features.items():
         handler = runtime.runtimes.get(name, RuntimeHandlerConfig())
-        rules = await asyncio.to_thread(handler_policy, runtime, handler, name)
-        found[name] = _of(machine, able, replace(rules, image_volumes=config.image.image_volumes))
+        rules = await asyncio.to_thread(handler_policy, runtime, handler, name, able.name)
+        found[name] = replace(
+            _of(machine, able, replace(rules, image_volumes=config.image.image_volumes)),
+            tuning=tuning_policy(runtime, handler),
+        )
     return found
 
 
@@ -97,8 +103,11 @@ async def default_profile(name: str) -> str:
     return name
 
 
-def handler_policy(runtime: RuntimeConfig, handler: RuntimeHandlerConfig, name: str) -> Policy:
-    """Return what the configuration says about the containers of handler `name`. Raises InvalidArgumentError naming a key."""
+def handler_policy(runtime: RuntimeConfig, handler: RuntimeHandlerConfig, name: str, program: str) -> Policy:
+    """Return what the configuration says about the containers of handler `name`, whose runtime calls itself `program`.
+
+    Raises InvalidArgumentError naming a key.
+    """
     table = f"{_WHERE}.runtimes.{name}"
     seccomp_key = f"{table}.seccomp_profile" if handler.seccomp_profile else f"{_WHERE}.seccomp_profile"
     return Policy(
@@ -112,7 +121,9 @@ def handler_policy(runtime: RuntimeConfig, handler: RuntimeHandlerConfig, name: 
         host_network_without_selinux=runtime.hostnetwork_disable_selinux,
         allowed_devices=frozenset(runtime.allowed_devices),
         additional_devices=_parsed(f"{_WHERE}.additional_devices", _present, runtime.additional_devices),
-        min_memory=_parsed(f"{table}.container_min_memory", policy.size, handler.container_min_memory),
+        min_memory=_parsed(
+            f"{table}.container_min_memory", policy.size, handler.container_min_memory or LEAST_MEMORY.get(program, "12MiB")
+        ),
         seccomp_default=_parsed(seccomp_key, hosts_files.seccomp_profile, handler.seccomp_profile or runtime.seccomp_profile),
         seccomp_privileged=_parsed(
             f"{_WHERE}.privileged_seccomp_profile", hosts_files.seccomp_profile, runtime.privileged_seccomp_profile

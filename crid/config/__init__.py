@@ -13,6 +13,7 @@ from crid.config.nri import NriConfig
 from crid.config.runtime import DEFAULT_CAPABILITIES, RuntimeConfig, RuntimeHandlerConfig
 from crid.config.stats import METRIC_GROUPS, StatsConfig
 from crid.config.values import seconds
+from crid.config.workloads import WorkloadConfig, WorkloadResources
 
 __all__ = [
     "DEFAULT_CAPABILITIES",
@@ -26,6 +27,8 @@ __all__ = [
     "RuntimeConfig",
     "RuntimeHandlerConfig",
     "StatsConfig",
+    "WorkloadConfig",
+    "WorkloadResources",
     "load",
     "parse",
     "seconds",

@@ -3,12 +3,26 @@
 from dataclasses import dataclass, field
 
 from crid.config.values import check_path
+from crid.config.workloads import WorkloadConfig
 from crid.errors import InvalidArgumentError
 from crid.log import LEVELS
 
 DEFAULT_CAPABILITIES = "CHOWN DAC_OVERRIDE FSETID FOWNER SETGID SETUID SETPCAP NET_BIND_SERVICE KILL"
 """What a container gets unless told otherwise: CRI-O's nine. containerd and Docker add NET_RAW, MKNOD, SYS_CHROOT, SETFCAP
 and AUDIT_WRITE, which few containers need and which have cost security fixes."""
+
+
+_PATHS = (
+    "seccomp_profile",
+    "privileged_seccomp_profile",
+    "bind_mount_prefix",
+    "default_mounts_file",
+    "conmon",
+    "irqbalance_config_file",
+    "blockio_config_file",
+    "rdt_config_file",
+)
+"""Keys of `[crid.runtime]` whose values are absolute paths, or empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +47,26 @@ class RuntimeHandlerConfig:
     inherit_default_runtime: bool = False
     no_sync_log: bool = False
     monitor_env: list[str] = field(default_factory=list)
+    monitor_cgroup: str = ""
+    monitor_exec_cgroup: str = ""
+    exec_cpu_affinity: str = ""
+
+    def check(self, table: str, cgroup_manager: str) -> None:
+        """Refuse values that can only be wrong; `table` is this one's name. Raises InvalidArgumentError naming the key."""
+        if self.container_create_timeout < 0:
+            raise InvalidArgumentError(f"{table}.container_create_timeout: must not be negative")
+        check_path(f"{table}.seccomp_profile", self.seccomp_profile)
+        _check_monitor_cgroup(f"{table}.monitor_cgroup", self.monitor_cgroup, cgroup_manager)
+        if self.monitor_exec_cgroup not in ("", "container"):
+            raise InvalidArgumentError(f"{table}.monitor_exec_cgroup: must be empty or container")
+        if self.exec_cpu_affinity not in ("", "first"):
+            raise InvalidArgumentError(f"{table}.exec_cpu_affinity: must be empty or first")
+
+
+def _check_monitor_cgroup(key: str, value: str, cgroup_manager: str) -> None:
+    if value in ("", "pod") or (cgroup_manager == "systemd" and value.endswith(".slice")):
+        return
+    raise InvalidArgumentError(f"{key}: must be empty, pod, or with the systemd cgroup manager a slice")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +109,16 @@ class RuntimeConfig:
     log_to_journald: bool = False
     conmon: str = ""
     conmon_env: list[str] = field(default_factory=list)
+    conmon_cgroup: str = ""
+    infra_ctr_cpuset: str = ""
+    shared_cpuset: str = ""
+    min_injected_gomaxprocs: int = 0
+    irqbalance_config_file: str = ""
+    irqbalance_config_restore_file: str = ""
+    blockio_config_file: str = ""
+    blockio_reload: bool = False
+    rdt_config_file: str = ""
+    workloads: dict[str, WorkloadConfig] = field(default_factory=dict)
     runtimes: dict[str, RuntimeHandlerConfig] = field(default_factory=dict)
 
     def check(self) -> None:
@@ -90,18 +134,17 @@ class RuntimeConfig:
         if self.container_create_timeout < 1:
             raise InvalidArgumentError("crid.runtime.container_create_timeout: must be at least 1 second")
         for key, path in (
-            ("seccomp_profile", self.seccomp_profile),
-            ("privileged_seccomp_profile", self.privileged_seccomp_profile),
-            ("bind_mount_prefix", self.bind_mount_prefix),
-            ("default_mounts_file", self.default_mounts_file),
-            ("conmon", self.conmon),
+            *((key, getattr(self, key)) for key in _PATHS),
             *(("absent_mount_sources_to_reject", path) for path in self.absent_mount_sources_to_reject),
-            *((f"runtimes.{name}.seccomp_profile", handler.seccomp_profile) for name, handler in self.runtimes.items()),
         ):
             check_path(f"crid.runtime.{key}", path)
+        if self.irqbalance_config_restore_file != "disable":
+            check_path("crid.runtime.irqbalance_config_restore_file", self.irqbalance_config_restore_file)
+        if self.min_injected_gomaxprocs < 0:
+            raise InvalidArgumentError("crid.runtime.min_injected_gomaxprocs: must not be negative")
+        _check_monitor_cgroup("crid.runtime.conmon_cgroup", self.conmon_cgroup, self.cgroup_manager)
         for name, handler in self.runtimes.items():
-            if handler.container_create_timeout < 0:
-                raise InvalidArgumentError(f"crid.runtime.runtimes.{name}.container_create_timeout: must not be negative")
+            handler.check(f"crid.runtime.runtimes.{name}", self.cgroup_manager)
             if name in ("", ".", "..") or "/" in name or not name.isprintable():  # it names a directory
                 raise InvalidArgumentError(f"crid.runtime.runtimes: {name!r} is no name for a runtime")
         if self.default_runtime and self.runtimes and self.default_runtime not in self.runtimes:

@@ -16,11 +16,23 @@ from crid.oci.spec.policy import Policy
 
 
 def handler_policy(handler: RuntimeHandlerConfig | None = None, **runtime: Any) -> Policy:
-    return hosts.handler_policy(replace(RuntimeConfig(), **runtime), handler or RuntimeHandlerConfig(), "crun")
+    return hosts.handler_policy(replace(RuntimeConfig(), **runtime), handler or RuntimeHandlerConfig(), "crun", "crun")
 
 
 def test_the_defaults_are_the_policys() -> None:
-    assert replace(handler_policy(), default_mounts=()) == Policy(allowed_devices=frozenset({"/dev/fuse", "/dev/net/tun"}))
+    assert replace(handler_policy(), default_mounts=()) == Policy(
+        allowed_devices=frozenset({"/dev/fuse", "/dev/net/tun"}), min_memory=500 << 10
+    )
+
+
+@pytest.mark.parametrize(
+    ("program", "configured", "least"),
+    [("crun", "", 500 << 10), ("runc", "", 12 << 20), ("kata", "", 12 << 20), ("runc", "1MiB", 1 << 20), ("runc", "0", 0)],
+)
+def test_each_runtime_has_its_least_memory(program: str, configured: str, least: int) -> None:
+    """The program's own name counts, whatever the handler is called."""
+    handler = RuntimeHandlerConfig(container_min_memory=configured)
+    assert hosts.handler_policy(RuntimeConfig(), handler, "fast", program).min_memory == least
 
 
 @pytest.mark.parametrize(

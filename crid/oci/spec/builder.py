@@ -29,6 +29,7 @@ from crid.oci.spec import (
     process,
     seccomp,
     signals,
+    tuning,
     userns,
     users,
 )
@@ -70,6 +71,7 @@ def build(inputs: SpecInputs) -> BuiltSpec:
         "annotations": {**annotations.build(inputs), **program},
         "linux": _linux(inputs, bounding, mounts.root_propagation(mount_list)),
     }
+    tuning_warnings = tuning.adapt(spec, inputs)
     if idmap is not None:
         userns.adapt(spec, idmap, inputs)
     return BuiltSpec(
@@ -78,7 +80,8 @@ def build(inputs: SpecInputs) -> BuiltSpec:
         mounts=client_mounts.reported(config, inputs.volumes),
         stop_signal=stop_signal,
         account=users.missing_account(user, inputs.passwd, process_spec["env"]),
-        warnings=tuple(text for text in (*warnings, *process_warnings, signal_warning) if text),
+        resources=tuning.workload_limits(inputs.host.tuning, inputs.sandbox.config.annotations, config),
+        warnings=tuple(text for text in (*warnings, *process_warnings, *tuning_warnings, signal_warning) if text),
     )
 
 
@@ -107,6 +110,7 @@ def check(inputs: SpecInputs) -> None:
     _devices(inputs)
     _resources(inputs)
     seccomp.wanted(security, inputs.asked.seccomp)
+    tuning.check(inputs)
     if inputs.localhost_seccomp is not None:
         _seccomp(inputs, bounding)
 

@@ -16,6 +16,7 @@ from crid.model.resources import HostResources
 from crid.model.sandbox import SandboxMetadata
 from crid.oci.spec.asked import NOTHING, Asked
 from crid.oci.spec.policy import AskedDevice, Policy
+from crid.oci.spec.tuning_policy import TuningPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ class Host:
     """A file that says that FIPS mode is off, on a host where it is on."""
     policy: Policy = field(default_factory=Policy)
     """What the configuration says about every container of the handler."""
+    tuning: TuningPolicy = field(default_factory=TuningPolicy)
+    """What it says about their CPUs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,14 @@ class SpecInputs:
     """The most tasks a container may have; 0 and below: no limit of its own."""
     selinux_process_label: str = ""
     selinux_mount_label: str = ""
+    block_io: Mapping[str, Any] = field(default_factory=dict)
+    """The class of block I/O that the annotations choose, as the spec's `linux.resources.blockIO`; empty for none."""
+    rdt_class: str = ""
+    """The class of RDT, likewise; it exists."""
+    cpu_siblings: frozenset[int] = frozenset()
+    """The threads of the core of the container's first CPU, if an annotation makes that of importance."""
+    monitor_scope: str = ""
+    """The systemd unit that the container's monitor will run in, if it gets one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,5 +130,7 @@ class BuiltSpec:
     """Canonical name; `signals.number` gives the number."""
     account: str = ""
     """What to append to the container's /etc/passwd."""
+    resources: cri.LinuxContainerResources | None = None
+    """The limits in force, where they are not the config's."""
     warnings: tuple[str, ...] = ()
     """What was asked for and not fully given, for the log."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from crid import config
-from crid.config import Config, RuntimeHandlerConfig
+from crid.config import Config, RuntimeHandlerConfig, WorkloadConfig, WorkloadResources
 from crid.errors import InvalidArgumentError
 
 OTHER_VALUES: dict[str, Any] = {
@@ -55,6 +55,23 @@ OTHER_VALUES: dict[str, Any] = {
     "runtime.log_to_journald": True,
     "runtime.conmon": "/usr/bin/conmon",
     "runtime.conmon_env": ["A=1"],
+    "runtime.conmon_cgroup": "pod",
+    "runtime.infra_ctr_cpuset": "0-1",
+    "runtime.shared_cpuset": "2",
+    "runtime.min_injected_gomaxprocs": 4,
+    "runtime.irqbalance_config_file": "/etc/irqbalance",
+    "runtime.irqbalance_config_restore_file": "disable",
+    "runtime.blockio_config_file": "/etc/blockio.yaml",
+    "runtime.blockio_reload": True,
+    "runtime.rdt_config_file": "/etc/rdt.yaml",
+    "runtime.workloads": {
+        "management": {
+            "activation_annotation": "example.com/management",
+            "annotation_prefix": "resources.example.com",
+            "allowed_annotations": ["cpu-quota.crio.io"],
+            "resources": {"cpushares": 2, "cpuquota": 1000, "cpuperiod": 2000, "cpuset": "0", "cpulimit": 10},
+        }
+    },
     "runtime.runtimes": {
         "runc": {
             "runtime_path": "/usr/sbin/runc",
@@ -69,6 +86,9 @@ OTHER_VALUES: dict[str, Any] = {
             "inherit_default_runtime": True,
             "no_sync_log": True,
             "monitor_env": ["B=2"],
+            "monitor_cgroup": "pod",
+            "monitor_exec_cgroup": "container",
+            "exec_cpu_affinity": "first",
         }
     },
     "image.registries_conf": "/etc/r.conf",
@@ -147,6 +167,9 @@ def test_every_key_is_read_and_changes_itself_only(key: str) -> None:
     found = look_up(parsed, key)
     if key == "runtime.runtimes":
         wanted = {"runc": RuntimeHandlerConfig(**wanted["runc"])}
+    if key == "runtime.workloads":
+        table = wanted["management"]
+        wanted = {"management": WorkloadConfig(**{**table, "resources": WorkloadResources(**table["resources"])})}
     assert found == wanted
     assert found != look_up(Config(), key)
     for other, default in keys():
@@ -199,6 +222,15 @@ def test_nothing_gives_the_defaults() -> None:
         ("[crid.runtime.runtimes.crun]\nseccomp_profile = 'a.json'", "crid.runtime.runtimes.crun.seccomp_profile"),
         ("[crid.runtime.runtimes.crun]\ncontainer_create_timeout = -1", "runtimes.crun.container_create_timeout"),
         ("[crid.runtime]\ncontainer_create_timeout = 0", "crid.runtime.container_create_timeout"),
+        ("[crid.runtime]\nconmon_cgroup = 'system.slice'", "crid.runtime.conmon_cgroup"),
+        ("[crid.runtime]\ncgroup_manager = 'systemd'\nconmon_cgroup = 'monitors'", "crid.runtime.conmon_cgroup"),
+        ("[crid.runtime]\nmin_injected_gomaxprocs = -1", "crid.runtime.min_injected_gomaxprocs"),
+        ("[crid.runtime]\nirqbalance_config_restore_file = 'off'", "crid.runtime.irqbalance_config_restore_file"),
+        ("[crid.runtime]\nblockio_config_file = 'b.yaml'", "crid.runtime.blockio_config_file"),
+        ("[crid.runtime.runtimes.crun]\nmonitor_cgroup = '/a'", "crid.runtime.runtimes.crun.monitor_cgroup"),
+        ("[crid.runtime.runtimes.crun]\nmonitor_exec_cgroup = 'pod'", "crid.runtime.runtimes.crun.monitor_exec_cgroup"),
+        ("[crid.runtime.runtimes.crun]\nexec_cpu_affinity = 'last'", "crid.runtime.runtimes.crun.exec_cpu_affinity"),
+        ("[crid.runtime.workloads.w.resources]\ncpus = 1", "crid.runtime.workloads.w.resources.cpus"),
         ("[crid.runtime]\ndefault_runtime = 'kata'\n[crid.runtime.runtimes.runc]", "crid.runtime.runtimes.kata"),
         ("[crid.runtime.runtimes.'../x']", "crid.runtime.runtimes"),
         ("[crid.runtime.runtimes.'']", "crid.runtime.runtimes"),

@@ -26,8 +26,10 @@ def test_the_values_in_the_comments_are_the_defaults() -> None:
     """Uncommenting a line changes nothing."""
     document = uncommented()
     runtimes = document["crid"]["runtime"].pop("runtimes")
+    workloads = document["crid"]["runtime"].pop("workloads")
     assert config.parse(document) == config.Config()
     assert runtimes == {"crun": asdict(config.RuntimeHandlerConfig())}
+    assert workloads == {"management": asdict(config.WorkloadConfig())}
 
 
 def test_every_key_is_mentioned() -> None:

@@ -1,0 +1,128 @@
+"""The files that name classes of block I/O and of RDT: read when the daemon starts, and looked up for each container.
+
+What the files may say is `crid.oci.spec.blockio` and `crid.oci.spec.rdt`; here they, the devices and the resctrl file system
+are looked at. All block, shortly.
+"""
+
+import glob
+import logging
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from crid.cri import api_pb2 as cri
+from crid.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
+from crid.log import fields
+from crid.oci.spec import blockio, rdt
+
+logger = logging.getLogger(__name__)
+
+RESCTRL = Path("/sys/fs/resctrl")
+
+
+class BlockIO:
+    """The classes of `blockio_config_file`; with `reload` the file and the devices are looked at anew for each container."""
+
+    def __init__(self, path: str, *, reload: bool = False) -> None:
+        """Raises InvalidArgumentError if the file cannot be read or means nothing."""
+        self._path = path
+        self._reload = reload
+        self._classes = self._read()
+
+    def __repr__(self) -> str:
+        return f"<BlockIO {self._path} {sorted(self._classes)}>"
+
+    def section(self, name: str) -> blockio.Section:
+        """Return the class of that name. Raises NotFoundError, and with `reload` as the constructor does."""
+        if self._reload:
+            self._classes = self._read()
+        if (section := self._classes.get(name)) is None:
+            raise NotFoundError(f"block I/O class {name[:64]!r}: {self._path} has no such class")
+        return section
+
+    def _read(self) -> Mapping[str, blockio.Section]:
+        try:
+            return blockio.parse(_document(self._path), _block_devices)
+        except InvalidArgumentError as error:
+            raise InvalidArgumentError(f"{self._path}: {error}") from error
+
+
+class Rdt:
+    """The classes of `rdt_config_file`, on a host whose resctrl file system has their groups."""
+
+    def __init__(self, path: str, resctrl: Path = RESCTRL) -> None:
+        """Raises InvalidArgumentError if the file cannot be read or means nothing."""
+        try:
+            self.classes: Mapping[str, rdt.Class] = rdt.parse(_document(path))
+        except InvalidArgumentError as error:
+            raise InvalidArgumentError(f"{path}: {error}") from error
+        self._resctrl = resctrl
+
+    def __repr__(self) -> str:
+        return f"<Rdt {sorted(self.classes)}>"
+
+    def require(self, name: str) -> None:
+        """Raises FailedPreconditionError unless the host has a group for the class."""
+        if not (self._resctrl / "schemata").exists():
+            raise FailedPreconditionError(f"RDT class {name}: this host has no resctrl file system at {self._resctrl}")
+        if not (self._resctrl / name / "schemata").exists():
+            raise FailedPreconditionError(f"RDT class {name}: there is no group {self._resctrl / name}")
+
+
+@dataclass(frozen=True, slots=True)
+class Classes:
+    """Both, each None where the configuration names no file."""
+
+    block_io: BlockIO | None = None
+    rdt: Rdt | None = None
+
+    def block_io_of(self, config: cri.ContainerConfig, pod: Mapping[str, str]) -> blockio.Section:
+        """Return the section of the class that the annotations choose; empty for none. Raises as `BlockIO.section`.
+
+        Without a configuration of classes they are not heeded: the pod may come from a node that has some.
+        """
+        name = blockio.class_of(config.metadata.name, config.annotations, pod)
+        if not name:
+            return {}
+        if self.block_io is None:
+            logger.warning("a class of block I/O is not heeded: blockio_config_file is not set%s", fields(name=name[:64]))
+            return {}
+        return self.block_io.section(name)
+
+    def rdt_of(self, config: cri.ContainerConfig, pod: Mapping[str, str]) -> str:
+        """Return the class that the annotations choose, empty for none. Raises as `rdt.chosen` and `Rdt.require`."""
+        known = None if self.rdt is None else self.rdt.classes
+        name = rdt.chosen(known, config.metadata.name, config.annotations, pod)
+        if name and self.rdt is not None:
+            self.rdt.require(name)
+        return name
+
+
+def _document(path: str) -> Any:
+    try:
+        with open(path, "rb") as file:
+            return yaml.safe_load(file) or {}
+    except OSError as error:
+        raise InvalidArgumentError(str(error.strerror)) from error
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        raise InvalidArgumentError(f"is no YAML: {error}") from error
+
+
+def _block_devices(pattern: str) -> Iterator[tuple[int, int]]:
+    """Yield the numbers of the block devices that a pattern names; what else it names is passed over."""
+    found = False
+    for path in sorted(glob.glob(pattern)):  # noqa: PTH207  # the pattern is absolute
+        try:
+            status = Path(path).stat()
+        except OSError:
+            continue  # a link to a device that has been pulled out
+        if stat.S_ISBLK(status.st_mode):
+            found = True
+            yield os.major(status.st_rdev), os.minor(status.st_rdev)
+    if not found:
+        logger.warning("no block device is named so%s", fields(pattern=pattern))
