@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from crid import hosts
+from crid import hosts, hosts_tuning
 from crid.cgroup import naming
 from crid.cgroup.detect import detect
 from crid.cgroup.hierarchy import Hierarchy
@@ -21,9 +21,11 @@ from crid.image.service import ImageService
 from crid.lifecycle import labels
 from crid.lifecycle.cgroups import PodCgroups, PodDirectories
 from crid.lifecycle.hooks import NoHooks
+from crid.lifecycle.monitors import Monitors
 from crid.lifecycle.nri_hooks import NriHooks
 from crid.lifecycle.parts import Parts
 from crid.lifecycle.slices import PodSlices
+from crid.lifecycle.tuning import Tuning
 from crid.linux.kernel import Kernel, Linux
 from crid.linux.process import find_program
 from crid.log import fields
@@ -43,6 +45,9 @@ from crid.store.memory import MemoryStore
 from crid.store.names import NameRegistry
 from crid.store.state import StateStore
 from crid.tasks import Supervisor
+from crid.tuning.files import HostFiles
+from crid.tuning.irqbalance import Irqbalance
+from crid.tuning.ledger import Ledger
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +95,20 @@ async def providers(config: Config, supervisor: Supervisor) -> Providers:
     default, found = await asyncio.gather(_default(config, programs), asking)
     known = dict(zip(programs, found, strict=True))
 
+    machines = await hosts.gather(config, hierarchy.host_resources(), known)
+    monitors = {name: _monitors(config, name, hierarchy, sandboxes) for name in programs}
+    host_files = HostFiles()
+    tuning = Tuning(
+        host_files,
+        Ledger(host_files, run_root / "tuning.json"),
+        _irqbalance(config, host_files),
+        hierarchy,
+        sandboxes,
+        machines,
+        supervisor,
+        infra_cpus=hosts_tuning.infra_cpus(config.runtime),
+    )
+
     def runtime_of(program: RuntimeProgram) -> RuntimeOCI:
         return RuntimeOCI(
             program,
@@ -97,10 +116,10 @@ async def providers(config: Config, supervisor: Supervisor) -> Providers:
             supervisor,
             read_stats=lambda path: hierarchy.stats(naming.resolve(path)),
             remove_cgroup=lambda path: hierarchy.remove_async(naming.resolve(path)),
+            placement=monitors[program.name],
         )
 
     images = image_service(config, supervisor)
-    machines = await hosts.gather(config, hierarchy.host_resources(), known)
     if any(host.selinux for host in machines.values()):
         await asyncio.to_thread(labels.prepare_layers, str(images.layer_directories[0]))
     exits = ExitNotices(paths.exits, containers.find)
@@ -125,6 +144,9 @@ async def providers(config: Config, supervisor: Supervisor) -> Providers:
         pause_program=own_program("crid-pause"),
         userns_program=own_program("crid-userns"),
         pids_limit=config.runtime.pids_limit,
+        tuning=tuning,
+        monitors=monitors,
+        classes=await asyncio.to_thread(hosts_tuning.classes, config.runtime),
         hooks=nri or NoHooks(),
     )
     return Providers(parts, known, exits, network, nri)
@@ -141,6 +163,27 @@ async def _cgroups(config: Config, hierarchy: Hierarchy) -> PodCgroups:
         raise UnavailableError(f"crid.runtime.cgroup_manager: {error}") from error
     logger.info("systemd rules the cgroups%s", fields(version=version))
     return PodSlices(hierarchy, systemd)
+
+
+def _monitors(config: Config, name: str, hierarchy: Hierarchy, sandboxes: MemoryStore[PodSandbox]) -> Monitors:
+    """Build what places the monitors of the runtime handler `name`."""
+    runtime = config.runtime
+    handler = runtime.runtimes.get(name, RuntimeHandlerConfig())
+    return Monitors(
+        hierarchy,
+        sandboxes,
+        Systemd() if runtime.cgroup_manager == "systemd" else None,
+        where=runtime.conmon_cgroup or handler.monitor_cgroup,
+        exec_in_container=handler.monitor_exec_cgroup == "container",
+        infra_cpus=hosts_tuning.infra_cpus(runtime),
+        workloads=hosts_tuning.workloads(runtime),
+    )
+
+
+def _irqbalance(config: Config, files: HostFiles) -> Irqbalance:
+    kept = config.runtime.irqbalance_config_restore_file
+    saved = None if kept == "disable" else Path(kept or Path(config.root, "irqbalance-banned-cpus"))
+    return Irqbalance(files, config.runtime.irqbalance_config_file, saved)
 
 
 def _timeouts(config: NriConfig) -> Timeouts:

@@ -37,6 +37,10 @@ class Hierarchy(ABC):
         """Return the directories that make up the cgroup `path`, whether or not they exist."""
 
     @abstractmethod
+    def directory(self, path: str, controller: str) -> str:
+        """Return the directory of the cgroup `path` with the files of `controller`; empty if that is not mounted."""
+
+    @abstractmethod
     def create(self, path: str) -> None:
         """Make the cgroup and those above it, with all controllers that may limit and count. Idempotent.
 

@@ -34,6 +34,17 @@ def container_path(parent: str, container_id: str, driver: str) -> str:
     return f"{parent.rstrip('/')}/{PREFIX}-{container_id}"
 
 
+def monitor_path(cgroups_path: str, container_id: str) -> str:
+    """Return the cgroup of a container's monitor beside the container's own, as `resolve` does."""
+    parent, _, _ = resolve(cgroups_path).rpartition("/")
+    return f"{parent}/{monitor_name(container_id)}".strip("/")
+
+
+def monitor_name(container_id: str) -> str:
+    """Return the last part of the name of a monitor's cgroup."""
+    return f"{PREFIX}-conmon-{container_id}"
+
+
 def resolve(cgroups_path: str) -> str:
     """Return the path, relative to the root of the hierarchy, of a linux.cgroupsPath or of a pod's parent, of any driver."""
     if cgroups_path.startswith("/") or "/" in cgroups_path:

@@ -13,8 +13,8 @@ _MICROSECONDS = 1_000_000
 _DEFAULT_PERIOD = 100_000
 _PERCENT = _MICROSECONDS // 100
 
-Property = tuple[str, int | bytes]
-"""A D-Bus variant: its type, `t` for a number and `ay` for bytes, and its value."""
+Property = tuple[str, int | bytes | list[str]]
+"""A D-Bus variant: its type, such as `t` for a number and `ay` for bytes, and its value."""
 
 
 def slice_properties(resources: cri.LinuxContainerResources, host: HostResources) -> dict[str, Property]:

@@ -67,16 +67,19 @@ class Systemd:
                     await _ask(router, _set_properties(name, before))
             raise
 
-    async def start_scope(self, name: str, slice_: str, pid: int, description: str) -> None:
+    async def start_scope(
+        self, name: str, slice_: str, pid: int, description: str, properties: Mapping[str, Property] | None = None
+    ) -> None:
         """Make the scope of the process `pid` in `slice_`. It ends with the process. Raises UnavailableError."""
-        properties = {
+        whole: dict[str, tuple[str, object]] = {
             "Description": ("s", description),
             "PIDs": ("au", [pid]),
             "Slice": ("s", slice_),
             "CollectMode": ("s", "inactive-or-failed"),  # leave no failed unit behind when the process is killed
+            **(properties or {}),
         }
         async with _connection(name) as router:
-            await _run_job(router, _start_transient(name, properties))
+            await _run_job(router, _start_transient(name, whole))
 
     async def stop(self, name: str) -> None:
         """Stop the unit, and with it what is left in it. Does nothing for one that is not there. Raises UnavailableError."""

@@ -57,6 +57,9 @@ class V1(Hierarchy):
         path = relative(path)
         return [f"{tree}/{path}" for tree in self._trees]
 
+    def directory(self, path: str, controller: str) -> str:
+        return self._base(controller, relative(path)).rstrip("/")
+
     def process_directory(self, path: str) -> str:
         return f"{self._process_tree}/{relative(path)}"
 

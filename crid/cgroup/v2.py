@@ -29,6 +29,9 @@ class V2(Hierarchy):
     def directories(self, path: str) -> list[str]:
         return [self._directory(path)]
 
+    def directory(self, path: str, controller: str) -> str:
+        return self._directory(path)
+
     def process_directory(self, path: str) -> str:
         return self._directory(path)
 

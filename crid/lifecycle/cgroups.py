@@ -14,6 +14,7 @@ from crid.cgroup.hierarchy import Hierarchy
 from crid.cri import api_pb2 as cri
 from crid.errors import UnavailableError
 from crid.log import fields
+from crid.model.container import Container
 from crid.model.process import ProcessIdentity
 from crid.model.resources import check_pod_resources, pod_resources
 from crid.model.sandbox import SandboxMetadata
@@ -77,6 +78,13 @@ class PodCgroups(ABC):
     async def _limit(self, parent: str, resources: cri.LinuxContainerResources) -> None: ...
 
     @abstractmethod
+    def lift_quota(self, container: Container, period: int) -> bool:
+        """Let a container have the CPUs without a quota, and return True; a period of 0 is the kernel's.
+
+        Return False where that is the OCI runtime's to do. Raises UnavailableError.
+        """
+
+    @abstractmethod
     def pause_procs(self, sandbox: SandboxMetadata) -> list[str]:
         """Return the files, if any, through which the pod's pause process enters its cgroup. Raises UnavailableError."""
 
@@ -119,6 +127,15 @@ class PodDirectories(PodCgroups):
         path = naming.resolve(parent)
         self.hierarchy.create(path)
         self.hierarchy.limit(path, resources)
+
+    def lift_quota(self, container: Container, period: int) -> bool:
+        """crun, at least up to 1.8, cannot write -1 on cgroup v1."""
+        try:
+            unlimited = cri.LinuxContainerResources(cpu_quota=-1, cpu_period=period)
+            self.hierarchy.limit(naming.resolve(container.metadata.cgroup_path), unlimited)
+        except OSError as error:
+            raise UnavailableError(f"container {container.id}: its CPU quota cannot be lifted: {error}") from error
+        return True
 
     def pause_procs(self, sandbox: SandboxMetadata) -> list[str]:
         """Make a leaf of its own for it: on v2 a pod's cgroup, whose children have controllers, takes no processes."""

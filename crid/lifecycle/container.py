@@ -82,6 +82,8 @@ class ContainerLifecycle:
             await self._parts.hooks.start_container(container)
             began = time.time_ns()
             try:
+                trace.step("container start", "tuning the host")
+                await self._parts.tuning.before_start(container)
                 trace.step("container start", "starting its program")
                 await self._parts.runtime.of(container).start(container)
             except CridError as error:
@@ -96,6 +98,7 @@ class ContainerLifecycle:
     async def _start_failed(self, container: Container, message: str) -> None:
         trace.step("container start", "noting that it failed")
         self._exits.record_failed_start(container, time.time_ns(), message)
+        self._parts.tuning.after_end(container)
         try:
             trace.step("container start", "deleting what failed")
             await self._parts.runtime.of(container).delete(container)
@@ -131,6 +134,7 @@ class ContainerLifecycle:
 
     def ended(self, container: Container) -> None:
         """Do what follows from an exit that has been recorded. Does not block."""
+        self._parts.tuning.after_end(container)
         self.end_leftovers(container)
         self._parts.supervisor.start_logged(self._parts.hooks.container_stopped(container), f"end of {container.id}")
 
@@ -161,6 +165,8 @@ class ContainerLifecycle:
             trace.step("container removal", "telling plugins of its end")
             await self._parts.hooks.container_stopped(container)
             async with self._starting.hold(container.id):  # a start that was cut off writes down that it failed
+                trace.step("container removal", "setting the host back")
+                self._parts.tuning.after_end(container)
                 trace.step("container removal", "deleting its process")
                 await self._parts.runtime.of(container).delete(container)
                 await discard(self._parts, container.id)

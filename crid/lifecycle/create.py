@@ -73,15 +73,15 @@ class ContainerCreation:
             mounted = self._mount(image, inputs.sources)
             given = await self._give(image, inputs.host.policy)
             trace.step("container", "building its spec")
-            metadata, spec = await self._build_spec(image, spec_inputs.with_rootfs(inputs, mounted, given))
+            metadata, spec, limits = await self._build_spec(image, spec_inputs.with_rootfs(inputs, mounted, given))
             trace.step("container", "asking plugins")
-            planned = Container(metadata, ContainerStatus())
+            planned = Container(metadata, ContainerStatus(resources=limits))
             rollback.undo("telling plugins of the container", lambda: parts.hooks.container_failed(planned))
             adjusted = await parts.hooks.create_container(planned, spec)
             trace.step("container", "writing its spec")
             (self._bundle / "config.json").write_bytes(builder.encode(adjusted.spec))
             metadata = replace(metadata, cgroup_path=adjusted.spec["linux"]["cgroupsPath"])
-            container = await self._create(metadata, adjusted.resources, rollback)
+            container = await self._create(metadata, adjusted.resources or limits, rollback)
             rollback.commit()
         trace.step("container", "telling plugins")
         await parts.hooks.container_created(container)
@@ -148,8 +148,11 @@ class ContainerCreation:
         mount = replace(snapshot.mount, target=str(rootfs), options=(*snapshot.mount.options, *context))
         self._parts.kernel.perform(mount)
 
-    async def _build_spec(self, image: Image, inputs: SpecInputs) -> tuple[ContainerMetadata, dict[str, Any]]:
-        """Return the container's metadata and its spec, for which everything on the host is there."""
+    async def _build_spec(
+        self, image: Image, inputs: SpecInputs
+    ) -> tuple[ContainerMetadata, dict[str, Any], cri.LinuxContainerResources | None]:
+        """Return the container's metadata, its spec, for which everything on the host is there, and its limits if they are
+        not the config's."""
         built = builder.build(inputs)
         host_paths.make(inputs.sources)
         if built.account:
@@ -176,7 +179,7 @@ class ContainerCreation:
             mounts=built.mounts,
             boot=boot_id(),
         )
-        return metadata, built.spec
+        return metadata, built.spec, built.resources
 
     def _add_account(self, line: str) -> None:
         try:
@@ -192,11 +195,14 @@ class ContainerCreation:
     ) -> Container:
         """Have the runtime create the process, then write the record and publish."""
         parts = self._parts
-        planned = Container(metadata, ContainerStatus())
+        planned = Container(metadata, ContainerStatus(resources=resources))
         runtime = parts.runtime.of(planned)
         log = Path(metadata.log_path)
         if metadata.log_path and not log.exists():
             rollback.undo("removing the container's log", lambda: log.unlink(missing_ok=True))
+        rollback.undo("setting back what was tuned for the container", lambda: parts.tuning.after_end(planned))
+        trace.step("container", "making room in its pod's quota")
+        parts.tuning.before_creation(planned)
         trace.step("container", "creating its process")
         created = await runtime.create(planned)
         trace.step("container", "writing its record")

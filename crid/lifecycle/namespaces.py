@@ -1,11 +1,13 @@
 """A pod's pinned namespaces: which it gets, how they are made, and how they are given back."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError, UnavailableError
 from crid.lifecycle.parts import Parts
+from crid.linux import affinity
 from crid.linux.namespaces import sysctl_path
 from crid.model.idmap import IdMap
 from crid.model.sandbox import NamespacePaths, SandboxMetadata
@@ -51,7 +53,7 @@ async def pin(parts: Parts, metadata: SandboxMetadata) -> None:
         if idmap is None:
             await asyncio.to_thread(parts.kernel.pin_namespaces, directory, kinds, hostname=hostname, sysctls=sysctls)
         else:
-            await asyncio.to_thread(
+            make = partial(
                 parts.kernel.pin_user_namespace,
                 parts.userns_program,
                 directory,
@@ -60,6 +62,7 @@ async def pin(parts: Parts, metadata: SandboxMetadata) -> None:
                 hostname=hostname,
                 sysctls=sysctls,
             )
+            await asyncio.to_thread(affinity.within, parts.tuning.infra_cpus, make)
     except OSError as error:
         if name := next((name for name in linux.sysctls if sysctl_path(name) in str(error)), ""):
             raise InvalidArgumentError(f"linux.sysctls: {name}={linux.sysctls[name]!r}: {error.strerror or error}") from error

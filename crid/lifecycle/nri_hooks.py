@@ -195,7 +195,8 @@ class NriHooks(Hooks):
         asked = adjustments.whole.linux
         if not asked.HasField("resources"):
             return Adjusted(adjustments.spec)
-        return Adjusted(adjustments.spec, merge_resources(container.metadata.config.linux.resources, to_cri(asked.resources)))
+        limits = container.status.resources or container.metadata.config.linux.resources
+        return Adjusted(adjustments.spec, merge_resources(limits, to_cri(asked.resources)))
 
     async def _validate(
         self,

@@ -7,10 +7,13 @@ from pathlib import Path
 from crid.image.service import ImageService
 from crid.lifecycle.cgroups import PodCgroups
 from crid.lifecycle.hooks import Hooks, NoHooks
+from crid.lifecycle.monitors import Monitors
+from crid.lifecycle.tuning import Tuning
 from crid.linux.kernel import Kernel
 from crid.model.container import Container
 from crid.model.sandbox import PodSandbox
 from crid.net.plugin import NetworkPlugin
+from crid.oci.classes import Classes
 from crid.oci.runtime import Runtime
 from crid.oci.spec.inputs import Host
 from crid.store.memory import Storer
@@ -41,4 +44,9 @@ class Parts:
     pause_program: Path
     userns_program: Path
     pids_limit: int
+    tuning: Tuning
+    monitors: Mapping[str, Monitors]
+    """By runtime handler."""
+    classes: Classes = field(default_factory=Classes)
+    """Of block I/O and RDT."""
     hooks: Hooks = field(default_factory=NoHooks)

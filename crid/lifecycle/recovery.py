@@ -62,6 +62,8 @@ class Recovery:
                 logger.error("cannot recover a container%s", fields(container=container.id, error=error))
         trace.step("recovery", "discarding what is incomplete")
         discarded += await self._discard_incomplete()
+        ended = (ContainerState.STOPPED, ContainerState.UNKNOWN)
+        await self._parts.tuning.recover({item.id for item in self._parts.containers.list() if item.status.state not in ended})
         ready = [item.metadata for item in self._parts.sandboxes.list() if not item.status.network_released]
         trace.step("recovery", "settling the network")
         await self._parts.network.retain([pod_network(metadata) for metadata in ready if metadata.namespaces.net])

@@ -4,6 +4,7 @@ What is in force is recorded, so that status tells the truth, also after a resta
 """
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +24,7 @@ from crid.model.resources import (
     validate_oom_score,
 )
 from crid.model.sandbox import PodSandbox
+from crid.oci.spec import cpu_tuning
 
 logger = logging.getLogger(__name__)
 
@@ -39,16 +41,16 @@ async def update_container(parts: Parts, container: Container, resources: cri.Li
     host = parts.hosts[container.metadata.runtime_handler]
     current = _in_force(container)
     merged, limits = updated(parts, container, resources)
-    runtime = parts.runtime.of(container)
     if resources.memory_limit_in_bytes > 0:
         await _require_room(parts, container, resources.memory_limit_in_bytes)
     try:
         trace.step("container update", "setting its limits")
-        await runtime.update(container, limits)
+        await _set(parts, container, limits)
     except CridError:
         try:
             trace.step("container update", "taking limits back")
-            await runtime.update(container, undoing(linux_resources(current, host.resources), limits))
+            before = _tuned(parts, container, linux_resources(current, host.resources))
+            await _set(parts, container, undoing(before, limits))
         except CridError as error:
             logger.warning(
                 "a failed update of limits could not be taken back%s", fields(container=ids.short(container.id), error=error)
@@ -56,6 +58,17 @@ async def update_container(parts: Parts, container: Container, resources: cri.Li
         raise
     trace.step("container update", "noting its limits")
     parts.state.record_container(container, lambda status: replace(status, resources=merged))
+    if merged.cpuset_cpus != current.cpuset_cpus:
+        await parts.tuning.after_update(container)
+
+
+async def _set(parts: Parts, container: Container, limits: Mapping[str, Any]) -> None:
+    """Have the OCI runtime set the limits, but for a quota that is to be none: crun cannot write -1 on cgroup v1."""
+    cpu = limits.get("cpu", {})
+    if cpu.get("quota", 0) < 0 and parts.cgroups.lift_quota(container, cpu.get("period", 0)):
+        rest = {key: value for key, value in cpu.items() if key != "quota"}
+        limits = {key: rest if key == "cpu" else value for key, value in limits.items() if key != "cpu" or rest}
+    await parts.runtime.of(container).update(container, limits)
 
 
 def updated(
@@ -68,7 +81,16 @@ def updated(
     validate_oom_score(resources)  # which the merged ones do not have: it stays as it is
     host = parts.hosts[container.metadata.runtime_handler]
     merged = merge_resources(_in_force(container), resources)
-    return merged, linux_resources(merged, host.resources, min_memory=host.policy.min_memory)
+    limits = linux_resources(merged, host.resources, min_memory=host.policy.min_memory)
+    return merged, _tuned(parts, container, limits)
+
+
+def _tuned(parts: Parts, container: Container, limits: dict[str, Any]) -> dict[str, Any]:
+    """Return the limits with what CPU annotations make of them."""
+    wanted = parts.tuning.wanted(container)
+    if wanted.tuning.wanted:
+        cpu_tuning.limit(limits.setdefault("cpu", {}), wanted.tuning, wanted.shared)
+    return limits
 
 
 def _in_force(container: Container) -> cri.LinuxContainerResources:

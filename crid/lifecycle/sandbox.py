@@ -28,7 +28,7 @@ from crid.lifecycle.pod_network import pod_network, port_mappings
 from crid.lifecycle.resources import update_sandbox
 from crid.lifecycle.retries import sandbox_made_by
 from crid.lifecycle.validate import require_pod
-from crid.linux import pid_namespace
+from crid.linux import affinity, pid_namespace
 from crid.linux.boot import boot_id
 from crid.log import fields
 from crid.model import ids
@@ -186,6 +186,7 @@ class SandboxLifecycle:
         rollback.undo("stopping the pause process", lambda: pid_namespace.stop_pause(process))
         trace.step("pod", "placing its pause process")
         await cgroups.place_pause(metadata, process)
+        affinity.restrict(process.pid, self._parts.tuning.infra_cpus)
         return replace(metadata, pause=process)
 
     async def update_resources(

@@ -21,11 +21,12 @@ from crid.model.device import Device
 from crid.model.image import Image
 from crid.model.sandbox import SandboxMetadata
 from crid.oci.spec import apparmor as profiles
-from crid.oci.spec import seccomp
+from crid.oci.spec import seccomp, workloads
 from crid.oci.spec.asked import DEVICES, Asked, of_container
-from crid.oci.spec.inputs import SpecInputs, Volume
+from crid.oci.spec.inputs import Host, SpecInputs, Volume
 from crid.oci.spec.policy import AskedDevice
 from crid.oci.spec.selinux import Labels
+from crid.oci.spec.tuning import workload_limits
 
 _TARGET = "security_context.namespace_options.target_id"
 
@@ -48,8 +49,11 @@ def gather(
 
     Raises InvalidArgumentError where the config names something that is not there.
     """
-    host = parts.hosts[parts.runtime.resolve(sandbox.runtime_handler)]
-    asked = of_container(host.policy, sandbox.config.annotations, config.annotations, config.metadata.name)
+    handler = parts.runtime.resolve(sandbox.runtime_handler)
+    host = workload_host(parts.hosts[handler], sandbox)
+    annotations = sandbox.config.annotations
+    asked = of_container(host.policy, annotations, config.annotations, config.metadata.name)
+    resources = workload_limits(host.tuning, annotations, config) or config.linux.resources
     return SpecInputs(
         container_id=container_id,
         config=config,
@@ -68,6 +72,10 @@ def gather(
         selinux_process_label=selinux.process if selinux else "",
         selinux_mount_label=selinux.mount if selinux else "",
         pids_limit=parts.pids_limit,
+        block_io=parts.classes.block_io_of(config, annotations),
+        rdt_class=parts.classes.rdt_of(config, annotations),
+        cpu_siblings=parts.tuning.siblings(sandbox, resources),
+        monitor_scope=parts.monitors[handler].unit(container_id),
     )
 
 
@@ -81,6 +89,14 @@ def with_rootfs(inputs: SpecInputs, volumes: Mapping[int, Volume], given: Mappin
         volumes=volumes,
         given_mounts=given,
     )
+
+
+def workload_host(host: Host, sandbox: SandboxMetadata) -> Host:
+    """Return the host for a pod's containers: its workload, if it has one, may allow more annotations than the handler."""
+    allowed = workloads.allowed_annotations(host.tuning.workloads, sandbox.config.annotations, host.policy.allowed_annotations)
+    if allowed is host.policy.allowed_annotations:
+        return host
+    return replace(host, policy=replace(host.policy, allowed_annotations=allowed))
 
 
 def _account_file(rootfs: Path, name: str) -> str:

@@ -11,7 +11,7 @@ pids it returns.
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +74,7 @@ async def launch(
     files: MonitorFiles,
     environment: Mapping[str, str],
     *,
-    place: Callable[[int], None],
+    place: Callable[[int], Awaitable[None]],
 ) -> tuple[int, ProcessIdentity]:
     """Start a monitor, and return the container's pid and the monitor's identity.
 
@@ -101,7 +101,7 @@ async def launch(
         started = False
         try:
             trace.step("monitor", "being placed")
-            place(child.pid)
+            await place(child.pid)
             with contextlib.suppress(BrokenPipeError):  # it has ended already; what it said is read below
                 os.write(start_write, b"\0")
             started = True

@@ -17,6 +17,7 @@ from crid.log import fields
 from crid.model.container import Container
 from crid.model.ids import short
 from crid.oci import conmon
+from crid.oci.placement import Placement
 from crid.oci.program import RuntimeCommand, RuntimePaths
 from crid.oci.runtime import Created
 from crid.wire.conmon import ConmonCreate
@@ -32,12 +33,12 @@ class Creation:
         command: RuntimeCommand,
         paths: RuntimePaths,
         *,
-        place_monitor: Callable[[Container, int], None],
+        placement: Placement,
         remove_cgroup: Callable[[str], Awaitable[None]],
     ) -> None:
         self._command = command
         self._paths = paths
-        self._place_monitor = place_monitor
+        self._placement = placement
         self._remove_cgroup = remove_cgroup
 
     async def create(self, container: Container, restore_from: Path | None = None) -> Created:
@@ -55,7 +56,7 @@ class Creation:
             async with asyncio.timeout(program.create_timeout):
                 environment = {**self._command.environment, **program.monitor_environment}
                 pid, monitor = await conmon.launch(
-                    argv, files, environment, place=lambda child: self._place_monitor(container, child)
+                    argv, files, environment, place=lambda child: self._placement.place_monitor(container, child)
                 )
             trace.step("monitor", "identifying the process")
             first = process.identify(pid)
@@ -123,6 +124,7 @@ class Creation:
                 raise self._command.failure(container.id, "delete", done)
         await self._end_monitor(container)
         try:
+            await self._placement.remove(container)
             await self._remove_cgroup(container.metadata.cgroup_path)
         except OSError as error:
             raise CridError(f"container {short(container.id)}: its cgroup cannot be removed: {error}") from error
@@ -145,6 +147,7 @@ class Creation:
         """Remove what a failed creation left; what cannot be removed is logged, the creation's own error is the one to see."""
         try:
             await self._command.call(container.id, "delete", "--force", container.id)
+            await self._placement.remove(container)
             await self._remove_cgroup(container.metadata.cgroup_path)
         except (CridError, OSError):
             logger.exception("a failed creation could not be undone%s", fields(container=container.id))

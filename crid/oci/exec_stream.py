@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 
 from crid import trace
 from crid.errors import UnavailableError
-from crid.linux import process
+from crid.linux import affinity, process
 from crid.linux.tty import set_window_size
 from crid.model.container import Container
 from crid.model.ids import short
@@ -52,8 +52,11 @@ class ExecStream:
             argv = self._command.argv("exec", "--process", f"/proc/{os.getpid()}/fd/{spec}", container.id)
             stdio = _Terminal(ours, streams) if tty else _Pipes(ours, streams)
             try:
-                child = process.spawn(
-                    argv, descriptors=stdio.theirs, environment=self._command.environment, new_process_group=True
+                child = affinity.within(
+                    self._specs.cpus(container),
+                    lambda: process.spawn(
+                        argv, descriptors=stdio.theirs, environment=self._command.environment, new_process_group=True
+                    ),
                 )
             except OSError as error:
                 raise UnavailableError(f"container {short(container.id)}: runtime {argv[0]}: {error}") from error

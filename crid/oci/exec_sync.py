@@ -7,6 +7,7 @@ bundle, which is on a tmpfs.
 """
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import math
@@ -15,12 +16,13 @@ from collections.abc import Sequence
 
 from crid import trace
 from crid.errors import CridError, UnavailableError
-from crid.linux import process
+from crid.linux import affinity, process
 from crid.log import fields
 from crid.model.container import Container
 from crid.model.ids import short
 from crid.oci import conmon, descendants, descriptors
 from crid.oci.executions import Executions
+from crid.oci.placement import Placement
 from crid.oci.process_spec import ProcessSpecs
 from crid.oci.program import RuntimeCommand
 from crid.oci.runtime import EXEC_SYNC_OUTPUT_LIMIT, ExecResult
@@ -42,11 +44,19 @@ OVERTIME = 10.0
 class ExecSync:
     """Runs commands to their end and collects their output."""
 
-    def __init__(self, command: RuntimeCommand, specs: ProcessSpecs, executions: Executions, tasks: Supervisor) -> None:
+    def __init__(
+        self,
+        command: RuntimeCommand,
+        specs: ProcessSpecs,
+        executions: Executions,
+        tasks: Supervisor,
+        placement: Placement,
+    ) -> None:
         self._command = command
         self._specs = specs
         self._executions = executions
         self._tasks = tasks
+        self._placement = placement
         self._number = itertools.count()
         self._environment = {**command.environment, wire.SYNC_PIPE_VARIABLE: str(conmon.SYNC_DESCRIPTOR)}
 
@@ -59,9 +69,11 @@ class ExecSync:
         log = os.memfd_create("exec.log", os.MFD_CLOEXEC)
         stderr = os.memfd_create("conmon-stderr", os.MFD_CLOEXEC)
         sync_read, sync_write = os.pipe2(os.O_CLOEXEC)
+        start = _Start() if self._placement.exec_in_container else None
         try:
-            with descriptors.closing(spec, log, stderr, sync_read, sync_write) as ours:
+            with descriptors.closing(spec, log, stderr, sync_read, sync_write, *(start.ends if start else ())) as ours:
                 os.write(spec, self._specs.encode(container, command, terminal=False))
+                cpus = self._specs.cpus(container)
                 argv = wire.ConmonExec(
                     conmon=str(program.monitor),
                     container_id=container.id,
@@ -76,21 +88,36 @@ class ExecSync:
                 ).argv()
                 try:
                     # A session of its own: conmon kills the command's process group at its timeout.
-                    child = process.spawn(
-                        argv,
-                        descriptors={2: stderr, conmon.SYNC_DESCRIPTOR: sync_write},
-                        environment=self._environment,
-                        new_session=True,
+                    child = affinity.within(
+                        cpus,
+                        lambda: process.spawn(
+                            argv,
+                            descriptors={2: stderr, conmon.SYNC_DESCRIPTOR: sync_write, **(start.theirs if start else {})},
+                            environment={**self._environment, **start.environment} if start else self._environment,
+                            new_session=True,
+                        ),
                     )
                 except OSError as error:
                     raise UnavailableError(f"container {short(container.id)}: monitor {argv[0]}: {error}") from error
                 ours.close(sync_write)
                 trace.step("exec", "waiting for a command")
                 with self._executions.running(container, child):
+                    if start:
+                        await self._place(container, child, cpus, start)
                     event = await self._report(child, sync_read, timeout)
                 return _result(container, event, await _output(log), conmon.words(stderr))
         finally:
             pid_file.unlink(missing_ok=True)
+
+    async def _place(self, container: Container, child: process.Child, cpus: frozenset[int], start: "_Start") -> None:
+        """Put the monitor into the container's cgroup, and let it go; it is ended if that cannot be done."""
+        try:
+            self._placement.place_exec(container, child.pid)
+            affinity.restrict(child.pid, cpus)  # the CPUs may be the container's alone: only from in there can they be had
+            start.go()
+        except BaseException:
+            await asyncio.shield(_end(child))
+            raise
 
     async def _report(self, child: process.Child, sync_read: int, timeout: float) -> wire.SyncEvent | None:
         """Return what the monitor reports. It is reaped behind the caller's back: it has nothing more to say."""
@@ -106,6 +133,20 @@ class ExecSync:
             raise
         self._tasks.start_logged(_reap(child), f"reap monitor {child.pid}")
         return event
+
+
+class _Start:
+    """The pipe on which a monitor waits for a byte before it forks anything; without one it does not wait."""
+
+    def __init__(self) -> None:
+        self.ends = os.pipe2(os.O_CLOEXEC)
+        self.theirs = {conmon.START_DESCRIPTOR: self.ends[0]}
+        self.environment = {wire.START_PIPE_VARIABLE: str(conmon.START_DESCRIPTOR)}
+
+    def go(self) -> None:
+        """Let the monitor go; one that has ended has said why."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self.ends[1], b"\0")
 
 
 def _result(container: Container, event: wire.SyncEvent | None, output: tuple[bytes, bytes], words: str) -> ExecResult:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from crid.errors import CridError, NotFoundError
+from crid.model import cpus
 from crid.model.container import Container
 from crid.model.ids import short
 
@@ -24,6 +25,7 @@ class _Kept:
 
     process: dict[str, Any]
     own_pid_namespace: bool
+    cpus: frozenset[int]
 
 
 class ProcessSpecs:
@@ -41,6 +43,13 @@ class ProcessSpecs:
         user = self._of(container).process.get("user", {})
         return user.get("uid", 0), user.get("gid", 0)
 
+    def cpus(self, container: Container) -> frozenset[int]:
+        """Return the CPUs on which its commands begin (`execCPUAffinity.initial`), none for any.
+
+        Runtimes older than the runtime-spec 1.2.1 do not know the key, so whoever spawns one sees to it.
+        """
+        return self._of(container).cpus
+
     def forget(self, container: str) -> None:
         """Drop what is kept of `container`."""
         self._kept.pop(container, None)
@@ -57,12 +66,13 @@ class ProcessSpecs:
         try:
             spec = json.loads(path.read_bytes())
             process = {key: value for key, value in spec["process"].items() if key != "consoleSize"}
+            affinity = cpus.parse(process.get("execCPUAffinity", {}).get("initial", ""))
             own = any(space["type"] == "pid" and not space.get("path") for space in spec["linux"]["namespaces"])
         except FileNotFoundError as error:
             raise NotFoundError(f"container {short(container.id)}: no bundle: {error}") from error
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise CridError(f"container {short(container.id)}: {path}: not a runtime-spec configuration: {error!r}") from error
-        kept = self._kept[container.id] = _Kept(process, own)
+        kept = self._kept[container.id] = _Kept(process, own, affinity)
         if len(self._kept) > KEPT:
             self._kept.popitem(last=False)
         return kept

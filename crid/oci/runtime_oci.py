@@ -18,6 +18,7 @@ from crid.oci.create import Creation
 from crid.oci.exec_stream import ExecStream
 from crid.oci.exec_sync import ExecSync
 from crid.oci.executions import Executions
+from crid.oci.placement import Placement, WithDaemon
 from crid.oci.port_forward import port_forward
 from crid.oci.process_spec import ProcessSpecs
 from crid.oci.program import RuntimeCommand, RuntimePaths, RuntimeProgram, environment
@@ -37,18 +38,19 @@ class RuntimeOCI(RuntimeImpl):
         *,
         read_stats: Callable[[str], CgroupStats],
         remove_cgroup: Callable[[str], Awaitable[None]],
-        place_monitor: Callable[[Container, int], None] = lambda container, pid: None,
+        placement: Placement | None = None,
     ) -> None:
-        """`read_stats` reads the accounting of a cgroup as linux.cgroupsPath names it; `place_monitor` moves the monitor's
-        pid into its cgroup before it does anything; `remove_cgroup` removes one that the runtime left behind."""
+        """`read_stats` reads the accounting of a cgroup as linux.cgroupsPath names it; `placement` says where monitors run, by
+        default with the daemon; `remove_cgroup` removes a cgroup that the runtime left behind."""
+        placement = placement or WithDaemon()
         self._command = RuntimeCommand(program, environment(os.environ))
         self._read_stats = read_stats
         self._specs = ProcessSpecs()
         self._executions = Executions()
-        self._creation = Creation(self._command, paths, place_monitor=place_monitor, remove_cgroup=remove_cgroup)
+        self._creation = Creation(self._command, paths, placement=placement, remove_cgroup=remove_cgroup)
         self._stopping = Stopping(self._command, self._specs, self._executions, tasks)
         self._exec_stream = ExecStream(self._command, self._specs, self._executions)
-        self._exec_sync = ExecSync(self._command, self._specs, self._executions, tasks)
+        self._exec_sync = ExecSync(self._command, self._specs, self._executions, tasks, placement)
 
     @property
     def program(self) -> RuntimeProgram:

@@ -9,8 +9,10 @@ import pytest
 
 from crid.errors import CridError, DeadlineExceededError, UnavailableError
 from crid.linux import process
+from crid.model.container import Container
 from crid.oci import descendants, stop
 from crid.oci.exits import read_exit
+from crid.oci.placement import WithDaemon
 from tests.integration.oci.lab import CGROUP, Lab
 
 pytestmark = pytest.mark.root
@@ -90,10 +92,11 @@ async def test_a_monitor_that_cannot_be_run(lab: Lab) -> None:
 
 
 async def test_a_monitor_that_cannot_be_placed(lab: Lab) -> None:
-    def refuse(container: object, pid: int) -> None:
-        raise CridError("no such cgroup")
+    class Refusing(WithDaemon):
+        async def place_monitor(self, container: Container, pid: int) -> None:
+            raise CridError("no such cgroup")
 
-    lab.runtime._creation._place_monitor = refuse  # type: ignore[attr-defined]
+    lab.runtime._creation._placement = Refusing()  # type: ignore[attr-defined]
     container = lab.new("stubborn")
     with pytest.raises(CridError, match="no such cgroup"):
         await lab.runtime.create(container)

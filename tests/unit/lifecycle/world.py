@@ -15,8 +15,10 @@ from crid.lifecycle.cgroups import PodDirectories
 from crid.lifecycle.container import ContainerLifecycle
 from crid.lifecycle.exec import ExecLifecycle
 from crid.lifecycle.exits import Exits
+from crid.lifecycle.monitors import Monitors
 from crid.lifecycle.parts import Parts
 from crid.lifecycle.sandbox import SandboxLifecycle
+from crid.lifecycle.tuning import Tuning
 from crid.linux.fake import FakeKernel
 from crid.model.container import Container
 from crid.model.idmap import IdMap
@@ -35,6 +37,9 @@ from crid.store.memory import MemoryStore
 from crid.store.names import NameRegistry
 from crid.store.state import StateStore
 from crid.tasks import Supervisor
+from crid.tuning.files import HostFiles
+from crid.tuning.irqbalance import Irqbalance
+from crid.tuning.ledger import Ledger
 
 IMAGE = "localhost/busybox:latest"
 
@@ -97,6 +102,10 @@ class ScriptedRuntime(FakeRuntime):
     async def exec_sync(self, container: Container, command: Sequence[str], timeout: float) -> ExecResult:
         await self.verbs.pass_through("exec_sync")
         return await super().exec_sync(container, command, timeout)
+
+    def applied(self, container: Container) -> Mapping[str, Any]:
+        """What updates have set."""
+        return self._kept(container).resources
 
     def known(self) -> int:
         """How many containers the runtime has."""
@@ -169,6 +178,9 @@ class FakeHierarchy(Hierarchy):
 
     def directories(self, path: str) -> list[str]:
         return [f"/cgroup/{path}"]
+
+    def directory(self, path: str, controller: str) -> str:
+        return f"/cgroup/{path}"
 
     def create(self, path: str) -> None:
         self.created.append(path)
@@ -318,6 +330,13 @@ def build(tmp_path: Path, supervisor: Supervisor) -> World:
     run_root = tmp_path / "run"
     kernel, network, hierarchy = FakeKernel(), FakeNetwork(), FakeHierarchy()
     runtime, images = ScriptedRuntime(supervisor), FakeImages(tmp_path / "layers")
+    hosts = {
+        name: Host(capabilities=frozenset({"CAP_KILL"}), resources=HostResources(), user_namespaces=name == "fake")
+        for name in ("fake", "other")
+    }
+    sandboxes: MemoryStore[PodSandbox] = MemoryStore("pod sandbox")
+    files = HostFiles(tmp_path / "host")
+    run_root.mkdir(parents=True, exist_ok=True)
     parts = Parts(
         supervisor=supervisor,
         run_root=run_root,
@@ -327,18 +346,22 @@ def build(tmp_path: Path, supervisor: Supervisor) -> World:
         network=network,
         cgroups=PodDirectories(hierarchy),
         state=StateStore(tmp_path / "lib"),
-        sandboxes=MemoryStore("pod sandbox"),
+        sandboxes=sandboxes,
         containers=MemoryStore("container"),
         sandbox_names=NameRegistry("pod"),
         container_names=NameRegistry("container"),
-        hosts={
-            name: Host(capabilities=frozenset({"CAP_KILL"}), resources=HostResources(), user_namespaces=name == "fake")
-            for name in ("fake", "other")
-        },
+        hosts=hosts,
         hostname="node",
         pause_program=Path("/nowhere/crid-pause"),
         userns_program=Path("/nowhere/crid-userns"),
         pids_limit=-1,
+        tuning=Tuning(
+            files, Ledger(files, run_root / "tuning.json"), Irqbalance(files), hierarchy, sandboxes, hosts, supervisor
+        ),
+        monitors={
+            name: Monitors(hierarchy, sandboxes, None, where="", exec_in_container=False, infra_cpus=frozenset(), workloads=())
+            for name in hosts
+        },
     )
     exits = Exits(parts.containers, parts.state, lambda container: None)
     containers = ContainerLifecycle(parts, exits)

@@ -1,0 +1,290 @@
+"""Workloads, monitors' cgroups, CPU annotations and classes, as the kernel's files tell of them."""
+
+import contextlib
+import json
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from crid.cri import api_pb2 as cri
+from tests.harness import configs
+from tests.harness.cgroups import ROOT, UNIFIED, path_of, pid_of, read
+from tests.harness.client import refused
+from tests.harness.daemon import Daemon, Settings
+from tests.harness.node import Node
+from tests.harness.registry import LocalRegistry
+from tests.harness.tools import eventually
+from tests.integration.e2e.conftest import require_runtime
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(len(os.sched_getaffinity(0) & {0, 1}) < 2, reason="CPUs 0 and 1 are not both to be had"),
+]
+
+AFFINITY = Path("/proc/irq/default_smp_affinity")
+LATENCY = Path("/sys/devices/system/cpu/cpu1/power/pm_qos_resume_latency_us")
+BLOCK_DEVICE = Path("/dev/loop0")
+BLOCKIO = "blockio.resources.beta.kubernetes.io/"
+CLASSES = f"Classes:\n  slow:\n  - Devices: ['{BLOCK_DEVICE}']\n    ThrottleReadBps: 1Mi\n    ThrottleWriteIOPS: 50\n"
+
+
+@pytest.fixture(scope="module", params=["crun", "runc"])
+def tuned(
+    request: pytest.FixtureRequest, registry: LocalRegistry, image: str, tmp_path_factory: pytest.TempPathFactory
+) -> Node:
+    """A daemon that allows and places everything this is about."""
+    require_runtime(request.param)
+    directory = tmp_path_factory.mktemp("tuning")
+    (directory / "blockio.yaml").write_text(CLASSES)
+    (directory / "irqbalance").write_text("# mine\n")
+    handler = {
+        "allowed_annotations": ["cpu-*", "irq-load-balancing.crio.io"],
+        "monitor_exec_cgroup": "container",
+        "exec_cpu_affinity": "first",
+    }
+    settings = Settings(
+        default_runtime=request.param,
+        runtimes={request.param: handler},
+        registries_conf=registry.registries_conf(),
+        runtime={
+            "conmon_cgroup": "pod",
+            "infra_ctr_cpuset": "1",
+            "shared_cpuset": "0",
+            "min_injected_gomaxprocs": 3,
+            "irqbalance_config_file": str(directory / "irqbalance"),
+            "blockio_config_file": str(directory / "blockio.yaml"),
+            "workloads.management.activation_annotation": "target.example/management",
+            "workloads.management.annotation_prefix": "resources.example",
+            "workloads.management.resources.cpushares": 99,
+        },
+    )
+    daemon = request.getfixturevalue("stack").enter_context(Daemon(settings))
+    node = Node(daemon, daemon.cri.pull(image))
+    node.pod().printed("true")
+    node.clean()
+    return node
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[contextlib.ExitStack]:
+    """What ends with the module."""
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def node(tuned: Node) -> Iterator[Node]:
+    """The node of the module; after the test nothing is left, and the host is as it was."""
+    before, host = tuned.daemon.footprint(), (AFFINITY.read_text(), LATENCY.read_text())
+    yield tuned
+    tuned.clean()
+    assert tuned.daemon.footprint().new_since(before) == {}
+    eventually(lambda: (AFFINITY.read_text(), LATENCY.read_text()) == host, "the host is as it was")
+
+
+def own_cpus(**fields: object) -> cri.LinuxContainerResources:
+    """Whole CPUs of its own, as the kubelet's static CPU manager gives them."""
+    given = {"cpu_shares": 1024, "cpuset_cpus": "1", **fields}
+    return cri.LinuxContainerResources(**given)  # type: ignore[arg-type]
+
+
+def info(node: Node, container: str) -> dict[str, int]:
+    """The verbose status."""
+    answer = node.cri.runtime.ContainerStatus(cri.ContainerStatusRequest(container_id=container, verbose=True))
+    found: dict[str, int] = json.loads(answer.info["info"])
+    return found
+
+
+def quota(path: str) -> str:
+    """A cgroup's CPU quota."""
+    return read(path, "cpu", v1="cpu.cfs_quota_us", v2="cpu.max").split()[0]
+
+
+def test_a_monitor_in_the_pods_cgroup(node: Node) -> None:
+    """A leaf beside the container's, on the CPUs for such things, and gone with the container."""
+    pod = node.pod()
+    container = pod.sleeper()
+    parent = pod.config.linux.cgroup_parent
+    path = path_of(info(node, container)["monitorPid"], "memory")
+    assert path == f"{parent}/crid-conmon-{container}"
+    assert path_of(pid_of(node, container), "memory").startswith(f"{parent}/crid-{container}")
+    assert read(path, "cpuset", v1="cpuset.cpus", v2="cpuset.cpus") == "1"
+    node.cri.remove(container)
+    assert not list(ROOT.glob(f"**/crid-conmon-{container}"))
+
+
+def test_a_creation_that_fails_leaves_no_monitors_cgroup(node: Node) -> None:
+    pod = node.pod()
+    with refused(grpc.StatusCode.INTERNAL):
+        node.cri.create(pod.id, node.container_config("true", working_dir="/proc/self/mem/x"), pod.config)
+    assert not list(ROOT.glob("**/crid-conmon-*"))
+
+
+def test_a_commands_monitor_in_the_containers_cgroup(node: Node) -> None:
+    """The command ends when the test has seen where its monitor is."""
+    container = node.pod().sleeper()
+    own = path_of(pid_of(node, container), "memory")
+    tree = ROOT if UNIFIED else ROOT / "memory"
+    running = threading.Thread(target=node.cri.exec, args=(container, ["sh", "-c", "until [ -e /seen ]; do sleep 0.05; done"]))
+    running.start()
+    try:
+        procs = tree / own.lstrip("/") / "cgroup.procs"
+        eventually(lambda: "conmon" in {_name(pid) for pid in procs.read_text().split()}, "the monitor is there")
+    finally:
+        node.cri.output(container, "touch", "/seen")
+        running.join(60)
+    assert node.cri.output(container, "echo", "well") == "well"
+
+
+def _name(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def test_commands_begin_on_the_first_cpu(node: Node) -> None:
+    """Of a container with CPUs of its own; others' begin anywhere."""
+    asks = ("grep", "Cpus_allowed_list", "/proc/self/status")
+    pod = node.pod()
+    own = pod.sleeper(resources=own_cpus(cpuset_cpus="0-1"))
+    assert node.cri.output(own, *asks).split()[1] == "0"
+    assert node.cri.output(pod.sleeper(), *asks).split()[1] != "0"
+
+
+def test_the_pods_own_processes_keep_to_their_cpus(node: Node) -> None:
+    pod = node.pod(options=configs.namespaces(pid=cri.POD))
+    answer = node.cri.runtime.PodSandboxStatus(cri.PodSandboxStatusRequest(pod_sandbox_id=pod.id, verbose=True))
+    assert os.sched_getaffinity(json.loads(answer.info["info"])["pid"]) == {1}
+
+
+def test_a_workload(node: Node) -> None:
+    """Its limits are in force, are reported, and survive an update of something else."""
+    annotations = {"target.example/management": "", "resources.example/special": '{"cpushares": 200, "cpuset": "0"}'}
+    pod = node.pod(annotations=annotations)
+    usual = pod.sleeper(resources=cri.LinuxContainerResources(cpu_shares=512))
+    assert read(path_of(pid_of(node, usual), "cpu"), "cpu", v1="cpu.shares", v2="cpu.weight") == ("4" if UNIFIED else "99")
+    special = pod.sleeper(name="special", resources=cri.LinuxContainerResources(cpu_shares=512))
+    request = cri.UpdateContainerResourcesRequest(
+        container_id=special, linux=cri.LinuxContainerResources(memory_limit_in_bytes=1 << 26)
+    )
+    node.cri.runtime.UpdateContainerResources(request)
+    told = node.cri.status(special).resources.linux
+    assert (told.cpu_shares, told.cpuset_cpus, told.memory_limit_in_bytes) == (200, "0", 1 << 26)
+    assert read(path_of(pid_of(node, special), "cpuset"), "cpuset", v1="cpuset.cpus", v2="cpuset.cpus") == "0"
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, "annotation resources.example/app"):
+        bad = node.pod(annotations={**annotations, "resources.example/app": "{"})
+        bad.create("true", name="app")
+
+
+def test_no_quota(node: Node) -> None:
+    """For the container and its pod, while it lives; an update does not bring it back."""
+    config = node.pod_config(annotations={"cpu-quota.crio.io": "disable"})
+    parent = config.linux.cgroup_parent
+    pod = node.cri.run_pod(config)
+    other = node.cri.run(pod, node.container_config("sleep", "1000000"), config)  # so that the pod's cgroup is there
+    directory = (ROOT if UNIFIED else ROOT / "cpu") / parent.lstrip("/")
+    (directory / ("cpu.max" if UNIFIED else "cpu.cfs_quota_us")).write_text("150000")
+    asked = own_cpus(cpu_quota=100000, cpu_period=100000)
+    container = node.cri.run(pod, node.container_config("sleep", "1000000", resources=asked), config)
+    unlimited = "max" if UNIFIED else "-1"
+    own = path_of(pid_of(node, container), "cpu")
+    assert (quota(own), quota(parent)) == (unlimited, unlimited)
+    request = cri.UpdateContainerResourcesRequest(container_id=container, linux=cri.LinuxContainerResources(cpuset_cpus="0"))
+    node.cri.runtime.UpdateContainerResources(request)
+    assert (quota(own), quota(parent)) == (unlimited, unlimited)
+    assert node.cri.status(container).resources.linux.cpu_quota == 100000
+    for item in (container, other):
+        node.cri.stop(item)
+    eventually(lambda: quota(parent) == "150000", "the pod has its quota again")
+
+
+def test_shared_cpus(node: Node) -> None:
+    """Beside its own, with a quota for both, and told to the program."""
+    pod = node.pod(annotations={"cpu-shared.crio.io/app": "enable"})
+    asked = own_cpus(cpu_quota=100000, cpu_period=100000)
+    container = pod.sleeper(name="app", resources=asked)
+    pid = pid_of(node, container)
+    assert read(path_of(pid, "cpuset"), "cpuset", v1="cpuset.cpus", v2="cpuset.cpus") == "0-1"
+    assert quota(path_of(pid, "cpu")) == "200000"
+    assert node.cri.output(container, "sh", "-c", "echo $OPENSHIFT_ISOLATED_CPUS $OPENSHIFT_SHARED_CPUS") == "1 0"
+    assert node.cri.status(container).resources.linux == asked
+    assert node.cri.output(container, "grep", "Cpus_allowed_list", "/proc/self/status").split()[1] == "0"
+
+
+def test_interrupts_and_sleep(node: Node) -> None:
+    """The CPU serves no new interrupts and does not sleep, from the container's start to its end, or the daemon's next."""
+    annotations = {"irq-load-balancing.crio.io": "disable", "cpu-c-states.crio.io": "disable"}
+    container = node.pod(annotations=annotations).create("sleep", "1000000", resources=own_cpus())
+    before = AFFINITY.read_text(), LATENCY.read_text().strip()
+    node.cri.start(container)
+    assert int(AFFINITY.read_text().replace(",", ""), 16) & 2 == 0
+    assert LATENCY.read_text().strip() == "n/a"
+    node.daemon.kill()
+    os.kill(int(next(path_pid(container))), 9)
+    node.daemon.start()
+    eventually(lambda: (AFFINITY.read_text(), LATENCY.read_text().strip()) == before, "it is set back")
+
+
+def path_pid(container: str) -> Iterator[str]:
+    """The pids of a container's processes, by its cgroup."""
+    for procs in ROOT.glob(f"**/crid-{container}/cgroup.procs"):
+        yield from procs.read_text().split()
+
+
+@pytest.mark.skipif(UNIFIED, reason="cgroup v2 has partitions, from Linux 6.7 on")
+def test_no_load_balancing_on_cgroup_v1(node: Node) -> None:
+    """It stays so when the container has ended: its CPUs may be somebody else's by then."""
+    container = node.pod(annotations={"cpu-load-balancing.crio.io": "disable"}).sleeper(resources=own_cpus())
+    own = path_of(pid_of(node, container), "cpuset")
+    assert read(own, "cpuset", v1="cpuset.sched_load_balance", v2="") == "0"
+    usual = node.pod().sleeper(resources=own_cpus())
+    own = path_of(pid_of(node, usual), "cpuset")
+    assert read(own, "cpuset", v1="cpuset.sched_load_balance", v2="") == "1"
+    node.cri.stop(usual)
+    eventually(lambda: read(own, "cpuset", v1="cpuset.sched_load_balance", v2="") == "0", "nothing balances any more")
+
+
+def test_gomaxprocs(node: Node) -> None:
+    config = node.pod_config()
+    config.linux.cgroup_parent = f"{node.daemon.cgroup}/burstable-pod1"
+    pod = node.cri.run_pod(config)
+    asked = cri.LinuxContainerResources(cpu_shares=5000)
+    container = node.cri.run(pod, node.container_config("sleep", "1000000", resources=asked), config)
+    assert node.cri.output(container, "sh", "-c", "echo $GOMAXPROCS") == "10"
+
+
+@pytest.mark.skipif(not BLOCK_DEVICE.is_block_device(), reason=f"this host has no {BLOCK_DEVICE}")
+def test_a_class_of_block_io(node: Node) -> None:
+    container = node.pod(annotations={f"{BLOCKIO}container.app": "slow"}).sleeper(name="app")
+    path = path_of(pid_of(node, container), "blkio")
+    number = BLOCK_DEVICE.stat().st_rdev
+    device = f"{os.major(number)}:{os.minor(number)}"
+    if UNIFIED:
+        assert read(path, "io", v1="", v2="io.max").split() == [device, "rbps=1048576", "wbps=max", "riops=max", "wiops=50"]
+    else:
+        assert read(path, "blkio", v1="blkio.throttle.read_bps_device", v2="") == f"{device} 1048576"
+        assert read(path, "blkio", v1="blkio.throttle.write_iops_device", v2="") == f"{device} 50"
+    with refused(grpc.StatusCode.NOT_FOUND, "block I/O class 'none'"):
+        node.pod(annotations={f"{BLOCKIO}pod": "none"}).create("true")
+
+
+def test_a_class_of_rdt_is_refused_where_there_are_none(node: Node) -> None:
+    with refused(grpc.StatusCode.FAILED_PRECONDITION, "RDT class 'gold'", "rdt_config_file"):
+        node.pod(annotations={"rdt.resources.beta.kubernetes.io/pod": "gold"}).create("true")
+
+
+def test_too_little_memory_is_refused(node: Node) -> None:
+    """Less than the runtime needs to start anything, by its own kind."""
+    little = 400 << 10 if "crun" in runtime_of(node) else 11 << 20
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, "memory_limit_in_bytes", "least"):
+        node.pod().create("true", resources=cri.LinuxContainerResources(memory_limit_in_bytes=little))
+
+
+def runtime_of(node: Node) -> str:
+    """The configured runtime."""
+    return node.daemon.config.read_text().partition("default_runtime = ")[2].split()[0]
