@@ -21,7 +21,9 @@ class ImageConfig:
     additional_image_stores: list[str] = field(default_factory=list)
     registries_conf: str = "/etc/containers/registries.conf"
     registries_d: str = "/etc/containers/registries.d"
-    certs_dirs: list[str] = field(default_factory=lambda: ["/etc/containers/certs.d", "/etc/docker/certs.d"])
+    certs_dirs: list[str] = field(
+        default_factory=lambda: ["/etc/containers/certs.d", "/etc/containerd/certs.d", "/etc/docker/certs.d"]
+    )
     global_auth_file: str = ""
     namespaced_auth_dir: str = "/etc/crid/auth"
     signature_policy: str = ""

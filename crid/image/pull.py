@@ -25,6 +25,7 @@ from crid.image.admission import Admission
 from crid.image.auth import NONE, Credentials
 from crid.image.auth_files import NodeCredentials
 from crid.image.download import Downloads, settle
+from crid.image.hosts_toml import Hosts
 from crid.image.ingest import LayerPlan, StagedLayer, keep_blob, unpack_layer
 from crid.image.manifest import CONFIG_LIMIT, ImageConfig, Index, Manifest, Platform, parse_config, parse_manifest
 from crid.image.recording import Stores, check_room, check_room_for, layer_plans, leased, record_image
@@ -92,6 +93,7 @@ class Puller:
         *,
         client: "Callable[[], RegistryClient]",
         registries: Callable[[], Registries],
+        hosts: Hosts,
         node_credentials: NodeCredentials,
         admission: Admission,
         platform: Platform,
@@ -101,6 +103,7 @@ class Puller:
         self._supervisor = supervisor
         self._client = client
         self._registries = registries
+        self._hosts = hosts
         self._node_credentials = node_credentials
         self._admission = admission
         self._platform = platform
@@ -154,29 +157,43 @@ class Puller:
         failure: CridError | None = None
         for reference in registries.candidates(name):
             left = self._node_credentials.take_namespaced(namespace, reference.repository)
-            for endpoint in registries.endpoints(reference):
+            version = reference.version
+            for endpoint, tells in self._steps(registries, reference):
+                if ":" in version if tells else not endpoint.resolves and ":" not in version:
+                    continue  # it was told before, or by nobody
                 try:
                     shown = credentials if _may_see(endpoint, reference, credentials) else NONE
                     if not credentials:
                         place = endpoint.reference.repository
                         shown = await self._node_credentials.find(place, registries.credential_helpers, left)
-                    return await self._pull_from(endpoint, reference, shown, namespace, transfers)
+                    repository = self._client().repository(endpoint, shown)
+                    if tells:
+                        version = digest_of((await repository.manifest(version))[0])
+                        continue
+                    return await self._pull_from(repository, reference, version, namespace, transfers)
                 except* CridError as group:
                     failure = _first(group)
                 except* OSError as group:
                     failure = ResourceExhaustedError(f"image {reference}: {_first(group)}")
                     failure.__cause__ = _first(group)
                 logger.info("endpoint failed%s", fields(image=reference, at=endpoint.reference, error=failure))
-        assert failure is not None, "a name has at least one candidate, a candidate at least one endpoint"
-        raise failure
+        raise failure or UnavailableError(f"image {name}: hosts.toml names no place that may be asked for it")
+
+    def _steps(self, registries: Registries, reference: Reference) -> list[tuple[Endpoint, bool]]:
+        """Return whom to ask, in order, and whether only for the digest that the tag means: where some may not say that, and
+        others may say nothing else, it is found out first, and the content is then asked for by digest."""
+        found = [] if registries.covers(reference) else self._hosts.endpoints(reference)
+        found = found or registries.endpoints(reference)
+        apart = not reference.digest and not all(endpoint.resolves and endpoint.pulls for endpoint in found)
+        telling = [(endpoint, True) for endpoint in found if apart and endpoint.resolves]
+        return telling + [(endpoint, False) for endpoint in found if endpoint.pulls]
 
     async def _pull_from(
-        self, endpoint: Endpoint, reference: Reference, shown: Credentials, namespace: str, transfers: Transfers
+        self, repository: "Repository", reference: Reference, version: str, namespace: str, transfers: Transfers
     ) -> Image:
-        """Pull from one place, but under the name that was asked for."""
-        repository = self._client().repository(endpoint, shown)
+        """Pull from one place, but under the name that was asked for; `version` is what is asked for there."""
         trace.step("pull", "asking for the manifest")
-        found = await self._find(repository, reference)
+        found = await self._find(repository, reference, version)
         digests = (found.target_digest, found.descriptor.digest)
         await self._admission.admit(repository, reference, digests, found.identifier, namespace)
         transfers.expect((found.manifest.config, *found.manifest.layers))
@@ -252,11 +269,11 @@ class Puller:
         whole = all(chain_id in self._stores.layers for chain_id in image.chain_ids)
         return image if named and whole else None
 
-    async def _find(self, repository: "Repository", reference: Reference) -> _Found:
+    async def _find(self, repository: "Repository", reference: Reference, version: str) -> _Found:
         """Return the manifest that `reference` leads to on this platform. Each step is verified by its digest."""
-        content, media_type = await repository.manifest(reference.version)
+        content, media_type = await repository.manifest(version)
         target = digest_of(content)
-        if reference.digest and target != reference.digest:
+        if ":" in version and target != version:
             raise DataLossError(f"image {reference}: the registry sent something with the digest {target}")
         parsed = parse_manifest(content, media_type)
         for _ in range(_INDEX_DEPTH):

@@ -12,9 +12,13 @@ one that several registries could mean, since there is nobody at a CRI socket to
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from crid.errors import InvalidArgumentError, PermissionDeniedError
 from crid.image.references import DEFAULT_DOMAIN, Reference, parse, parse_in, split_domain
+
+if TYPE_CHECKING:
+    from crid.image.hosts_toml import Place
 
 AUTH_JSON = "containers-auth.json"
 """Among the credential helpers it means the files of crid.image.auth_files."""
@@ -57,6 +61,18 @@ class Endpoint:
     reference: Reference
     insecure: bool = False
     mirror: bool = False
+    place: "Place | None" = None
+    """Its address and manners, where they are not those of the reference's host."""
+
+    @property
+    def resolves(self) -> bool:
+        """Whether it may be asked what a tag means."""
+        return self.place is None or self.place.resolves
+
+    @property
+    def pulls(self) -> bool:
+        """Whether content may come from it."""
+        return self.place is None or self.place.pulls
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +106,10 @@ class Registries:
                 f"image reference {text!r}: short-name-mode is enforcing, and any of {places} may be meant"
             )
         return [short if host == DEFAULT_DOMAIN else parse(f"{host}/{text}") for host in self.search]
+
+    def covers(self, reference: Reference) -> bool:
+        """Whether there is a table for `reference`."""
+        return any(registry.matched(str(reference)) for registry in self.registries)
 
     def endpoints(self, reference: Reference) -> list[Endpoint]:
         """Return the places to fetch `reference` from, in the order to try them.

@@ -13,7 +13,8 @@ import ssl
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from urllib.parse import urljoin, urlsplit
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode, urljoin, urlsplit
 
 import aiohttp
 
@@ -35,6 +36,9 @@ from crid.image.manifest import INDEX_TYPES, MANIFEST_LIMIT, MANIFEST_TYPES
 from crid.image.registries import Endpoint
 from crid.image.transport import Certificates, Proxies
 from crid.model.image import Descriptor
+
+if TYPE_CHECKING:
+    from crid.image.hosts_toml import Place
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _REDIRECT_LIMIT = 5
@@ -89,10 +93,20 @@ class RegistryClient:
         return Repository(self, endpoint, credentials, self._plain_hosts)
 
     async def send(
-        self, method: str, url: str, *, insecure: bool, headers: Mapping[str, str], **place: Mapping[str, str]
+        self,
+        method: str,
+        url: str,
+        *,
+        insecure: bool,
+        headers: Mapping[str, str],
+        at: "Place | None" = None,
+        form: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
     ) -> aiohttp.ClientResponse:
-        """Send one request, with the certificates of the URL's host and through its proxy. Redirects are not followed."""
-        trust = self._certificates.context(urlsplit(url).netloc.rpartition("@")[2], verified=not insecure)
+        """Send one request, with the certificates of the URL's host, or those for the place `at`, and through its proxy.
+        Redirects are not followed."""
+        host = urlsplit(url).netloc.rpartition("@")[2]
+        trust = self._certificates.of_place(at) if at else self._certificates.context(host, verified=not insecure)
         proxy = self._proxies.for_url(url)
         return await self._session.request(
             method,
@@ -101,7 +115,8 @@ class RegistryClient:
             allow_redirects=False,
             ssl=trust,
             proxy=proxy,
-            **place,  # type: ignore[arg-type]
+            data=form,
+            params=query,
         )
 
 
@@ -119,6 +134,7 @@ class Repository:
         self._client = client
         self._reference = endpoint.reference
         self._insecure = endpoint.insecure
+        self._place = endpoint.place
         self._credentials = credentials
         self.host = "registry-1.docker.io" if endpoint.reference.domain == "docker.io" else endpoint.reference.domain
         """HOST[:PORT]."""
@@ -234,7 +250,10 @@ class Repository:
             return response
 
     async def _reach(self, path: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
-        """GET with TLS, or where `insecure` allows it and TLS does not work, without."""
+        """GET with TLS, or where `insecure` allows it and TLS does not work, without. A place has an address of its own."""
+        if self._place is not None:
+            told = f"?{urlencode({'ns': self._place.namespace})}" if self._place.namespace else ""
+            return await self._open(f"{self._place.url}/{self._reference.path}/{path}{told}", headers)
         tail = f"{self.host}/v2/{self._reference.path}/{path}"
         if self._insecure and self.host in self._plain_hosts:
             return await self._open(f"http://{tail}", headers)
@@ -252,9 +271,12 @@ class Repository:
         first = origin(url)
         for _ in range(_REDIRECT_LIMIT + 1):
             sent = dict(headers)
+            place = self._place if origin(url) == first else None
+            if place is not None:
+                sent |= place.headers
             if self._authorization and origin(url) == first:
                 sent["Authorization"] = self._authorization
-            response = await self._client.send("GET", url, insecure=self._insecure, headers=sent)
+            response = await self._client.send("GET", url, insecure=self._insecure, headers=sent, at=place)
             if response.status not in _REDIRECTS and (response.status != 401 or origin(url) == first):
                 return response
             response.close()
@@ -285,8 +307,11 @@ class Repository:
             request = token_request(challenges["bearer"], self._credentials, self._reference.path, plain_allowed=self._insecure)
             method = "POST" if request.post else "GET"
             sent = {"Authorization": request.authorization} if request.authorization else {}
-            place = {"data": request.parameters} if request.post else {"params": request.parameters}
-            async with await self._client.send(method, request.url, insecure=self._insecure, headers=sent, **place) as response:
+            url = request.url
+            form = request.parameters if request.post else None
+            query = None if request.post else request.parameters
+            sending = self._client.send(method, url, insecure=self._insecure, headers=sent, form=form, query=query)
+            async with await sending as response:
                 await check_status(response, f"token for {what} from {origin(request.url)}")
                 return "Bearer " + token_of(await read(response, TOKEN_LIMIT, "token"), origin(request.url))
         if "basic" in challenges and self._credentials.basic:

@@ -25,6 +25,7 @@ from crid.image import importer
 from crid.image.admission import Admission
 from crid.image.auth import from_cri
 from crid.image.auth_files import NodeCredentials
+from crid.image.hosts_toml import Hosts
 from crid.image.limits import LayerLimits
 from crid.image.manifest import host_platform
 from crid.image.pull import Puller
@@ -98,6 +99,7 @@ class ImageService:
             supervisor,
             client=self._registry_client,
             registries=self._registries.get,
+            hosts=Hosts([Path(directory) for directory in settings.certs_dirs]),
             node_credentials=NodeCredentials(settings.global_auth_file, settings.namespaced_auth_dir),
             admission=self._admission,
             platform=self._platform,

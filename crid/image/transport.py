@@ -14,9 +14,13 @@ import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from crid.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from crid.image.hosts_toml import Place
 
 CERTS_DIRS = (Path("/etc/containers/certs.d"), Path("/etc/docker/certs.d"))
 
@@ -43,12 +47,36 @@ class Certificates:
             known = self._made[host, verified] = seen, _context(files, verified)
         return known[1]
 
+    def of_place(self, place: "Place") -> ssl.SSLContext | bool:
+        """Return what aiohttp takes for a place of a hosts.toml. Raises as `context`."""
+        files = (*place.authorities, *(file for pair in place.clients for file in pair))
+        if not files:
+            return place.verified
+        try:
+            seen = [(str(file), status.st_mtime_ns, status.st_size) for file in files for status in (file.stat(),)]
+            known = self._made.get((place.url, place.verified))
+            if known is None or known[0] != seen:
+                context = _unfilled(place.verified)
+                for authority in place.authorities:
+                    context.load_verify_locations(cafile=authority)
+                for certificate, key in place.clients:
+                    context.load_cert_chain(certificate, key)
+                known = self._made[place.url, place.verified] = seen, context
+        except (OSError, ssl.SSLError) as error:
+            raise InvalidArgumentError(f"hosts.toml, {place.url}: its certificates cannot be used: {error}") from error
+        return known[1]
 
-def _context(files: Sequence[Path], verified: bool) -> ssl.SSLContext:
+
+def _unfilled(verified: bool) -> ssl.SSLContext:
     context = ssl.create_default_context()
     if not verified:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _context(files: Sequence[Path], verified: bool) -> ssl.SSLContext:
+    context = _unfilled(verified)
     for file in files:
         try:
             if file.suffix == ".crt":

@@ -1,5 +1,6 @@
 """A registry in this process that does what a test tells it, down to breaking a connection in the middle of a blob."""
 
+import ssl
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
@@ -12,9 +13,13 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class ScriptedRegistry:
-    """Serves images over plain HTTP on loopback. `script[path]` answers instead, `requests` is what was asked."""
+    """Serves images on loopback, over plain HTTP unless it is given `tls`.
 
-    def __init__(self) -> None:
+    `script[path]` answers instead, `requests` is what was asked.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.manifests: dict[tuple[str, str], tuple[bytes, str]] = {}
         self.blobs: dict[str, bytes] = {}
         self.script: dict[str, Handler] = {}
@@ -34,7 +39,7 @@ class ScriptedRegistry:
         application.router.add_route("*", "/{tail:.*}", self._answer)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._tls)
         await site.start()
         self.port = self._runner.addresses[0][1]
         return self
