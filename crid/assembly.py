@@ -6,7 +6,7 @@ import fcntl
 import logging
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,9 @@ from crid.config import Config, NetworkConfig, NriConfig, RuntimeHandlerConfig, 
 from crid.errors import AlreadyExistsError, InvalidArgumentError, UnavailableError
 from crid.image.service import ImageService
 from crid.lifecycle import labels
-from crid.lifecycle.cgroups import PodCgroups, PodDirectories
+from crid.lifecycle.cgroups import PodCgroups, PodDirectories, own_name, own_parent
+from crid.lifecycle.check.gather import Places
+from crid.lifecycle.check.processes import Programs
 from crid.lifecycle.hooks import NoHooks
 from crid.lifecycle.monitors import Monitors
 from crid.lifecycle.nri_hooks import NriHooks
@@ -51,6 +53,9 @@ from crid.tuning.ledger import Ledger
 
 logger = logging.getLogger(__name__)
 
+LOCK = "lock"
+"""The file in the root directory that its user holds."""
+
 CRUN_FIRST = ("crun", "runc")
 """The runtimes looked for where the configuration names none; the first that works here is the default."""
 
@@ -63,6 +68,7 @@ class Providers:
     features: dict[str, RuntimeFeatures]
     exits: ExitNotices
     network: ChosenNetwork
+    places: Places
     nri: NriHooks | None
     """None where plugins are disabled."""
 
@@ -89,7 +95,9 @@ async def providers(config: Config, supervisor: Supervisor) -> Providers:
     cgroups = await _cgroups(config, hierarchy)
     containers: MemoryStore[Container] = MemoryStore("container")
     sandboxes: MemoryStore[PodSandbox] = MemoryStore("pod sandbox")
-    programs = _programs(config)
+    programs = runtime_programs(config)
+    for program in programs.values():
+        program.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     kernel = Linux()
     asking = asyncio.gather(*(_features(program, kernel, root) for program in programs.values()))
     default, found = await asyncio.gather(_default(config, programs), asking)
@@ -149,20 +157,40 @@ async def providers(config: Config, supervisor: Supervisor) -> Providers:
         classes=await asyncio.to_thread(hosts_tuning.classes, config.runtime),
         hooks=nri or NoHooks(),
     )
-    return Providers(parts, known, exits, network, nri)
+    return Providers(parts, known, exits, network, places(config, programs.values(), hierarchy), nri)
+
+
+def places(config: Config, programs: Collection[RuntimeProgram], hierarchy: Hierarchy) -> Places:
+    """Return where pods and containers of this configuration leave traces."""
+    run_root = Path(config.runroot)
+    roots = {program.name: program.root for program in programs}
+    return Places(
+        root=Path(config.root),
+        run_root=run_root,
+        runtime_roots=roots,
+        hierarchy=hierarchy,
+        cgroup_parent=own_parent(config.runtime.cgroup_manager, own_name(run_root)),
+        programs=Programs(
+            monitors=frozenset(str(program.monitor) for program in programs),
+            runtime_roots=frozenset(str(root) for root in roots.values() if root.is_relative_to(run_root)),
+            helpers=frozenset(str(own_program(name)) for name in ("crid-pause", "crid-userns")),
+            plugin_directories=frozenset(str(Path(directory)) for directory in config.network.plugin_dirs),
+        ),
+    )
 
 
 async def _cgroups(config: Config, hierarchy: Hierarchy) -> PodCgroups:
     """Return the configured driver. Raises UnavailableError if systemd is to rule the cgroups and is not there."""
+    name = own_name(Path(config.runroot))
     if config.runtime.cgroup_manager != "systemd":
-        return PodDirectories(hierarchy)
+        return PodDirectories(hierarchy, name)
     systemd = Systemd()
     try:
         version = await systemd.version()
     except UnavailableError as error:
         raise UnavailableError(f"crid.runtime.cgroup_manager: {error}") from error
     logger.info("systemd rules the cgroups%s", fields(version=version))
-    return PodSlices(hierarchy, systemd)
+    return PodSlices(hierarchy, systemd, name)
 
 
 def _monitors(config: Config, name: str, hierarchy: Hierarchy, sandboxes: MemoryStore[PodSandbox]) -> Monitors:
@@ -218,7 +246,7 @@ def image_service(config: Config, supervisor: Supervisor) -> ImageService:
     return images
 
 
-def _programs(config: Config) -> dict[str, RuntimeProgram]:
+def runtime_programs(config: Config) -> dict[str, RuntimeProgram]:
     """Find the configured runtimes, or those that are installed."""
     configured = config.runtime.runtimes or {
         name: RuntimeHandlerConfig() for name in CRUN_FIRST if find_program(name) is not None
@@ -244,7 +272,6 @@ def _program(config: Config, name: str, handler: RuntimeHandlerConfig) -> Runtim
     if not os.access(monitor, os.X_OK):
         raise InvalidArgumentError(f"crid.runtime.runtimes.{name}.monitor_path: {monitor} is not a program")
     root = Path(handler.runtime_root or Path(config.runroot, "runtimes", name))
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
     return RuntimeProgram(
         name=name,
         path=path,
@@ -290,6 +317,20 @@ def own_program(name: str) -> Path:
     raise UnavailableError(f"crid's own program {name} is not installed; scripts/setup builds it")
 
 
+def lock_holder(root: Path) -> int | None:
+    """Return the pid of whoever holds the lock on the root directory, None if nobody does (proc_locks(5)). Raises OSError."""
+    try:
+        status = (root / LOCK).stat()
+    except FileNotFoundError:
+        return None
+    file = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    for line in Path("/proc/locks").read_text().splitlines():
+        words = line.split()
+        if words[1] == "FLOCK" and words[5] == file:
+            return int(words[4])
+    return None
+
+
 @contextlib.contextmanager
 def locked(config: Config) -> Iterator[None]:
     """Hold the locks on the root directory and on the images': two daemons on one store would each believe in half of it
@@ -297,7 +338,7 @@ def locked(config: Config) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         for root in dict.fromkeys(Path(path) for path in (config.root, config.image.imagestore or config.root)):
             root.mkdir(mode=0o711, parents=True, exist_ok=True)
-            descriptor = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             held.callback(os.close, descriptor)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

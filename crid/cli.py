@@ -2,6 +2,8 @@
 
     crid [--config FILE]                          run the daemon in the foreground, until SIGTERM
     crid [--config FILE] image VERB ...           pull, list, remove, import and export images
+    crid [--config FILE] check [--repair]         whether records, images, mounts, networks and processes agree
+    crid [--config FILE] wipe [--images]          remove everything that crid has on this machine
 
 The modules that a verb needs are imported when it runs, so that `crid --version` and shell completion stay quick.
 """
@@ -48,7 +50,20 @@ def _parser() -> argparse.ArgumentParser:
     image = _add_verb(verbs, "image", "images, without a client: through a running daemon, or in its store while none runs")
     image.set_defaults(run=_image)
     _add_image_verbs(image)
+    _add_upkeep_verbs(verbs)
     return parser
+
+
+def _add_upkeep_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    check = verbs.add_parser("check", help="whether everything agrees; exit status 0: it does, 1: findings, 2: could not look")
+    check.set_defaults(run=_check)
+    check.add_argument("--full", action="store_true", help="hash every blob and walk every layer, too")
+    check.add_argument("--repair", action="store_true", help="put right what can be, without a daemon")
+    check.add_argument("--json", action="store_true", help="print an object with a list of findings")
+    wipe = verbs.add_parser("wipe", help="remove all pods, networks and directories, without a daemon")
+    wipe.set_defaults(run=_wipe)
+    wipe.add_argument("--images", action="store_true", help="remove the images, too")
+    wipe.add_argument("--force", action="store_true", help="also if containers run")
 
 
 def _add_image_verbs(image: argparse.ArgumentParser) -> None:
@@ -83,3 +98,15 @@ def _image(settings: config.Config, options: argparse.Namespace) -> int:
     from crid import cli_images
 
     return cli_images.run(settings, options)
+
+
+def _check(settings: config.Config, options: argparse.Namespace) -> int:
+    from crid import cli_check
+
+    return cli_check.check(settings, options)
+
+
+def _wipe(settings: config.Config, options: argparse.Namespace) -> int:
+    from crid import cli_check
+
+    return cli_check.wipe(settings, options)

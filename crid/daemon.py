@@ -20,6 +20,7 @@ from crid.lifecycle.container import ContainerLifecycle
 from crid.lifecycle.exec import ExecLifecycle
 from crid.lifecycle.exit_watch import ExitWatch
 from crid.lifecycle.exits import Exits
+from crid.lifecycle.leftovers import Leftovers
 from crid.lifecycle.recovery import Recovery
 from crid.lifecycle.sandbox import SandboxLifecycle
 from crid.lifecycle.stats import Stats
@@ -84,7 +85,7 @@ class Daemon:
         exits = Exits(parts.containers, parts.state, read_exit)
         containers = ContainerLifecycle(parts, exits)
         sandboxes = SandboxLifecycle(parts, containers)
-        found = await Recovery(parts, exits, read_exit).run()
+        found = await Recovery(parts, exits, read_exit, Leftovers(parts, providers.places)).run()
         if found.sandboxes or found.discarded:
             words = fields(pods=found.sandboxes, containers=found.containers, running=found.running, discarded=found.discarded)
             logger.info("recovered%s", words)
@@ -94,6 +95,8 @@ class Daemon:
         watching = self._supervisor.start_logged(watch.run(), "exit watch")
         self._undo.callback(watch.close)
         self._undo.callback(watching.cancel)
+        for sandbox in found.stopping:  # beside everything else: a CNI plugin that hangs must not hold up the start
+            self._supervisor.start_logged(sandboxes.stop(sandbox.id), f"finish the stop of pod {sandbox.id}")
         streams = StreamsLifecycle(parts)
         streaming = StreamingServer(self._config.api, streams)
         self._undo.push_async_callback(streaming.stop)

@@ -47,6 +47,10 @@ class Supervisor:
         task.add_done_callback(log_failure)
         return task
 
+    def working(self) -> list[str]:
+        """Return the names of the tasks that run."""
+        return sorted(task.get_name() for task in self._tasks if not task.done())
+
     async def run(self, work: Coroutine[Any, Any, T], name: str) -> T:
         """Run `work` to its end even if the caller is cancelled, and return its result.
 

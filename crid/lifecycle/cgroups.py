@@ -2,12 +2,15 @@
 
 The kubelet names a parent for each pod and looks after it. Without one (crictl, tests) crid makes a parent of its own for
 the pod, limits it as the pod asks, and removes it with the pod: the directory `/crid/<pod id>`, or where systemd rules the
-cgroups `crid-<pod id>.slice` (crid.lifecycle.slices).
+cgroups `crid-<pod id>.slice` (crid.lifecycle.slices). A daemon with another run directory than the default one has another
+name than `crid` there (`own_name`), so that each knows which of them are its own.
 """
 
 import logging
 import os
+import zlib
 from abc import ABC, abstractmethod
+from pathlib import Path
 
 from crid.cgroup import naming
 from crid.cgroup.hierarchy import Hierarchy
@@ -24,6 +27,18 @@ logger = logging.getLogger(__name__)
 
 PAUSE = "crid-pause"
 """The name of the leaf cgroup of a pod's pause process."""
+_DEFAULT_RUN_ROOT = "/var/run/crid"
+
+
+def own_name(run_root: Path) -> str:
+    """Return what the cgroup or slice of the pods of a daemon with that run directory is called."""
+    path = os.path.realpath(run_root)
+    return "crid" if path == os.path.realpath(_DEFAULT_RUN_ROOT) else f"crid_{zlib.crc32(os.fsencode(path)):08x}"
+
+
+def own_parent(driver: str, name: str) -> str:
+    """Return the cgroup in which the pods are whose parent crid chose, as the driver names it."""
+    return f"{name}.slice" if driver == "systemd" else f"/{name}"
 
 
 class PodCgroups(ABC):
@@ -32,8 +47,10 @@ class PodCgroups(ABC):
     driver: str
     """Its name in the configuration."""
 
-    def __init__(self, hierarchy: Hierarchy) -> None:
+    def __init__(self, hierarchy: Hierarchy, name: str = "crid") -> None:
+        """`name` is that of the cgroup or slice in which the pods are whose parent crid chooses."""
         self.hierarchy = hierarchy
+        self.name = name
 
     def check_parent(self, parent: str) -> None:
         """Refuse a cgroup parent that the driver cannot have. Raises InvalidArgumentError."""
@@ -105,6 +122,19 @@ class PodCgroups(ABC):
         if not sandbox.config.linux.cgroup_parent:
             await self._remove_parent(sandbox.cgroup_parent)
 
+    async def remove_own(self, sandbox_id: str) -> None:
+        """Remove the cgroup that crid would have chosen for the pod, which need not have a record. A failure is logged."""
+        await self._remove_parent(self._own_parent(sandbox_id))
+
+    async def remove_all(self) -> None:
+        """Remove the cgroup in which the pods are whose parent crid chose. A failure is logged."""
+        await self._remove_parent(own_parent(self.driver, self.name))
+
+    @abstractmethod
+    async def remove_stray_pause(self, sandbox_id: str, path: str) -> None:
+        """Remove the cgroup of the pause process, which has ended, of a pod that may have no record. `path` is the one that it
+        was in."""
+
     @abstractmethod
     async def _remove_parent(self, parent: str) -> None: ...
 
@@ -121,7 +151,7 @@ class PodDirectories(PodCgroups):
     driver = "cgroupfs"
 
     def _own_parent(self, sandbox_id: str) -> str:
-        return f"/crid/{sandbox_id}"
+        return f"/{self.name}/{sandbox_id}"
 
     async def _limit(self, parent: str, resources: cri.LinuxContainerResources) -> None:
         path = naming.resolve(parent)
@@ -152,6 +182,11 @@ class PodDirectories(PodCgroups):
     async def remove_pause(self, sandbox: SandboxMetadata) -> None:
         """Remove the leaf."""
         await self._remove(self._pause_path(sandbox))
+
+    async def remove_stray_pause(self, sandbox_id: str, path: str) -> None:
+        """Remove the leaf."""
+        if path.endswith(f"/{PAUSE}"):
+            await self._remove(path)
 
     def _pause_path(self, sandbox: SandboxMetadata) -> str:
         return f"{naming.resolve(sandbox.cgroup_parent)}/{PAUSE}"

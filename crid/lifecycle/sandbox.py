@@ -34,7 +34,7 @@ from crid.log import fields
 from crid.model import ids
 from crid.model.mount import Mount
 from crid.model.resources import check_pod_resources
-from crid.model.sandbox import PodSandbox, SandboxMetadata, SandboxStatus
+from crid.model.sandbox import PodSandbox, SandboxMetadata, SandboxStatus, pause_report
 from crid.net import dns
 from crid.net.plugin import default_resolv_conf
 from crid.oci.spec.asked import shm_size
@@ -175,6 +175,7 @@ class SandboxLifecycle:
         try:
             process = await pid_namespace.start_pause(
                 self._parts.pause_program,
+                pause_report(metadata.run_directory, metadata.boot),
                 namespaces=metadata.namespaces,
                 user=metadata.namespaces.user,
                 cgroup_procs=cgroups.pause_procs(metadata),
@@ -245,9 +246,9 @@ class SandboxLifecycle:
                 return
             trace.step("pod removal", "removing its containers")
             await self._containers.remove_all(sandbox.id)
-            await discard(self._parts, sandbox.id)
             trace.step("pod removal", "removing its cgroup")
             await self._parts.cgroups.remove_parent(sandbox.metadata)
+            await discard(self._parts, sandbox.id)
             trace.step("pod removal", "giving its name back")
             self._parts.sandboxes.delete(sandbox.id)
             self._parts.sandbox_names.release(sandbox.metadata.name, sandbox.id)
@@ -271,8 +272,13 @@ async def release(parts: Parts, metadata: SandboxMetadata) -> None:
 
 
 async def discard(parts: Parts, identifier: str) -> None:
-    """Remove a stopped pod's directories. Idempotent; needs no record, so recovery uses it for half-made pods too."""
+    """Remove what is left of a stopped pod, its directories last. Idempotent; needs no record, so recovery uses it for
+    half-made pods too."""
     run_directory = parts.run_root / "pods" / identifier
+    if (pause := pid_namespace.reported(pause_report(run_directory, boot_id()))) is not None:
+        leaf = parts.cgroups.hierarchy.path_of(pause.pid)
+        await pid_namespace.stop_pause(pause)
+        await parts.cgroups.remove_stray_pause(identifier, leaf or "")
     trace.step("pod removal", "removing its run directory")
     parts.kernel.unmount_all_below(str(run_directory))
     shutil.rmtree(run_directory, ignore_errors=True)

@@ -26,12 +26,12 @@ class PodSlices(PodCgroups):
 
     driver = "systemd"
 
-    def __init__(self, hierarchy: Hierarchy, systemd: Systemd) -> None:
-        super().__init__(hierarchy)
+    def __init__(self, hierarchy: Hierarchy, systemd: Systemd, name: str = "crid") -> None:
+        super().__init__(hierarchy, name)
         self._systemd = systemd
 
     def _own_parent(self, sandbox_id: str) -> str:
-        return f"crid-{sandbox_id}.slice"
+        return f"{self.name}-{sandbox_id}.slice"
 
     async def _limit(self, parent: str, resources: cri.LinuxContainerResources) -> None:
         path = naming.resolve(parent)
@@ -50,11 +50,15 @@ class PodSlices(PodCgroups):
     async def place_pause(self, sandbox: SandboxMetadata, process: ProcessIdentity) -> None:
         """Make a scope for it."""
         parent = naming.valid_parent(sandbox.cgroup_parent, self.driver)
-        await self._systemd.start_scope(_pause_scope(sandbox), parent, process.pid, f"pause process of pod {sandbox.name}")
+        await self._systemd.start_scope(_pause_scope(sandbox.id), parent, process.pid, f"pause process of pod {sandbox.name}")
 
     async def remove_pause(self, sandbox: SandboxMetadata) -> None:
         """Stop the scope, which systemd also ends by itself, but later."""
-        await self._stop(_pause_scope(sandbox))
+        await self._stop(_pause_scope(sandbox.id))
+
+    async def remove_stray_pause(self, sandbox_id: str, path: str) -> None:
+        """Stop the scope, as `remove_pause`."""
+        await self._stop(_pause_scope(sandbox_id))
 
     async def _remove_parent(self, parent: str) -> None:
         await self._stop(parent)
@@ -67,5 +71,5 @@ class PodSlices(PodCgroups):
             logger.warning("cannot stop a pod's unit%s", fields(unit=unit, error=error))
 
 
-def _pause_scope(sandbox: SandboxMetadata) -> str:
-    return f"{PAUSE}-{sandbox.id}.scope"
+def _pause_scope(sandbox_id: str) -> str:
+    return f"{PAUSE}-{sandbox_id}.scope"

@@ -3,7 +3,8 @@
 Other namespaces live by a bind mount alone (crid.linux.namespaces). A PID namespace also needs an init: once its pid 1 has
 ended the kernel kills what else is in it and lets nobody in (pid_namespaces(7)). That init is `crid-pause`
 (conmon/pause.c says how it is confined). It is no child of the daemon and outlives it, so all that is remembered of it
-is a ProcessIdentity.
+is a ProcessIdentity. It may live only once its pid stands in a file, so a daemon that dies before it has remembered
+anything leaves no process that the next one could not find.
 """
 
 import asyncio
@@ -28,6 +29,7 @@ _READY_FD = 3
 
 async def start_pause(
     program: Path,
+    report: Path,
     *,
     namespaces: NamespacePaths,
     user: str = "",
@@ -37,10 +39,11 @@ async def start_pause(
 ) -> ProcessIdentity:
     """Start `program` (crid-pause) as pid 1 of a new PID namespace and return who it is, as the host numbers it.
 
-    It enters `namespaces`, and the user namespace at `user`, which then owns the PID namespace; an empty path means the
-    host's. `cgroup_procs` are cgroup.procs files, one for each hierarchy: it enters these cgroups before the namespace
-    is made, so no process of the pod is ever outside of them. The labels are SELinux's, of the process and of its empty
-    root file system; empty ones leave them to the policy.
+    `report` is the file, which is made, in which the program says so; `reported` reads it. The process enters `namespaces`,
+    and the user namespace at `user`, which then owns the PID namespace; an empty path means the host's. `cgroup_procs`
+    are cgroup.procs files, one for each hierarchy: it enters these cgroups before the namespace is made, so no process
+    of the pod is ever outside of them. The labels are SELinux's, of the process and of its empty root file system; empty
+    ones leave them to the policy.
 
     Raises UnavailableError with the program's own words, DeadlineExceededError after START_TIMEOUT, OSError if the program
     cannot be started. No process is left then, nor after a cancellation.
@@ -50,29 +53,41 @@ async def start_pause(
     options += [("--process-label", process_label), ("--mount-label", mount_label)]
     argv = [str(program), "--ready-fd", str(_READY_FD), *(word for pair in options if pair[1] for word in pair)]
 
-    reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    descriptor = os.open(report, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            child = spawn(argv, descriptors={_READY_FD: writing}, environment={})
-        finally:
-            os.close(writing)
+        child = spawn(argv, descriptors={_READY_FD: descriptor}, environment={})
         try:
             async with asyncio.timeout(START_TIMEOUT):
                 exit_code = await child.wait()
         except BaseException as error:
-            await _abandon(child, reading)
+            await _abandon(child, report)
             if isinstance(error, TimeoutError):
                 raise DeadlineExceededError(f"{program.name} did not report within {START_TIMEOUT:g} s") from error
             raise
-        report = _report(reading)
     finally:
-        os.close(reading)
+        os.close(descriptor)
 
-    process = identify(int(report)) if exit_code == 0 and report.isdigit() else None
+    process = reported(report) if exit_code == 0 else None
     if process is None:
-        words = report.removeprefix("error: ")
+        words = _words(report).removeprefix("error: ")
         raise UnavailableError(f"{program.name} made no PID namespace (exit code {exit_code}): {words or 'no reason given'}")
     return process
+
+
+def reported(report: Path) -> ProcessIdentity | None:
+    """Return the pause process that the file `report` of this boot names, None if it has ended or there is no such file.
+
+    Whoever has got its number since is not pid 1 of a PID namespace and called as it is. Raises OSError.
+    """
+    if not (words := _words(report)).isdigit() or (process := identify(int(words))) is None:
+        return None
+    try:
+        status = Path(f"/proc/{process.pid}/status").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    values = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    numbers = values.get("NSpid", "").split()
+    return process if values.get("Name") == "pause" and len(numbers) > 1 and numbers[-1] == "1" else None
 
 
 def pid_namespace_path(process: ProcessIdentity) -> str:
@@ -100,16 +115,16 @@ async def stop_pause(process: ProcessIdentity) -> None:
         ) from error
 
 
-def _report(reading: int) -> str:
-    """Return the one line that the program, which has ended, wrote: it fits into the pipe."""
+def _words(report: Path) -> str:
+    """Return what the program has reported so far, nothing if the file is not there."""
     try:
-        return os.read(reading, 8192).decode(errors="replace").strip()
-    except BlockingIOError:  # pid 1 has not closed its copy of the other end yet
+        return report.read_text(errors="replace").strip()
+    except FileNotFoundError:
         return ""
 
 
-async def _abandon(child: Child, reading: int) -> None:
+async def _abandon(child: Child, report: Path) -> None:
     """Leave no process of an attempt that was broken off: neither the program nor the pid 1 that it may have reported."""
     await asyncio.shield(child.discard())
-    if (report := _report(reading)).isdigit() and (process := identify(int(report))) is not None:
+    if (process := reported(report)) is not None:
         send_signal(process, signal.SIGKILL)

@@ -1,15 +1,22 @@
 """Identifiers and reserved names, in the forms that the kubelet, crictl and log collectors expect."""
 
+import re
 import secrets
 
 ID_LENGTH = 64
 SHORT_LENGTH = 13
 """As many digits as crictl prints."""
+_ID = re.compile(r"[0-9a-f]{64}")
 
 
 def new_id() -> str:
     """Return 64 random hexadecimal digits."""
     return secrets.token_hex(ID_LENGTH // 2)
+
+
+def is_id(text: str) -> bool:
+    """Whether `text` has the form of an id."""
+    return _ID.fullmatch(text) is not None
 
 
 def short(identifier: str) -> str:

@@ -102,3 +102,8 @@ class PodSandbox(Tracked[SandboxMetadata, SandboxStatus]):
 
     def __repr__(self) -> str:
         return f"<PodSandbox {self.id[:13]} {'ready' if self._status.ready else 'stopped'} {self.metadata.name}>"
+
+
+def pause_report(run_directory: Path, boot: str) -> Path:
+    """Return the file that names the pause process of the pod with that run directory, as of the boot `boot`."""
+    return run_directory / f"pause-{boot}"

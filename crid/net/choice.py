@@ -43,6 +43,13 @@ class ChosenNetwork(NetworkPlugin):
         await self._cni.close()
         await self._bridge.close()
 
+    async def remove(self) -> None:
+        """Let running work end, stop, and delete the bridge and the table, unless a pod still has a link."""
+        await self._supervisor.close(_CLOSE_GRACE)
+        await self._cni.close()
+        await self._start_bridge()
+        await self._bridge.close(remove=True)
+
     async def attach(self, pod: PodNetwork) -> NetworkAttachment:
         if self._cni.configured:
             return await self._cni.attach(pod)

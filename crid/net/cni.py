@@ -23,7 +23,7 @@ from crid.linux.namespaces import in_network_namespace
 from crid.log import fields
 from crid.model.sandbox import NetworkAttachment
 from crid.net import cni_config, cni_result, rtnetlink
-from crid.net.cni_cache import AttachmentCache, CachedAttachment
+from crid.net.cni_cache import CachedAttachment, cache_in
 from crid.net.cni_capabilities import PORT_MAPPINGS, capability_arguments, plugin_arguments
 from crid.net.cni_config import NetworkList
 from crid.net.cni_exec import Attachment, Plugins
@@ -68,7 +68,7 @@ class CniNetwork(NetworkPlugin):
         self._network_dir = network_dir
         self._default_network = default_network
         self._host_ports = host_ports
-        self._cache = AttachmentCache(directory / "results")
+        self._cache = cache_in(directory)
         self._verbs = Verbs(Plugins(plugin_dirs), timeouts or Timeouts())
         self._network: NetworkList | None = None
         self._loaded: NetworkList | None = None

@@ -104,6 +104,11 @@ class AttachmentCache:
         return self._directory / f"{network}-{attachment.container_id}-{attachment.interface}"
 
 
+def cache_in(directory: Path) -> AttachmentCache:
+    """Return the cache of the CNI network whose own directory is `directory`."""
+    return AttachmentCache(directory / "results")
+
+
 def _parse(content: bytes, source: str) -> CachedAttachment:
     """Raises InvalidArgumentError."""
     try:

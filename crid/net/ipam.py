@@ -20,6 +20,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from crid.errors import ResourceExhaustedError, UnavailableError
+from crid.linux.boot import boot_id
 from crid.linux.files import write_atomic
 from crid.log import fields
 from crid.net.addresses import Address, Network
@@ -27,9 +28,23 @@ from crid.net.addresses import Address, Network
 logger = logging.getLogger(__name__)
 
 _FORMAT = "crid-addresses 1"
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _COMPACT_AFTER = 4096
 """Changes after which the journal is rewritten with what is held now."""
+
+
+def read_journal(path: Path) -> dict[str, tuple[Address, ...]]:
+    """Return who holds which addresses by the journal `path`, which stays as it is; nobody if it is not there.
+
+    Raises UnavailableError for one that is damaged or cannot be read.
+    """
+    try:
+        return _replay(path.read_bytes(), boot_id())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise UnavailableError(f"address journal {path}: {error}") from error
+    except OSError as error:
+        raise UnavailableError(f"address journal {path}: {error.strerror}") from error
 
 
 class _Range:
@@ -71,10 +86,10 @@ class AddressStore:
     UnavailableError if it cannot be read.
     """
 
-    def __init__(self, networks: Sequence[Network], path: Path, *, boot_id: str | None = None) -> None:
+    def __init__(self, networks: Sequence[Network], path: Path, *, boot: str | None = None) -> None:
         self._ranges = [_Range(network) for network in networks]
         self._path = path
-        self._boot_id = _BOOT_ID.read_text().strip() if boot_id is None else boot_id
+        self._boot = boot_id() if boot is None else boot
         self._held: dict[str, tuple[Address, ...]] = {}
         self._journal = -1
         self._size = 0
@@ -166,7 +181,7 @@ class AddressStore:
         except FileNotFoundError:
             return
         try:
-            held = _replay(content, self._boot_id)
+            held = _replay(content, self._boot)
         except ValueError as error:
             aside = self._path.with_name(f"{self._path.name}.damaged-{time.time_ns()}")
             os.rename(self._path, aside)
@@ -177,7 +192,7 @@ class AddressStore:
 
     def _rewrite(self) -> None:
         """Replace the journal by one that holds the present state only."""
-        lines = [f"{_FORMAT} {self._boot_id}\n", *(_taken(*entry) for entry in self._held.items())]
+        lines = [f"{_FORMAT} {self._boot}\n", *(_taken(*entry) for entry in self._held.items())]
         content = "".join(lines).encode()
         write_atomic(self._path, content)
         self.close()
@@ -210,13 +225,13 @@ def _taken(sandbox_id: str, addresses: Sequence[Address]) -> str:
     return f"+ {sandbox_id} {' '.join(map(str, addresses))}\n"
 
 
-def _replay(content: bytes, boot_id: str) -> dict[str, tuple[Address, ...]]:
+def _replay(content: bytes, boot: str) -> dict[str, tuple[Address, ...]]:
     """Return who holds what after all changes of a journal; nothing if it is another boot's. Raises ValueError."""
     header, *lines = content.decode("ascii").split("\n")
     words = header.split(" ")
     if " ".join(words[:2]) != _FORMAT or len(words) != 3 or not lines:
         raise ValueError("line 1 is not the header")
-    if words[2] != boot_id:
+    if words[2] != boot:
         return {}
     held: dict[str, tuple[Address, ...]] = {}
     for number, line in enumerate(lines[:-1], start=2):  # what follows the last newline was cut short

@@ -102,7 +102,7 @@ class BridgeLinks:
             route.send(rtnetlink.set_up(link.index))
             self._enable_forwarding()
             if created:
-                for pod in self._pods(route, link.index):
+                for pod in self.pods(route):
                     route.send(rtnetlink.set_master(pod.index, link.index), rtnetlink.allow_hairpin(pod.index))
             links = route.links()
             ways_out = {way.link for way in known if not way.destination.prefixlen}
@@ -165,7 +165,7 @@ class BridgeLinks:
         kept: dict[str, tuple[Address, ...]] = {}
         try:
             gone = []
-            for pod in self._pods(route, _index_of(self._bridge)):
+            for pod in self.pods(route):
                 if pod.sandbox_id in sandbox_ids:
                     kept[pod.sandbox_id] = pod.addresses
                 elif pod.addresses or pod.sandbox_id not in prefixes:
@@ -178,9 +178,9 @@ class BridgeLinks:
     def remove_bridge(self, route: RouteSocket) -> bool:
         """Delete the bridge if no pod has a link, and return whether none has."""
         try:
-            link = route.link(self._bridge)
-            if self._pods(route, link.index if link else 0):
+            if self.pods(route):
                 return False
+            link = route.link(self._bridge)
             _delete(route, [link.index] if link else [])
         except OSError as error:
             raise UnavailableError(f"bridge {self._bridge}: {error}") from error
@@ -238,7 +238,9 @@ class BridgeLinks:
                     rtnetlink.add_default_route(index, gateway(network).ip),
                 )
 
-    def _pods(self, route: RouteSocket, bridge_index: int) -> list[PodLink]:
+    def pods(self, route: RouteSocket) -> list[PodLink]:
+        """Return the links of all pods at this bridge. Raises UnavailableError, OSError."""
+        bridge_index = _index_of(self._bridge)
         found = (self._as_pod_link(link, bridge_index) for link in route.links())
         return [pod for pod in found if pod]
 

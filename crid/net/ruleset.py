@@ -16,6 +16,7 @@ ufw's) must accept the bridge's traffic itself.
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from crid.net.addresses import Address, Network
 from crid.net.plugin import PortMapping
@@ -110,6 +111,19 @@ def elements(pod: PodPorts, *, keys_only: bool) -> Elements:
         found[f"hairpin{address.version}"] = [f"{address} . {address}"]
     found["localnet"] = [f'"{pod.interface}"'] if pod.interface else []
     return found
+
+
+def ports_in(listing: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the id of the pod and PORT/PROTOCOL of each host port in a listing of the table (libnftables-json(5)).
+
+    Raises LookupError or TypeError for what is no such listing.
+    """
+    for item in listing["nftables"]:
+        target = item.get("map", {})
+        if "ports" in target.get("name", ""):
+            for key, _ in target.get("elem", []):
+                *_, protocol, port = key["elem"]["val"]["concat"]
+                yield key["elem"]["comment"].removeprefix("pod "), f"{port}/{protocol}"
 
 
 def _change(verb: str, bridge: str, changed: Elements) -> str:

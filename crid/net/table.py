@@ -7,6 +7,7 @@ daemon left is not touched before `restore` says which pods still have host port
 """
 
 import asyncio
+import json
 import logging
 import os
 import socket
@@ -63,7 +64,7 @@ class Table:
             wanted = self._written == text
             if wanted and self._listing and generation == self._generation:
                 return False
-            listed = await self._nft("list", "table", "inet", self._name)
+            listed = await _nft("list", "table", "inet", self._name)
             untouched = generation == self._generation == _generation()
             if not listed.exit_code and (not self.in_use or (wanted and (untouched or listed.stdout == self._listing))):
                 self._listing, self._generation, self._written = listed.stdout, generation, text
@@ -101,14 +102,14 @@ class Table:
     async def remove(self) -> None:
         """Delete the table. Idempotent."""
         async with self._changing:
-            completed = await self._nft("-f", "-", stdin=ruleset.drop(self._bridge.name).encode())
+            completed = await _nft("-f", "-", stdin=ruleset.drop(self._bridge.name).encode())
             _check(completed, f"delete nftables table {self._name}")
             self._listing, self._generation, self._written = b"", -1, ""
 
     async def _apply(self, change: str) -> None:
         """Do a change of elements; if the table is not as we know it, write the whole."""
         before = _generation()
-        if before != self._generation or (await self._nft("-f", "-", stdin=change.encode())).exit_code:
+        if before != self._generation or (await _nft("-f", "-", stdin=change.encode())).exit_code:
             return await self._write()
         after = _generation()
         if after == before + 1:
@@ -119,9 +120,9 @@ class Table:
 
     async def _write(self) -> None:
         text = self._text()
-        _check(await self._nft("-f", "-", stdin=text.encode()), f"create nftables table {self._name}")
+        _check(await _nft("-f", "-", stdin=text.encode()), f"create nftables table {self._name}")
         generation = _generation()
-        listing = _check(await self._nft("list", "table", "inet", self._name), f"list nftables table {self._name}")
+        listing = _check(await _nft("list", "table", "inet", self._name), f"list nftables table {self._name}")
         self._listing, self._generation, self._written = listing.stdout, generation, text
         self._allow_loopback()
 
@@ -141,16 +142,29 @@ class Table:
     def _name(self) -> str:
         return ruleset.table_name(self._bridge.name)
 
-    async def _nft(self, *arguments: str, stdin: bytes = b"") -> Completed:
-        program = find_program("nft") or _in_sbin("nft")
-        if program is None:
-            raise UnavailableError("the program nft, needed to masquerade pods, is not installed (package nftables)")
-        try:
-            return await run([str(program), "--stateless", *arguments], timeout=_TIMEOUT, stdin=stdin)
-        except TimeoutError as error:
-            raise UnavailableError(f"nft did not end within {_TIMEOUT:.0f} s") from error
-        except OSError as error:
-            raise UnavailableError(f"nft: {error}") from error
+
+async def listed_ports(bridge: str) -> list[tuple[str, str]]:
+    """Return the host ports in the table of `bridge` as the kernel has it: the id of the pod and PORT/PROTOCOL. None if
+    there is no table. Raises UnavailableError."""
+    listed = await _nft("--json", "list", "table", "inet", ruleset.table_name(bridge))
+    if listed.exit_code:
+        return []
+    try:
+        return sorted(ruleset.ports_in(json.loads(listed.stdout)))
+    except (ValueError, LookupError, TypeError) as error:
+        raise UnavailableError(f"nft: its listing of {ruleset.table_name(bridge)} cannot be read: {error!r}") from error
+
+
+async def _nft(*arguments: str, stdin: bytes = b"") -> Completed:
+    program = find_program("nft") or _in_sbin("nft")
+    if program is None:
+        raise UnavailableError("the program nft, needed to masquerade pods, is not installed (package nftables)")
+    try:
+        return await run([str(program), "--stateless", *arguments], timeout=_TIMEOUT, stdin=stdin)
+    except TimeoutError as error:
+        raise UnavailableError(f"nft did not end within {_TIMEOUT:.0f} s") from error
+    except OSError as error:
+        raise UnavailableError(f"nft: {error}") from error
 
 
 def _check(completed: Completed, purpose: str) -> Completed:

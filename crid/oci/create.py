@@ -125,7 +125,8 @@ class Creation:
         await self._end_monitor(container)
         try:
             await self._placement.remove(container)
-            await self._remove_cgroup(container.metadata.cgroup_path)
+            if container.metadata.cgroup_path:  # one without a record has none
+                await self._remove_cgroup(container.metadata.cgroup_path)
         except OSError as error:
             raise CridError(f"container {short(container.id)}: its cgroup cannot be removed: {error}") from error
         (self._paths.attach_sockets / container.id).unlink(missing_ok=True)

@@ -4,6 +4,7 @@ import crid
 from crid.config import Config
 from crid.cri import api_pb2 as cri
 from crid.lifecycle.parts import Parts
+from crid.model import ids
 from crid.oci.probe import RuntimeFeatures
 from crid.server import translate_pods
 from crid.server.typing import Context
@@ -41,6 +42,7 @@ class NodeRpcs:
                 "config": {"stateDir": self._config.runroot, "rootDir": self._config.root},
                 "sandboxImage": self._config.image.pause_image,
                 "defaultRuntime": self._parts.runtime.default,
+                "busy": busy(self._parts),
             }
             info = {**translate_pods.verbose(facts), "config": translate_pods.verbose({"config": facts["config"]})["info"]}
         return cri.StatusResponse(
@@ -80,3 +82,12 @@ class NodeRpcs:
         if cidr := request.runtime_config.network_config.pod_cidr:
             self._parts.network.use_ranges(cidr.split(","))
         return cri.UpdateRuntimeConfigResponse()
+
+
+def busy(parts: Parts) -> list[str]:
+    """Return the ids of the pods and containers that are being worked on: what there is of them is on its way."""
+    making = [
+        reservation.holder for names in (parts.sandbox_names, parts.container_names) for reservation in names.unfinished()
+    ]
+    working = [word for name in parts.supervisor.working() for word in name.split() if ids.is_id(word)]
+    return sorted({*making, *working})

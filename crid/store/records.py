@@ -35,11 +35,13 @@ _BEGINNING = re.compile(rb'\{"version":(\d{1,9}),')
 
 
 def _from_version_1(kind: str, body: Body) -> Body:
-    """Version 1 did not say in which boot an object was made; a pod's first statuses had no limits."""
+    """Version 1 did not say in which boot an object was made, and knew no artifacts; a pod's first statuses had no limits."""
     if kind in ("pod", "container"):
         return {**body, "boot": ""}
     if kind == "pod-status":
         return {"resources": None, "overhead": None, **body}
+    if kind == "image":
+        return {**body, "image": {"artifact_type": "", **body["image"]}}
     return body
 
 

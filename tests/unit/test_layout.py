@@ -15,8 +15,10 @@ ELSEWHERE = {
     "__main__.py": "tests/integration/e2e",
     "assembly.py": "tests/integration/e2e",
     "cli.py": "tests/integration/e2e",
+    "cli_check.py": "tests/integration/e2e/test_check.py",
     "cli_images.py": "tests/integration/image/test_cli.py",
     "daemon.py": "tests/integration/e2e",
+    "upkeep.py": "tests/integration/e2e/test_check.py",
     # Tables of the configuration file, read together.
     "config/": "tests/unit/config/test_file.py",
     # Interfaces and their fakes: one suite for all implementations.
@@ -34,6 +36,7 @@ ELSEWHERE = {
     "net/choice.py": "tests/integration/net/test_choice.py",
     "net/cni.py": "tests/integration/net/test_cni.py",
     "net/cni_network.py": "tests/integration/net/test_cni.py",
+    "net/inventory.py": "tests/integration/e2e/test_check.py",
     "net/links.py": "tests/integration/net",
     "net/messages.py": "tests/unit/net/test_rtnetlink.py",
     "net/table.py": "tests/integration/net/test_hostports.py",
@@ -91,6 +94,7 @@ ELSEWHERE = {
 """Sources without a test file of their name, or directories that have such sources, and the tests that cover them."""
 
 DATA = {
+    "lifecycle/check/facts.py",
     "lifecycle/parts.py",
     "model/device.py",
     "model/image.py",

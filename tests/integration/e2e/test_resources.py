@@ -8,6 +8,7 @@ import pytest
 
 from crid.cgroup import naming
 from crid.cri import api_pb2 as cri
+from crid.lifecycle.cgroups import own_name
 from tests.harness import cgroups, configs
 from tests.harness.cgroups import UNIFIED, memory_limit, path_of, pid_of, read
 from tests.harness.client import refused
@@ -132,7 +133,8 @@ def test_a_pods_own_cgroup_has_its_limits(node: Node) -> None:
     config.linux.resources.memory_limit_in_bytes = 64 * MIB
     config.linux.overhead.memory_limit_in_bytes = 8 * MIB
     pod = Pod(node, node.cri.run_pod(config), config)
-    path = f"/crid.slice/crid-{pod.id}.slice" if SYSTEMD else f"/crid/{pod.id}"
+    name = own_name(node.daemon.run_root)
+    path = f"/{name}.slice/{name}-{pod.id}.slice" if SYSTEMD else f"/{name}/{pod.id}"
     assert memory_limit(path) == str(72 * MIB)
     container = pod.sleeper()
     assert path_of(pid_of(node, container), "memory").startswith(path)

@@ -14,7 +14,7 @@ import pytest
 from crid.errors import DeadlineExceededError, NotFoundError, UnavailableError
 from crid.linux import pid_namespace
 from crid.linux.namespaces import pin_namespaces, unpin
-from crid.linux.pid_namespace import pid_namespace_path, start_pause, stop_pause
+from crid.linux.pid_namespace import pid_namespace_path, reported, start_pause, stop_pause
 from crid.linux.process import is_alive
 from crid.model.process import ProcessIdentity
 from crid.model.sandbox import NamespacePaths
@@ -51,12 +51,18 @@ def pinned(tmp_path: Path) -> Iterator[NamespacePaths]:
 
 
 @pytest.fixture
-async def start(program: Path, pinned: NamespacePaths) -> AsyncIterator[Start]:
+def report(tmp_path: Path) -> Path:
+    """Where a pause process is reported."""
+    return tmp_path / "report"
+
+
+@pytest.fixture
+async def start(program: Path, report: Path, pinned: NamespacePaths) -> AsyncIterator[Start]:
     """Starts a pause process that ends with the test."""
     started = []
 
     async def start(*, user: str = "", cgroup_procs: tuple[str, ...] = ()) -> ProcessIdentity:
-        process = await start_pause(program, namespaces=pinned, user=user, cgroup_procs=cgroup_procs)
+        process = await start_pause(program, report, namespaces=pinned, user=user, cgroup_procs=cgroup_procs)
         started.append(process)
         return process
 
@@ -227,8 +233,8 @@ def cgroup() -> Iterator[Path]:
     directory.rmdir()
 
 
-async def test_it_is_born_in_its_cgroup(program: Path, pinned: NamespacePaths, cgroup: Path) -> None:
-    process = await start_pause(program, namespaces=pinned, cgroup_procs=[str(cgroup / "cgroup.procs")])
+async def test_it_is_born_in_its_cgroup(program: Path, report: Path, pinned: NamespacePaths, cgroup: Path) -> None:
+    process = await start_pause(program, report, namespaces=pinned, cgroup_procs=[str(cgroup / "cgroup.procs")])
     try:
         assert (cgroup / "cgroup.procs").read_text().split() == [str(process.pid)]
         # Its cgroup namespace was made in there: seen from within, the cgroup is the root.
@@ -275,13 +281,13 @@ async def test_errors_are_the_programs_own_words(program: Path, pinned: Namespac
         (NamespacePaths(net=pinned.net, ipc=str(plain)), f"setns {plain}: Invalid argument"),
         (NamespacePaths(net=pinned.net, uts=pinned.ipc), f"setns {pinned.ipc}: Invalid argument"),
     ]
-    for paths, words in cases:
+    for number, (paths, words) in enumerate(cases):
         with pytest.raises(UnavailableError, match=re.escape(words)):
-            await start_pause(program, namespaces=paths)
+            await start_pause(program, tmp_path / f"report-{number}", namespaces=paths)
     with pytest.raises(UnavailableError, match=r"open /no/cgroup\.procs: No such file"):
-        await start_pause(program, namespaces=pinned, cgroup_procs=["/no/cgroup.procs"])
+        await start_pause(program, tmp_path / "a", namespaces=pinned, cgroup_procs=["/no/cgroup.procs"])
     with pytest.raises(FileNotFoundError, match="/no/crid-pause"):
-        await start_pause(Path("/no/crid-pause"), namespaces=pinned)
+        await start_pause(Path("/no/crid-pause"), tmp_path / "b", namespaces=pinned)
 
 
 @pytest.mark.parametrize(
@@ -309,19 +315,30 @@ async def test_pid_1_does_not_stay_if_its_pid_cannot_be_told(program: Path, pinn
     await empty(pinned.net)
 
 
+async def test_whoever_comes_later_finds_it_by_its_report(start: Start, report: Path) -> None:
+    """A daemon that died before it wrote down anything has left this file."""
+    assert reported(report) is None
+    process = await start()
+    assert reported(report) == process
+    await stop_pause(process)
+    assert reported(report) is None
+    report.write_text(f"{os.getpid()}\n")  # somebody else has the number by now
+    assert reported(report) is None
+
+
 async def test_a_silent_program_is_killed(tmp_path: Path, pinned: NamespacePaths, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pid_namespace, "START_TIMEOUT", 0.2)
     program = tmp_path / "silent"
     program.write_text(f"#!/bin/sh\necho $$ >{tmp_path}/pid\nexec sleep 60\n")
     program.chmod(0o755)
     with pytest.raises(DeadlineExceededError, match=r"silent did not report within 0\.2 s"):
-        await start_pause(program, namespaces=pinned)
+        await start_pause(program, tmp_path / "report", namespaces=pinned)
     assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
 
 
 @pytest.mark.parametrize("delay_ms", [0, 1, 2, 3, 4, 6, 8, 12])
-async def test_nothing_stays_after_a_cancellation(program: Path, pinned: NamespacePaths, delay_ms: int) -> None:
-    attempt = asyncio.get_running_loop().create_task(start_pause(program, namespaces=pinned))
+async def test_nothing_stays_after_a_cancellation(program: Path, report: Path, pinned: NamespacePaths, delay_ms: int) -> None:
+    attempt = asyncio.get_running_loop().create_task(start_pause(program, report, namespaces=pinned))
     await asyncio.sleep(delay_ms / 1000)
     attempt.cancel()
     try:

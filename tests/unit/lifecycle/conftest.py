@@ -20,6 +20,7 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
     async def start_pause(
         program: Path,
+        report: Path,
         *,
         namespaces: NamespacePaths,
         user: str = "",

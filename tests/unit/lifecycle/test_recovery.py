@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from crid.errors import CridError, UnavailableError
+from crid.lifecycle import create, sandbox
+from crid.lifecycle.leftovers import Leftovers
 from crid.lifecycle.recovery import Recovered, Recovery
 from crid.linux.process import identify
 from crid.model.container import Container, ContainerState
@@ -24,7 +26,7 @@ ALIVE = identify(os.getpid())
 
 
 async def recover(world: World, report: Callable[[Container], Exit | None] = lambda container: None) -> Recovered:
-    return await Recovery(world.parts, world.exits, report).run()
+    return await Recovery(world.parts, world.exits, report, Leftovers(world.parts, world.places)).run()
 
 
 @dataclass(frozen=True)
@@ -118,12 +120,19 @@ async def test_the_names_are_held_again(world: World, tmp_path: Path) -> None:
     assert new.leftovers() == {}
 
 
-async def test_a_reboot_stops_every_pod(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pod = await world.pod()
-    container = await world.running(pod, "stubborn")
-    monkeypatch.setattr(world.runtime, "is_alive", lambda container: False)
+@pytest.mark.parametrize("cleared", [True, False], ids=["run directory on a tmpfs", "run directory on a disk"])
+async def test_a_reboot_stops_every_pod(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, cleared: bool
+) -> None:
+    with monkeypatch.context() as earlier:
+        for module in (create, sandbox):
+            earlier.setattr(module, "boot_id", lambda: "an earlier boot")
+        pod = await world.pod()
+        container = await world.running(pod, "stubborn")
+    # Somebody else may have the recorded pid and, by chance, the start time: the fake runtime says that it lives.
     world.kernel.mounts.clear()
-    shutil.rmtree(world.parts.run_root)
+    if cleared:
+        shutil.rmtree(world.parts.run_root)
     new = await world.restarted(tmp_path)
     await recover(new)
     again = new.parts.sandboxes.get(pod.id)
@@ -131,6 +140,7 @@ async def test_a_reboot_stops_every_pod(world: World, tmp_path: Path, monkeypatc
     assert world.network.attached == {}
     status = new.parts.containers.get(container.id).status
     assert (status.state, status.exit_code, status.reason) == (ContainerState.STOPPED, 255, "Unknown")
+    assert status.message == "the machine was restarted while it ran"
     await new.sandboxes.remove(pod.id)
     assert new.leftovers() == {}
 
@@ -139,10 +149,41 @@ async def test_a_stop_that_was_cut_off_is_done_again(world: World, tmp_path: Pat
     pod = await world.pod()
     world.parts.state.update_sandbox(pod, lambda status: replace(status, stopped_at=9))
     new = await world.restarted(tmp_path)
-    await recover(new)
+    found = await recover(new)
+    assert [item.id for item in found.stopping] == [pod.id]
     assert list(world.network.attached) == [pod.id]
     await new.sandboxes.stop(pod.id)
     assert world.network.attached == {}
+
+
+async def test_a_pod_without_its_namespaces_is_not_ready_but_its_container_runs_on(world: World, tmp_path: Path) -> None:
+    pod, whole = await world.pod("one"), await world.pod("two")
+    container = await world.running(pod, "stubborn")
+    world.kernel.unpin(pod.metadata.namespaces.net)
+    new = await world.restarted(tmp_path)
+    found = await recover(new)
+    assert [item.status.ready for item in new.parts.sandboxes.list()] == [False, True]
+    assert new.parts.containers.get(container.id).status.state is ContainerState.RUNNING
+    assert found.stopping == ()
+    assert whole.id in new.network.attached
+
+
+async def test_a_container_that_runs_though_recorded_as_ended_is_killed(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container = await world.running(await world.pod(), "stubborn")
+    world.parts.state.update_container(container, lambda status: replace(status, finished_at=9, exit_code=3))
+    stopped: list[int] = []
+
+    async def stop(container: Container, signal: int, timeout: float) -> None:
+        stopped.append(signal)
+
+    monkeypatch.setattr(world.runtime, "is_alive", lambda container: True)
+    monkeypatch.setattr(world.runtime, "stop", stop)
+    new = await world.restarted(tmp_path)
+    await recover(new)
+    assert stopped == [9]
+    assert new.parts.containers.get(container.id).status.exit_code == 3
 
 
 def half_made(world: World, identifier: str) -> None:
@@ -176,7 +217,7 @@ async def test_what_cannot_be_taken_apart_does_not_keep_the_daemon_from_starting
     monkeypatch.setattr(new.parts.state, "remove_sandbox", refuse)
     await recover(new)
     assert [item.id for item in new.parts.sandboxes.list()] == [pod.id]
-    assert caplog.text.count("cannot take apart") == 2
+    assert caplog.text.count("cannot remove leftovers") == 2
 
 
 async def test_a_container_without_its_pod_is_discarded(world: World, tmp_path: Path) -> None:

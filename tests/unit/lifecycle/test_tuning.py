@@ -9,6 +9,7 @@ import pytest
 from crid.cri import api_pb2 as cri
 from crid.errors import CridError, UnavailableError
 from crid.lifecycle.container import ContainerLifecycle
+from crid.lifecycle.leftovers import Leftovers
 from crid.lifecycle.recovery import Recovery
 from crid.lifecycle.tuning import Tuning
 from crid.model.container import Container, ContainerState
@@ -176,7 +177,7 @@ async def test_the_next_daemon_sets_back_what_ended_without_it(tuned: World, tmp
     container = await created(tuned, {"cpu-c-states": "disable", "cpu-quota": "disable"})
     await tuned.containers.start(container.id)
     again = allowing(await tuned.restarted(tmp_path), tmp_path)
-    await Recovery(again.parts, again.exits, lambda _: None).run()
+    await Recovery(again.parts, again.exits, lambda _: None, Leftovers(again.parts, again.places)).run()
     assert latencies(tmp_path) == ["n/a", "n/a"]
     await again.containers.remove(container.id)
     assert latencies(tmp_path) == ["0", "0"]

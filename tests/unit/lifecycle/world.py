@@ -11,7 +11,9 @@ from crid.cgroup.hierarchy import Hierarchy
 from crid.cri import api_pb2 as cri
 from crid.errors import NotFoundError
 from crid.image.service import ImageService
-from crid.lifecycle.cgroups import PodDirectories
+from crid.lifecycle.cgroups import PodDirectories, own_parent
+from crid.lifecycle.check.gather import Places
+from crid.lifecycle.check.processes import Programs
 from crid.lifecycle.container import ContainerLifecycle
 from crid.lifecycle.exec import ExecLifecycle
 from crid.lifecycle.exits import Exits
@@ -233,6 +235,18 @@ class World:
     hierarchy: FakeHierarchy
     pauses: list[ProcessIdentity] = field(default_factory=list)
     following: "asyncio.Task[None] | None" = None
+
+    @property
+    def places(self) -> Places:
+        """Where traces are looked for; no process of this machine is one."""
+        return Places(
+            root=self.parts.state.sandbox_directory("x").parents[1],
+            run_root=self.parts.run_root,
+            runtime_roots={},
+            hierarchy=self.hierarchy,
+            cgroup_parent=own_parent("cgroupfs", "crid"),
+            programs=Programs(frozenset(), frozenset(), frozenset()),
+        )
 
     def follow(self) -> None:
         """Record the ends of containers from now on, as the daemon does."""

@@ -9,6 +9,11 @@ def test_a_new_id_is_64_hexadecimal_digits_and_another_each_time() -> None:
     assert all(re.fullmatch("[0-9a-f]{64}", identifier) for identifier in found)
 
 
+def test_what_is_an_id() -> None:
+    assert ids.is_id(ids.new_id())
+    assert not any(ids.is_id(text) for text in ("", "a" * 63, "a" * 65, "A" * 64, "a" * 64 + "\n"))
+
+
 def test_short() -> None:
     identifier = ids.new_id()
     assert ids.short(identifier) == identifier[:13]

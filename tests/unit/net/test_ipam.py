@@ -23,8 +23,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "network" / "addresses"
 
 
-def store(path: Path, *networks: Network, boot_id: str = "boot") -> AddressStore:
-    return AddressStore(networks or (SMALL,), path, boot_id=boot_id)
+def store(path: Path, *networks: Network, boot: str = "boot") -> AddressStore:
+    return AddressStore(networks or (SMALL,), path, boot=boot)
 
 
 def test_never_gives_network_gateway_or_last(path: Path) -> None:
@@ -92,7 +92,7 @@ def test_survives_a_crash_without_close(path: Path) -> None:
 
 def test_another_boot_starts_empty(path: Path) -> None:
     store(path).allocate(POD)
-    assert len(store(path, boot_id="next")) == 0
+    assert len(store(path, boot="next")) == 0
 
 
 def test_boot_id_is_the_kernels(path: Path) -> None:

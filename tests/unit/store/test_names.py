@@ -40,5 +40,24 @@ async def test_whoever_finds_a_name_taken_learns_by_whom_since_when_and_at_which
     assert str(raised.value) == ("name n is reserved for container id1, being created for 2.5 s, now: creating its process")
     reservation.making = None
     clock.now += 60
-    with pytest.raises(AlreadyExistsError, match=r"name n is reserved for container id1, held for 62 s$"):
+    with pytest.raises(AlreadyExistsError) as raised:
         names.reserve("n", "id2")
+    assert str(raised.value) == "name n is reserved for container id1, which exists since 1970-01-01T00:01:40Z"
+
+
+def test_a_recovered_object_is_as_old_as_its_record_says() -> None:
+    names = NameRegistry("pod")
+    names.hold("n", "id1", 1_700_000_000_123_456_789)
+    with pytest.raises(AlreadyExistsError, match="pod id1, which exists since 2023-11-14T22:13:20Z"):
+        names.hold("n", "id2", 1)
+
+
+async def test_a_clock_that_is_set_back_makes_nothing_younger_than_new() -> None:
+    clock = Clock()
+    names = NameRegistry("pod", clock)
+    trace.begin("RunPodSandbox n")
+    names.reserve("n", "id1")
+    clock.now -= 50
+    with pytest.raises(AlreadyExistsError, match=r"being created for 0\.0 s"):
+        names.reserve("n", "id2")
+    assert [reservation.holder for reservation in names.unfinished()] == ["id1"]
