@@ -50,6 +50,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_FILE_LIMIT = 1 << 20
+"""Bytes of an artifact that crid itself reads, as in CRI-O."""
+
 T = TypeVar("T")
 
 
@@ -216,6 +219,19 @@ class ImageService:
                 f"image {reference}: is an OCI artifact, and crid.image.oci_artifact_mount_support is off"
             )
         return image
+
+    async def artifact_file(self, reference: str, kind: str, namespace: str) -> Path:
+        """Return the only file of an OCI artifact whose type begins with `kind`, pulled if it is not here, for a pod of
+        `namespace`. Raises as `pull` and `check_policy` do, and FailedPreconditionError for anything else."""
+        image = self.status(reference) or await self.pull(reference, None, namespace)
+        self.check_policy(image, reference, namespace)
+        if not image.artifact_type.startswith(kind):
+            raise FailedPreconditionError(f"image {reference}: is {image.artifact_type or 'an image'!r}, not {kind!r}")
+        directory = self._stores.layers.diff(image.chain_ids[0])
+        files = [path for path in directory.rglob("*") if path.is_file()]
+        if len(files) != 1 or files[0].stat().st_size > _FILE_LIMIT:
+            raise FailedPreconditionError(f"image {reference}: must hold one file of at most {_FILE_LIMIT} bytes")
+        return files[0]
 
     def check_policy(self, image: Image, reference: str = "", namespace: str = "") -> None:
         """Check that the signature policy lets `image`, which the user calls `reference`, run in a pod of `namespace`.

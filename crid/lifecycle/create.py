@@ -18,7 +18,7 @@ from typing import Any
 from crid import trace
 from crid.cri import api_pb2 as cri
 from crid.errors import FailedPreconditionError
-from crid.lifecycle import given_mounts, host_paths, labels, namespaces, spec_inputs, volumes
+from crid.lifecycle import given_mounts, host_paths, labels, namespaces, seccomp_artifact, spec_inputs, volumes
 from crid.lifecycle.parts import Parts
 from crid.linux.boot import boot_id
 from crid.log import fields
@@ -110,6 +110,7 @@ class ContainerCreation:
             rootfs=self._bundle / "rootfs",
             cgroup_path=self._parts.cgroups.container_path(self._sandbox.metadata, self._id),
             selinux=self._labels,
+            seccomp_file=await seccomp_artifact.fetch(self._parts, self._sandbox.metadata, self._config),
         )
         builder.check(inputs)
         volumes.check_propagation(self._config, inputs.sources)

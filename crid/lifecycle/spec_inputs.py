@@ -44,8 +44,10 @@ def gather(
     rootfs: Path,
     cgroup_path: str,
     selinux: Labels | None = None,
+    seccomp_file: str = "",
 ) -> SpecInputs:
     """Collect the inputs of one container's spec, but for those of its root file system. Blocks for a few file reads.
+    `seccomp_file` comes from crid.lifecycle.seccomp_artifact.
 
     Raises InvalidArgumentError where the config names something that is not there.
     """
@@ -53,6 +55,8 @@ def gather(
     host = workload_host(parts.hosts[handler], sandbox)
     annotations = sandbox.config.annotations
     asked = of_container(host.policy, annotations, config.annotations, config.metadata.name)
+    if seccomp_file:
+        asked = replace(asked, seccomp=f"localhost/{seccomp_file}")
     resources = workload_limits(host.tuning, annotations, config) or config.linux.resources
     return SpecInputs(
         container_id=container_id,

@@ -73,6 +73,7 @@ ELSEWHERE = {
     "image/signatures.py": "tests/unit/image/test_policy.py",
     # What is nothing without sockets, clients and containers.
     "lifecycle/metrics_table.py": "tests/unit/lifecycle/test_metrics.py",
+    "lifecycle/seccomp_artifact.py": "tests/integration/e2e/test_artifacts.py",
     "lifecycle/streams.py": "tests/integration/streaming/test_requests.py",
     "streaming/command.py": "tests/integration/streaming/test_exec.py",
     "streaming/forward.py": "tests/integration/streaming/test_port_forward.py",

@@ -54,7 +54,7 @@ class Asked:
     """Files of cgroup v2 for the container's cgroup, with their values, beside those of its config."""
     cgroup_writable: bool = False
     seccomp: str = ""
-    """For a container whose config asks for no filter: runtime/default, unconfined, or localhost/PATH."""
+    """For a container whose config asks for no filter: runtime/default, unconfined, localhost/PATH, or an OCI artifact."""
     devices: tuple[AskedDevice, ...] = ()
     skip_relabel: bool = False
     """Whether a volume whose top directory has the right SELinux label is taken to have it everywhere."""

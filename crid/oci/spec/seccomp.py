@@ -226,6 +226,11 @@ def _architectures(profile: Profile, machine: str) -> list[str]:
     return []
 
 
+def is_word(text: str) -> bool:
+    """Whether `text` is a profile in one word; what an annotation says else is the name of an OCI artifact."""
+    return text in ("", "unconfined", "runtime/default", "docker/default") or text.startswith(_LOCALHOST)
+
+
 def _spelled(text: str, field: str) -> tuple["cri.SecurityProfile.ProfileType.ValueType", str]:
     """Read a profile in one word, as the deprecated field `seccomp_profile_path` and annotations have it."""
     kinds = cri.SecurityProfile.ProfileType

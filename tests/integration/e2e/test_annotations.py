@@ -137,7 +137,7 @@ def test_logs_in_a_volume(asking: Node, tmp_path: Path) -> None:
         ("umask.crio.io", "9"),
         ("devices.crio.io", "/dev/sda"),
         ("devices.crio.io", "full"),
-        ("seccomp-profile.crio.io", "somewhere"),
+        ("seccomp-profile.crio.io", "NO NAME"),
         ("unified-cgroup.crio.io", "memory.high"),
         ("cgroup2-mount-hierarchy-rw.crio.io", "yes"),
         ("link-logs.crio.io", "../logs"),

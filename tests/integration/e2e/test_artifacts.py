@@ -1,5 +1,6 @@
 """OCI artifacts as volumes of containers, pushed to a registry by skopeo."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from crid.cri import api_pb2 as cri
 from tests.harness.client import refused
 from tests.harness.configs import container_config
+from tests.harness.daemon import Daemon, Settings
 from tests.harness.layers import artifact, write_layout
 from tests.harness.node import Node
 from tests.harness.registry import LocalRegistry
@@ -106,3 +108,33 @@ def test_after_a_killed_daemon(own_node: Node, pushed: str) -> None:
     assert status(own_node, pushed).id == MODEL.digest
     own_node.clean()
     assert str(own_node.daemon.run_root) not in Path("/proc/self/mountinfo").read_text()
+
+
+def test_a_seccomp_profile(registry: LocalRegistry, image: str, tmp_path: Path) -> None:
+    """By annotation, for a container whose config asks for no filter; it is pulled when it is first asked for."""
+    profile = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]}
+    kind = ("application/vnd.cncf.seccomp-profile.config.v1+json", b"{}")
+    made = artifact(("profile.json", json.dumps(profile).encode()), artifact_type="", config=kind)
+    reference = registry.push(write_layout(tmp_path / "profile", made), "test/seccomp:v1")
+    other = registry.push(write_layout(tmp_path / "other", MODEL), "test/other:v1")
+    runtimes = {"runc": {"allowed_annotations": ["seccomp-profile.crio.io"]}}
+    settings = Settings(default_runtime="runc", runtimes=runtimes, registries_conf=registry.registries_conf())
+    with Daemon(settings) as daemon:
+        node = Node(daemon, daemon.cri.pull(image))
+
+        def made_directory(value: str, profile: cri.SecurityProfile | None = None) -> bool:
+            security = cri.LinuxContainerSecurityContext(seccomp=profile)
+            container = node.pod(annotations={"seccomp-profile.crio.io": value}).sleeper(security=security)
+            return node.cri.exec(container, ["mkdir", "/tmp/made"]).exit_code == 0
+
+        assert made_directory("")
+        assert not made_directory(reference)
+        assert made_directory(reference, cri.SecurityProfile(profile_type=cri.SecurityProfile.RuntimeDefault))
+        unconfined = cri.LinuxContainerSecurityContext()
+        pod = node.pod(annotations={"seccomp-profile.crio.io": other})
+        with refused(grpc.StatusCode.FAILED_PRECONDITION, other, "application/vnd.cncf.seccomp-profile"):
+            pod.create("true", security=unconfined)
+        pod = node.pod(annotations={"seccomp-profile.crio.io": f"{registry.address}/test/none:1"})
+        with refused(grpc.StatusCode.NOT_FOUND, "test/none"):
+            pod.create("true", security=unconfined)
+        node.clean()
