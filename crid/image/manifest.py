@@ -8,11 +8,13 @@ so no image id. What is refused says why: InvalidArgumentError for what crid doe
 import hashlib
 import json
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from crid.errors import DataLossError, InvalidArgumentError, NotFoundError
+from crid.linux.cpu import x86_64_level
 from crid.model.image import Descriptor, ImageProcess
 from crid.store.content import check_digest, digest_of
 
@@ -41,6 +43,7 @@ _LAYER_TYPES = {
     *(OCI_LAYER + suffix for suffix in ("", "+gzip", "+zstd")),
     *(DOCKER_LAYER + suffix for suffix in ("", ".gzip", ".zstd")),
 }
+_VARIANT = re.compile(r"v[1-9]")
 _MACHINES = {
     "x86_64": ("amd64", ""),
     "aarch64": ("arm64", "v8"),
@@ -123,7 +126,9 @@ class ImageConfig:
 def host_platform() -> Platform:
     """Return the platform of this machine."""
     machine = platform.machine()
-    return Platform(*_MACHINES.get(machine, (machine, "")))
+    found = Platform(*_MACHINES.get(machine, (machine, "")))
+    level = x86_64_level() if found.architecture == "amd64" else 1
+    return Platform("amd64", f"v{level}") if level > 1 else found
 
 
 def parse_manifest(content: bytes, media_type: str = "") -> Manifest | Index:
@@ -232,20 +237,23 @@ def _index(document: Mapping[str, Any], kind: str) -> Index:
 
 
 def _score(offered: Platform | None, wanted: Platform) -> int:
-    """Return how well an offer fits, 0 for not at all. An older arm variant runs on a newer machine."""
+    """Return how well an offer fits, 0 for not at all. What is made for an older variant of arm, or a lower level of amd64
+    (none said is the first), runs on a newer machine; the nearest one is the best."""
     if offered is None:
         return 1
     if offered.architecture != wanted.architecture:
         return 0
     if offered.variant == wanted.variant:
         return 100
-    if wanted.architecture == "arm" and offered.variant.startswith("v") and wanted.variant.startswith("v"):
-        return 50 + int(offered.variant[1:] or 0) if _older(offered.variant, wanted.variant) else 0
+    if wanted.architecture == "amd64" or (wanted.architecture == "arm" and offered.variant and wanted.variant):
+        level = _level(offered)
+        return 50 + level if 0 < level <= _level(wanted) else 0
     return 90 if not offered.variant or not wanted.variant else 0
 
 
-def _older(offered: str, wanted: str) -> bool:
-    return offered[1:].isdecimal() and wanted[1:].isdecimal() and 0 < int(offered[1:]) < int(wanted[1:])
+def _level(of: Platform) -> int:
+    """Return the number of a variant, 0 for one that has none."""
+    return 1 if not of.variant else int(of.variant[1]) if _VARIANT.fullmatch(of.variant) else 0
 
 
 def _document(content: bytes, what: str) -> dict[str, Any]:

@@ -53,6 +53,12 @@ def test_manifests(form: str, compression: str) -> None:
         (["arm/v5", "arm/v6"], "arm/v7", 1),
         (["amd64/v3", "amd64"], "amd64", 1),
         (["amd64", "amd64"], "amd64", 0),
+        (["amd64", "amd64/v4", "amd64/v2", "amd64/v3"], "amd64/v3", 3),
+        (["amd64", "amd64/v4", "amd64/v2"], "amd64/v3", 2),
+        (["amd64/v4", "amd64"], "amd64/v3", 1),
+        (["amd64/v1", "arm64"], "amd64/v2", 0),
+        (["amd64/v1"], "amd64", 0),
+        (["amd64/strange", "amd64"], "amd64/v2", 1),
         (["unknown", "amd64"], "amd64", 1),
     ],
 )
@@ -65,7 +71,16 @@ def test_choosing(offers: list[str], wanted: str, chosen: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("offers", "wanted"), [(["arm64"], "amd64"), (["arm/v7"], "arm/v6"), (["arm/v8"], "arm/v7"), ([], "amd64")]
+    ("offers", "wanted"),
+    [
+        (["arm64"], "amd64"),
+        (["arm/v7"], "arm/v6"),
+        (["arm/v8"], "arm/v7"),
+        ([], "amd64"),
+        (["amd64/v3"], "amd64"),
+        (["amd64/v4", "amd64/x"], "amd64/v3"),
+        (["amd64/v" + "9" * 5000], "amd64/v4"),
+    ],
 )
 def test_nothing_to_choose(offers: list[str], wanted: str) -> None:
     made = image([b"x"])

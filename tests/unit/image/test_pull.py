@@ -1,6 +1,7 @@
 """Whole pulls through ImageService against a scripted registry: what they promise when all does not go well."""
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from aiohttp import web
 
 from crid.cri import api_pb2 as cri
 from crid.errors import CridError, DataLossError, InvalidArgumentError, NotFoundError, UnavailableError
+from crid.image.manifest import Platform
 from tests.harness.image_bench import Bench
 from tests.harness.layers import MadeImage, digest_of, directory, file, hardlink, image, index, layer, symlink
 
@@ -245,3 +247,68 @@ async def test_a_cancelled_daemon_stops_its_pulls(bench: Bench) -> None:
     with pytest.raises(asyncio.CancelledError):
         await caller
     assert not any("ingest" in name or "staging" in name for name in bench.files())
+
+
+@pytest.mark.parametrize(("level", "expected"), [(1, "plain"), (2, "v2"), (3, "v2"), (4, "v4")])
+async def test_the_best_that_this_processor_can_run(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, level: int, expected: str
+) -> None:
+    """Among images for levels of amd64; what is for a higher one would end in illegal instructions."""
+    made = {name: image([layer(file(name))]) for name in ("plain", "v2", "v4")}
+    for one in made.values():
+        bench.registry.add("a", one)
+    reference = bench.registry.add(
+        "a", index((made["v4"], "amd64", "v4"), (made["plain"], "amd64", ""), (made["v2"], "amd64", "v2"))
+    )
+    monkeypatch.setattr(bench.service._puller, "_platform", Platform("amd64", f"v{level}" if level > 1 else ""))
+    found = await bench.service.pull(reference)
+    assert found.id == made[expected].id
+    assert (Path(bench.service.view(found, "/t").source) / expected).is_file()
+
+
+async def test_one_image_of_many_names_has_one_id_everywhere(bench: Bench) -> None:
+    """Tags, digests, a tag with a digest, and another registry's name, whose registry serves the same bytes."""
+    made = honest()
+    names = [bench.registry.add("a", made, "1"), bench.registry.add("a", made, "2"), bench.registry.add("b", made, "1")]
+    host = bench.registry.address
+    bench.conf.write_text(
+        f'[[registry]]\nlocation = "{host}"\ninsecure = true\n'
+        f'[[registry]]\nprefix = "other.io/x"\nlocation = "{host}/a"\ninsecure = true\n'
+        f'[aliases]\nshort = "{host}/a"\n'
+    )
+    names += ["other.io/x:1", f"{host}/a@{made.digest}", f"{host}/a:1@{made.digest}", "short:2"]
+    assert {(await bench.service.pull(name)).id for name in names} == {made.id}
+    [found] = bench.service.list_images()
+    assert set(found.repo_tags) == {f"{host}/a:1", f"{host}/a:2", f"{host}/b:1", "other.io/x:1"}
+    assert set(found.repo_digests) == {f"{name}@{made.digest}" for name in (f"{host}/a", f"{host}/b", "other.io/x")}
+    assert {bench.service.resolve(name).id for name in (*names, made.id, made.id[7:19], "short:1")} == {made.id}
+
+
+@pytest.mark.parametrize("short_name_mode", ["enforcing", "permissive", "disabled"])
+async def test_a_short_name_that_several_registries_could_mean(bench: Bench, short_name_mode: str) -> None:
+    """Refused in `enforcing`, since there is nobody to ask; tried in order in the others."""
+    bench.registry.add("team/only", honest())
+    host = bench.registry.address
+    bench.conf.write_text(
+        f'unqualified-search-registries = ["127.0.0.1:9", "{host}"]\nshort-name-mode = "{short_name_mode}"\n'
+        f'[[registry]]\nlocation = "{host}"\ninsecure = true\n'
+    )
+    if short_name_mode == "enforcing":
+        with pytest.raises(InvalidArgumentError, match="short-name-mode is enforcing"):
+            await bench.service.pull("team/only")
+    else:
+        assert (await bench.service.pull("team/only")).repo_tags == (f"{host}/team/only:latest",)
+
+
+async def test_another_algorithm_of_digests_is_refused_by_name(bench: Bench) -> None:
+    """In a reference, and in what a manifest holds: nothing of it is fetched."""
+    sha512 = "sha512:" + "ab" * 64
+    with pytest.raises(InvalidArgumentError, match="must be sha256"):
+        await bench.service.pull(f"{bench.registry.address}/a@{sha512}")
+    made = honest()
+    document = json.loads(made.manifest)
+    document["layers"][0]["digest"] = sha512
+    reference = bench.registry.add("a", MadeImage(made.media_type, json.dumps(document).encode(), made.blobs))
+    with pytest.raises(DataLossError, match="must be sha256"):
+        await bench.service.pull(reference)
+    assert not any("blobs" in path for path in bench.registry.paths())
