@@ -46,6 +46,8 @@ class PodCgroups(ABC):
 
     driver: str
     """Its name in the configuration."""
+    lifts_quotas = True
+    """Whether `lift_quota` is to be used; where systemd keeps the quotas the OCI runtime tells it that there is none."""
 
     def __init__(self, hierarchy: Hierarchy, name: str = "crid") -> None:
         """`name` is that of the cgroup or slice in which the pods are whose parent crid chooses."""
@@ -94,12 +96,13 @@ class PodCgroups(ABC):
     @abstractmethod
     async def _limit(self, parent: str, resources: cri.LinuxContainerResources) -> None: ...
 
-    @abstractmethod
-    def lift_quota(self, container: Container, period: int) -> bool:
-        """Let a container have the CPUs without a quota, and return True; a period of 0 is the kernel's.
-
-        Return False where that is the OCI runtime's to do. Raises UnavailableError.
-        """
+    def lift_quota(self, container: Container, period: int) -> None:
+        """Let a container have the CPUs without a quota; a period of 0 is the kernel's. Raises UnavailableError."""
+        try:
+            unlimited = cri.LinuxContainerResources(cpu_quota=-1, cpu_period=period)
+            self.hierarchy.limit(naming.resolve(container.metadata.cgroup_path), unlimited)
+        except OSError as error:
+            raise UnavailableError(f"container {container.id}: its CPU quota cannot be lifted: {error}") from error
 
     @abstractmethod
     def pause_procs(self, sandbox: SandboxMetadata) -> list[str]:
@@ -157,15 +160,6 @@ class PodDirectories(PodCgroups):
         path = naming.resolve(parent)
         self.hierarchy.create(path)
         self.hierarchy.limit(path, resources)
-
-    def lift_quota(self, container: Container, period: int) -> bool:
-        """crun, at least up to 1.8, cannot write -1 on cgroup v1."""
-        try:
-            unlimited = cri.LinuxContainerResources(cpu_quota=-1, cpu_period=period)
-            self.hierarchy.limit(naming.resolve(container.metadata.cgroup_path), unlimited)
-        except OSError as error:
-            raise UnavailableError(f"container {container.id}: its CPU quota cannot be lifted: {error}") from error
-        return True
 
     def pause_procs(self, sandbox: SandboxMetadata) -> list[str]:
         """Make a leaf of its own for it: on v2 a pod's cgroup, whose children have controllers, takes no processes."""

@@ -5,6 +5,7 @@ they are accounted to the pod, and get the CPUs of `infra_ctr_cpuset` and the li
 A monitor is moved before it forks anything, and the OCI runtime moves the container on to its own cgroup.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -13,6 +14,7 @@ from crid.cgroup.hierarchy import Hierarchy
 from crid.cgroup.properties import Property, slice_properties
 from crid.cri import api_pb2 as cri
 from crid.errors import UnavailableError
+from crid.log import fields
 from crid.model import cpus
 from crid.model.container import Container
 from crid.model.ids import short
@@ -22,6 +24,8 @@ from crid.oci.spec import workloads
 from crid.oci.spec.systemd import SERVICE
 from crid.oci.spec.workloads import Workload
 from crid.store.memory import Storer
+
+logger = logging.getLogger(__name__)
 
 POD = "pod"
 IGNORED_SIGNAL = 13
@@ -34,7 +38,10 @@ class Scopes(Protocol):
     async def start_scope(
         self, name: str, slice_: str, pid: int, description: str, properties: Mapping[str, Property] | None = None
     ) -> None:
-        """Put process `pid` into a new scope, which is gone when its last process is. Raises UnavailableError."""
+        """Put process `pid` into a new scope. Raises UnavailableError."""
+
+    async def stop(self, name: str) -> None:
+        """End a unit; one that is not there is no error. Raises UnavailableError."""
 
 
 class Monitors(Placement):
@@ -97,8 +104,16 @@ class Monitors(Placement):
             ) from error
 
     async def remove(self, container: Container) -> None:
-        if self._where and self._scopes is None and container.metadata.cgroup_path:
-            await self._hierarchy.remove_async(naming.monitor_path(container.metadata.cgroup_path, container.id))
+        if not self._where:
+            return
+        if self._scopes is None:
+            if container.metadata.cgroup_path:
+                await self._hierarchy.remove_async(naming.monitor_path(container.metadata.cgroup_path, container.id))
+            return
+        try:  # systemd also ends it by itself, but later
+            await self._scopes.stop(self.unit(container.id))
+        except UnavailableError as error:
+            logger.warning("cannot stop a monitor's unit%s", fields(container=short(container.id), error=error))
 
     def _limits(self, container: Container) -> cri.LinuxContainerResources:
         """Return the limits of a monitor in its pod's cgroup; elsewhere they would be those of others, too."""

@@ -14,7 +14,6 @@ from crid.cri import api_pb2 as cri
 from crid.errors import UnavailableError
 from crid.lifecycle.cgroups import PAUSE, PodCgroups
 from crid.log import fields
-from crid.model.container import Container
 from crid.model.process import ProcessIdentity
 from crid.model.sandbox import SandboxMetadata
 
@@ -25,6 +24,7 @@ class PodSlices(PodCgroups):
     """The driver `systemd`."""
 
     driver = "systemd"
+    lifts_quotas = False
 
     def __init__(self, hierarchy: Hierarchy, systemd: Systemd, name: str = "crid") -> None:
         super().__init__(hierarchy, name)
@@ -38,10 +38,6 @@ class PodSlices(PodCgroups):
         async with self._systemd.limited_slice(parent, slice_properties(resources, self.hierarchy.host_resources())):
             self.hierarchy.create(path)  # systemd gives a slice no controllers before something in it needs them
             self.hierarchy.limit(path, resources)
-
-    def lift_quota(self, container: Container, period: int) -> bool:
-        """The runtime tells systemd, which keeps a scope's quota."""
-        return False
 
     def pause_procs(self, sandbox: SandboxMetadata) -> list[str]:
         """None: a scope is made around a process that is there."""

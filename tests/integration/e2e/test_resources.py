@@ -18,6 +18,8 @@ from tests.harness.node import Node, Pod
 pytestmark = pytest.mark.root
 
 MIB = 1 << 20
+UNLIMITED = "9223372036854771712"
+"""How cgroup v1 says that there is no limit: the largest whole number of pages."""
 
 
 def limits(**fields: object) -> cri.LinuxContainerResources:
@@ -153,3 +155,56 @@ def test_a_pods_own_cgroup_has_its_limits(node: Node) -> None:
     assert json.loads(answer.info["info"])["resources"] == {"memory_limit_in_bytes": str(128 * MIB)}
     node.cri.remove_pod(pod.id)
     assert not any((tree / path.strip("/")).exists() for tree in trees())
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "controller", "v1", "v2", "expected"),
+    [
+        ("cpu_shares", 1024, "cpu", "cpu.shares", "cpu.weight", "39" if UNIFIED else "1024"),
+        ("cpu_quota", 30000, "cpu", "cpu.cfs_quota_us", "cpu.max", "30000 100000" if UNIFIED else "30000"),
+        ("cpu_quota", -1, "cpu", "cpu.cfs_quota_us", "cpu.max", "max 100000" if UNIFIED else "-1"),
+        ("cpu_period", 50000, "cpu", "cpu.cfs_period_us", "cpu.max", "20000 50000" if UNIFIED else "50000"),
+        ("cpuset_cpus", "0", "cpuset", "cpuset.cpus", "cpuset.cpus", "0"),
+        ("cpuset_mems", "0", "cpuset", "cpuset.mems", "cpuset.mems", "0"),
+        ("memory_limit_in_bytes", 80 * MIB, "memory", "memory.limit_in_bytes", "memory.max", str(80 * MIB)),
+        ("memory_limit_in_bytes", -1, "memory", "memory.limit_in_bytes", "memory.max", "max" if UNIFIED else UNLIMITED),
+    ],
+)
+def test_each_limit_can_be_updated(
+    node: Node, field: str, value: object, controller: str, v1: str, v2: str, expected: str
+) -> None:
+    """By itself; the others stay, and status tells the new one."""
+    asked = limits(cpu_shares=512, cpu_quota=20000, cpu_period=100000, memory_limit_in_bytes=64 * MIB)
+    container = node.pod().sleeper(resources=asked)
+    path = path_of(pid_of(node, container), controller)
+    update(node, container, **{field: value})
+    assert read(path, controller, v1=v1, v2=v2) == expected
+    told = node.cri.status(container).resources.linux
+    assert getattr(told, field) == value
+    others = {"cpu_shares", "cpu_quota", "cpu_period", "memory_limit_in_bytes"} - {field}
+    assert {name: getattr(told, name) for name in others} == {name: getattr(asked, name) for name in others}
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"cpu_shares": -1}, "cpu_shares"),
+        ({"cpu_quota": 999}, "cpu_quota"),
+        ({"cpu_period": 999}, "cpu_period"),
+        ({"cpuset_cpus": "x"}, "cpuset_cpus"),
+        ({"cpuset_mems": "1-0"}, "cpuset_mems"),
+        ({"memory_limit_in_bytes": -2}, "memory_limit_in_bytes"),
+        ({"memory_limit_in_bytes": 4096}, "memory_limit_in_bytes"),
+        ({"memory_swap_limit_in_bytes": 1}, "memory_swap_limit_in_bytes"),
+        ({"oom_score_adj": 1001}, "oom_score_adj"),
+        ({"unified": {"cgroup.freeze": "1"}}, "unified"),
+    ],
+)
+def test_a_bad_limit_is_refused_by_name_and_changes_nothing(node: Node, fields: dict[str, object], named: str) -> None:
+    """With a good one beside it."""
+    container = node.pod().sleeper(resources=limits(cpu_shares=512))
+    path = path_of(pid_of(node, container), "cpu")
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, named):
+        update(node, container, **{"cpu_shares": 256, **fields})
+    assert read(path, "cpu", v1="cpu.shares", v2="cpu.weight") == ("20" if UNIFIED else "512")
+    assert node.cri.status(container).resources.linux.cpu_shares == 512

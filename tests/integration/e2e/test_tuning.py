@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +11,12 @@ from pathlib import Path
 import grpc
 import pytest
 
+from crid.cgroup import naming
 from crid.cri import api_pb2 as cri
 from tests.harness import configs
 from tests.harness.cgroups import ROOT, UNIFIED, path_of, pid_of, read
 from tests.harness.client import refused
-from tests.harness.daemon import Daemon, Settings
+from tests.harness.daemon import SYSTEMD, Daemon, Settings
 from tests.harness.node import Node
 from tests.harness.registry import LocalRegistry
 from tests.harness.tools import eventually
@@ -108,13 +110,36 @@ def test_a_monitor_in_the_pods_cgroup(node: Node) -> None:
     """A leaf beside the container's, on the CPUs for such things, and gone with the container."""
     pod = node.pod()
     container = pod.sleeper()
-    parent = pod.config.linux.cgroup_parent
+    parent = f"/{naming.resolve(pod.config.linux.cgroup_parent)}"
     path = path_of(info(node, container)["monitorPid"], "memory")
-    assert path == f"{parent}/crid-conmon-{container}"
+    assert path.startswith(parent)
+    assert path.endswith(f"/crid-conmon-{container}{'.scope' if SYSTEMD else ''}")
     assert path_of(pid_of(node, container), "memory").startswith(f"{parent}/crid-{container}")
-    assert read(path, "cpuset", v1="cpuset.cpus", v2="cpuset.cpus") == "1"
+    if UNIFIED or not SYSTEMD:  # on v1 systemd knows of no cpusets
+        assert read(path, "cpuset", v1="cpuset.cpus", v2="cpuset.cpus") == "1"
     node.cri.remove(container)
-    assert not list(ROOT.glob(f"**/crid-conmon-{container}"))
+    assert not list(ROOT.glob(f"**/crid-conmon-{container}*"))
+
+
+@pytest.mark.skipif(not SYSTEMD, reason="no systemd here; scripts/in-systemd runs one")
+def test_a_shutdown_stops_containers_first(node: Node) -> None:
+    """Then their monitors, then the daemon: units are stopped in the reverse of the order in which they come."""
+    pod = node.pod()
+    config = node.container_config("sleep", "1000000")
+    config.annotations["io.kubernetes.pod.terminationGracePeriod"] = "40"
+    container = node.cri.run(pod.id, config, pod.config)
+    monitor, own = f"crid-conmon-{container}.scope", f"crid-{container}.scope"
+    assert shown(monitor, "KillSignal") == "13"
+    assert "crid.service" in shown(monitor, "After").split()
+    assert {"crid.service", monitor} <= set(shown(own, "After").split())
+    assert shown(own, "TimeoutStopUSec") == "40s"
+    node.cri.remove(container)
+    eventually(lambda: shown(monitor, "LoadState") == "not-found", "the monitor's scope is gone")
+
+
+def shown(unit: str, name: str) -> str:
+    """A property of a systemd unit."""
+    return subprocess.run(["systemctl", "show", "-P", name, unit], check=True, capture_output=True, text=True).stdout.strip()
 
 
 def test_a_creation_that_fails_leaves_no_monitors_cgroup(node: Node) -> None:
@@ -184,10 +209,10 @@ def test_a_workload(node: Node) -> None:
 def test_no_quota(node: Node) -> None:
     """For the container and its pod, while it lives; an update does not bring it back."""
     config = node.pod_config(annotations={"cpu-quota.crio.io": "disable"})
-    parent = config.linux.cgroup_parent
+    parent = naming.resolve(config.linux.cgroup_parent)
     pod = node.cri.run_pod(config)
     other = node.cri.run(pod, node.container_config("sleep", "1000000"), config)  # so that the pod's cgroup is there
-    directory = (ROOT if UNIFIED else ROOT / "cpu") / parent.lstrip("/")
+    directory = (ROOT if UNIFIED else ROOT / "cpu") / parent
     (directory / ("cpu.max" if UNIFIED else "cpu.cfs_quota_us")).write_text("150000")
     asked = own_cpus(cpu_quota=100000, cpu_period=100000)
     container = node.cri.run(pod, node.container_config("sleep", "1000000", resources=asked), config)

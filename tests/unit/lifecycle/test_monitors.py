@@ -42,11 +42,18 @@ class Systemd:
 
     def __init__(self) -> None:
         self.scopes: list[tuple[str, str, int, Mapping[str, object]]] = []
+        self.stopped: list[str] = []
+        self.refuses = False
 
     async def start_scope(
         self, name: str, slice_: str, pid: int, description: str, properties: Mapping[str, Property] | None = None
     ) -> None:
         self.scopes.append((name, slice_, pid, properties or {}))
+
+    async def stop(self, name: str) -> None:
+        self.stopped.append(name)
+        if self.refuses:
+            raise UnavailableError("no answer")
 
 
 def container(cgroup_path: str = "/pods/pod1/crid-c") -> Container:
@@ -135,8 +142,9 @@ async def test_in_a_scope(where: str, slice_: str) -> None:
     if where == "pod":
         expected["AllowedCPUs"] = ("ay", b"\3")
     assert properties == expected
-    await placement.remove(container("pod1.slice:crid:c"))
-    assert hierarchy.removed == []
+    for systemd.refuses in (False, True):  # it ends by itself, too: whoever removes the container has no use for the error
+        await placement.remove(container("pod1.slice:crid:c"))
+    assert (hierarchy.removed, systemd.stopped) == ([], ["crid-conmon-c.scope"] * 2)
 
 
 async def test_what_cannot_be_done_is_said() -> None:
