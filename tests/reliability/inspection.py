@@ -5,13 +5,14 @@ time: that is the only thing that moves.
 """
 
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 from crid.cri import api_pb2 as cri
 from tests.harness import footprint
 from tests.harness.client import Cri
-from tests.harness.daemon import Daemon
+from tests.harness.daemon import CRID, Daemon
 from tests.harness.tools import PATIENCE, eventually
 from tests.reliability.ledger import KILLED, ContainerFacts, Ledger, PodFacts, Said
 from tests.reliability.load import lines_of
@@ -41,6 +42,18 @@ def broken_promises(daemon: Daemon, ledger: Ledger, known_leftovers: set[str]) -
         known_leftovers.update(left)
         found += [f"left over: {line}" for line in left]
     return found
+
+
+def start_check(daemon: Daemon, *options: str) -> subprocess.Popen[str]:
+    """Start `crid check` beside the daemon; it takes a while to start itself."""
+    argv = [str(CRID), "--config", str(daemon.config), "check", *options]
+    return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def findings(checking: subprocess.Popen[str]) -> list[str]:
+    """Return what `crid check` says once it has ended, nothing if all agrees."""
+    said, _ = checking.communicate()
+    return [f"crid check: {line}" for line in said.splitlines()] if checking.returncode else []
 
 
 def _pods(ledger: Ledger, listed: dict[str, cri.PodSandbox]) -> Iterator[str]:
