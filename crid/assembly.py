@@ -53,6 +53,9 @@ from crid.tuning.ledger import Ledger
 
 logger = logging.getLogger(__name__)
 
+_CLOSE_GRACE = 1.0
+"""Seconds for what a plugin was being told."""
+
 LOCK = "lock"
 """The file in the root directory that its user holds."""
 
@@ -71,9 +74,12 @@ class Providers:
     places: Places
     nri: NriHooks | None
     """None where plugins are disabled."""
+    plugins: Supervisor
+    """What goes on for them."""
 
     async def close(self) -> None:
         """Release descriptors and threads. Pods keep their network, containers go on."""
+        await self.plugins.close(_CLOSE_GRACE)
         await self.network.close()
         self.exits.close()
         await self.parts.images.close()
@@ -133,7 +139,8 @@ async def providers(config: Config, supervisor: Supervisor) -> Providers:
     exits = ExitNotices(paths.exits, containers.find)
     network = _network(config.network, root / "network")
     await network.start()
-    nri = NriHooks(sandboxes, containers, supervisor, _timeouts(config.nri)) if config.nri.enable_nri else None
+    plugins = Supervisor("plugins")
+    nri = NriHooks(sandboxes, containers, plugins, _timeouts(config.nri)) if config.nri.enable_nri else None
     parts = Parts(
         supervisor=supervisor,
         run_root=run_root,
@@ -157,7 +164,7 @@ async def providers(config: Config, supervisor: Supervisor) -> Providers:
         classes=await asyncio.to_thread(hosts_tuning.classes, config.runtime),
         hooks=nri or NoHooks(),
     )
-    return Providers(parts, known, exits, network, places(config, programs.values(), hierarchy), nri)
+    return Providers(parts, known, exits, network, places(config, programs.values(), hierarchy), nri, plugins)
 
 
 def places(config: Config, programs: Collection[RuntimeProgram], hierarchy: Hierarchy) -> Places:

@@ -1,8 +1,8 @@
 """The composition root: the only place that builds objects and ties them together.
 
 Start: directories -> lock -> providers -> recovery -> socket. A client can reach the daemon only when everything that an
-earlier one left is known again. Stop: the socket closes, running requests get their time, what runs in containers is left
-alone.
+earlier one left is known again. Stop: the socket closes, running requests get their time; then what they began ends, or is
+cancelled and unwinds, with all parts still at work; these go last. What runs in containers is left alone.
 """
 
 import asyncio
@@ -25,6 +25,7 @@ from crid.lifecycle.recovery import Recovery
 from crid.lifecycle.sandbox import SandboxLifecycle
 from crid.lifecycle.stats import Stats
 from crid.lifecycle.streams import StreamsLifecycle
+from crid.linux.notify import notify
 from crid.log import fields
 from crid.oci.exits import read_exit
 from crid.server.admin import AdminServicer
@@ -37,7 +38,7 @@ from crid.tasks import Supervisor
 logger = logging.getLogger(__name__)
 
 STOP_GRACE = 5.0
-"""Seconds that running requests get when the daemon is asked to end; what they began goes on in conmon and the runtime."""
+"""Seconds that running requests get when the daemon is asked to end, and then as many that the work gets which they began."""
 
 
 async def serve(config: Config) -> None:
@@ -52,8 +53,10 @@ async def serve(config: Config) -> None:
         try:
             await daemon.start()
             _settle_garbage()
+            notify("READY=1")
             logger.info("crid is ready%s", fields(version=crid.__version__, ms=round((time.monotonic() - began) * 1000)))
             await stopping.wait()
+            notify("STOPPING=1")
             logger.info("stopping: containers go on without the daemon")
         finally:
             await daemon.stop()
@@ -74,11 +77,13 @@ class Daemon:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._supervisor = Supervisor("daemon")
+        self._watching = Supervisor("watch")
+        """What goes on until the daemon ends."""
         self._undo = contextlib.AsyncExitStack()
 
     async def start(self) -> None:
         """Build all parts, recover what an earlier daemon left, then open the socket."""
-        self._undo.push_async_callback(self._supervisor.close, STOP_GRACE)
+        self._undo.push_async_callback(self._supervisor.close, 0)  # if the start itself fails
         providers = await assembly.providers(self._config, self._supervisor)
         self._undo.push_async_callback(providers.close)
         parts = providers.parts
@@ -89,12 +94,15 @@ class Daemon:
         if found.sandboxes or found.discarded:
             words = fields(pods=found.sandboxes, containers=found.containers, running=found.running, discarded=found.discarded)
             logger.info("recovered%s", words)
-        following = self._supervisor.start_logged(exits.follow(aiter(providers.exits), containers.ended), "exits")
-        self._undo.callback(following.cancel)
         watch = ExitWatch(parts, exits, containers.ended)
-        watching = self._supervisor.start_logged(watch.run(), "exit watch")
         self._undo.callback(watch.close)
-        self._undo.callback(watching.cancel)
+        self._undo.push_async_callback(self._watching.close, 0)
+        self._watching.start_logged(exits.follow(aiter(providers.exits), containers.ended), "exits")
+        self._watching.start_logged(watch.run(), "exit watch")
+        if providers.nri is not None:
+            await providers.nri.start(Path(self._config.nri.nri_listen or Path(self._config.runroot, "nri.sock")), containers)
+            self._undo.push_async_callback(providers.nri.stop)
+        self._undo.push_async_callback(self._supervisor.close, STOP_GRACE)
         for sandbox in found.stopping:  # beside everything else: a CNI plugin that hangs must not hold up the start
             self._supervisor.start_logged(sandboxes.stop(sandbox.id), f"finish the stop of pod {sandbox.id}")
         streams = StreamsLifecycle(parts)
@@ -112,9 +120,6 @@ class Daemon:
             streams,
             streaming,
         )
-        if providers.nri is not None:
-            await providers.nri.start(Path(self._config.nri.nri_listen or Path(self._config.runroot, "nri.sock")), containers)
-            self._undo.push_async_callback(providers.nri.stop)
         images = ImageServicer(parts.images, parts.runtime)
         listener = Listener(self._config.api.listen, runtime, images, AdminServicer(parts.images, self._supervisor))
         await listener.start()

@@ -2,12 +2,15 @@
 
 import json
 import signal
+import subprocess
+import threading
 from pathlib import Path
 
+import grpc
 import pytest
 
 from crid.cri import api_pb2 as cri
-from tests.harness.daemon import Daemon, Settings
+from tests.harness.daemon import CRID, Daemon, Settings
 from tests.harness.node import Node
 from tests.harness.registry import LocalRegistry
 from tests.harness.tools import eventually
@@ -124,3 +127,42 @@ def _pid_of(node: Node, container: str) -> int:
 
 def _is_record(path: Path) -> bool:
     return path.suffix == ".json" or path.name in ("record", "state", "metadata", "status")
+
+
+def test_no_request_is_lost_while_the_daemon_is_replaced(own_node: Node) -> None:
+    """Clients that repeat what was cut off, as the kubelet does, get each pod once; and nothing is half done in the end."""
+    configs = [own_node.pod_config() for _ in range(30)]
+    made: dict[str, str] = {}
+    failures: list[str] = []
+
+    def ask(config: cri.PodSandboxConfig) -> bool:
+        try:
+            made[config.metadata.name] = own_node.cri.run_pod(config)
+        except (grpc.RpcError, AssertionError, ValueError) as error:  # no daemon, or its channel is closed
+            if isinstance(error, grpc.RpcError) and error.code() not in (
+                grpc.StatusCode.UNAVAILABLE,
+                grpc.StatusCode.CANCELLED,
+            ):
+                failures.append(str(error))
+            return False
+        return True
+
+    def client(mine: list[cri.PodSandboxConfig]) -> None:
+        for config in mine:
+            eventually(lambda config=config: ask(config), "the pod runs", patience=120)  # type: ignore[misc]
+
+    clients = [threading.Thread(target=client, args=(configs[number::3],)) for number in range(3)]
+    for thread in clients:
+        thread.start()
+    for count in (4, 12, 20):
+        eventually(lambda count=count: len(made) >= count, "pods are made", patience=120)  # type: ignore[misc]
+        assert own_node.daemon.end_with(signal.SIGTERM) == 0
+        own_node.daemon.start()
+    for thread in clients:
+        thread.join()
+    assert failures == []
+    assert sorted(own_node.cri.pods()) == sorted(made.values())
+    assert made.keys() == {config.metadata.name for config in configs}
+    argv = [str(CRID), "--config", str(own_node.daemon.config), "check"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
