@@ -20,12 +20,15 @@ import grpc
 
 from tests.harness import footprint
 from tests.harness.client import Cri
+from tests.harness.footprint import Footprint
 from tests.harness.tools import eventually
 
 CRID = Path(sys.executable).parent / "crid"
 SYSTEMD = Path("/run/systemd/system").is_dir()
 """Whether systemd rules the cgroups here, so that daemons under test are to ask it: `scripts/in-systemd` runs tests so."""
 _instances = itertools.count(1)
+SETTLE = 5.0
+"""Seconds in which what is let go must be gone."""
 
 
 @dataclass(slots=True)
@@ -236,6 +239,13 @@ class Daemon:
         """Count what the instance has in the kernel and on disk."""
         directories = (self.root, self.run_root)
         return footprint.take(daemon=self.pid if self.running else None, directories=directories, cgroup=self.cgroup)
+
+    def left_since(self, before: Footprint) -> dict[str, list[str]]:
+        """Return what is here and was not in `before`; what the daemon holds for a moment only is waited for."""
+        deadline = time.monotonic() + SETTLE
+        while (left := self.footprint().new_since(before)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return left
 
     def log_text(self) -> str:
         """Return what the daemon has logged so far."""

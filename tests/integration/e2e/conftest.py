@@ -56,7 +56,7 @@ def node(shared_node: Node) -> Iterator[Node]:
     before = shared_node.daemon.footprint()
     yield shared_node
     shared_node.clean()
-    assert shared_node.daemon.footprint().new_since(before) == {}
+    assert shared_node.daemon.left_since(before) == {}
 
 
 @pytest.fixture

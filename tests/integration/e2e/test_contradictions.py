@@ -52,7 +52,7 @@ def test_containers(node: Node, file: Path) -> None:
         merge(case, config, node, file)
         if said := outcome(lambda config=config: node.cri.create(pod.id, config, pod.config), case):  # type: ignore[misc]
             wrong[case.text] = said
-        elif left := node.daemon.footprint().new_since(before):
+        elif left := node.daemon.left_since(before):
             wrong[case.text] = left
             before = node.daemon.footprint()
     assert wrong == {}
@@ -71,7 +71,7 @@ def test_pods(node: Node, file: Path) -> None:
         merge(case, config, node, file)
         if said := outcome(lambda config=config: node.cri.run_pod(config), case):  # type: ignore[misc]
             wrong[case.text] = said
-        elif left := node.daemon.footprint().new_since(before):
+        elif left := node.daemon.left_since(before):
             wrong[case.text] = left
             before = node.daemon.footprint()
     assert wrong == {}

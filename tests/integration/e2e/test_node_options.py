@@ -99,7 +99,7 @@ def test_a_missing_path_that_is_not_to_be_made(strict: Node, pod: Pod) -> None:
     before = strict.daemon.footprint()
     with refused(grpc.StatusCode.FAILED_PRECONDITION, "mounts[0].host_path", "/etc/no-such-file"):
         pod.create("true", mounts=[cri.Mount(container_path="/m", host_path="/etc/no-such-file")])
-    assert strict.daemon.footprint().new_since(before) == {}
+    assert strict.daemon.left_since(before) == {}
 
 
 def test_host_paths_below_a_prefix(pod: Pod) -> None:
@@ -127,7 +127,7 @@ def test_the_least_id_of_a_user_namespace(strict: Node) -> None:
     before = strict.daemon.footprint()
     with refused(grpc.StatusCode.INVALID_ARGUMENT, "userns_options.uids", "500000"):
         strict.pod(options=options)
-    assert strict.daemon.footprint().new_since(before) == {}
+    assert strict.daemon.left_since(before) == {}
 
 
 def test_an_heir_runs_as_the_default_runtime_does(strict: Node) -> None:
@@ -169,7 +169,7 @@ def test_volumes_of_an_image(registry: LocalRegistry, tmp_path: Path, mode: str,
             node.cri.remove(container)
             log.unlink()
             log.parent.rmdir()
-        assert daemon.footprint().new_since(before) == {}
+        assert daemon.left_since(before) == {}
 
 
 def test_limits_of_the_pod_are_in_the_spec(strict: Node) -> None:

@@ -1,57 +1,89 @@
-"""The whole document: golden files for typical containers, and what only the builder knows.
+"""The whole document: golden files, at least one for each concern, and what only the builder knows.
 
-`CRID_REGENERATE_GOLDEN=1 pytest tests/unit/oci/spec` writes the files anew; read the difference before committing it.
+`golden/NAME.txtpb` is a request in the text form of the CRI's messages, `golden/NAME.json` the config.json that comes of it.
+
+    CRID_REGENERATE_GOLDEN=1 .venv/bin/python -m pytest tests/unit/oci/spec/test_builder.py
+
+writes the latter anew; read the difference before committing it.
 """
 
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from google.protobuf import text_format
 
+from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError
+from crid.lifecycle import namespaces
 from crid.model.device import Device
-from crid.oci.spec.builder import encode
-from crid.oci.spec.inputs import BuiltSpec, SpecInputs
+from crid.model.resources import HostResources
+from crid.oci.spec import selinux
+from crid.oci.spec.asked import OLDER, of_container
+from crid.oci.spec.builder import build, check, encode
+from crid.oci.spec.inputs import BuiltSpec, Host, SpecInputs, Volume
+from crid.oci.spec.policy import AskedDevice, Policy, Ulimit
 from crid.oci.spec.seccomp import PROGRAM_ANNOTATION
 
 Make = Callable[..., BuiltSpec]
 GOLDEN = Path(__file__).parent / "golden"
 PRIVILEGED = "linux { security_context { privileged: true } }"
-TYPICAL = {
-    "plain": "",
-    "kubelet": """
-        command: "/bin/app" args: "--port=80" working_dir: "/srv" envs { key: "A" value: "2" }
-        mounts { container_path: "/etc/hosts" host_path: "/host" }
-        mounts { container_path: "/data" host_path: "/link" }
-        linux {
-          resources { cpu_period: 100000 cpu_quota: 50000 cpu_shares: 512 memory_limit_in_bytes: 67108864 oom_score_adj: 985 }
-          security_context {
-            run_as_user { value: 101 } no_new_privs: true readonly_rootfs: true
-            capabilities { drop_capabilities: "ALL" add_capabilities: "NET_BIND_SERVICE" }
-            masked_paths: "/proc/kcore" readonly_paths: "/proc/sys" seccomp { profile_type: RuntimeDefault }
-          }
-        }""",
-    "privileged": PRIVILEGED,
-    "terminal": "tty: true stdin: true linux { security_context { namespace_options { pid: NODE } } }",
-    "devices": """
-        devices { container_path: "/dev/fuse" host_path: "/dev/fuse" permissions: "rw" }
-        linux { resources { hugepage_limits { page_size: "2MB" limit: 4194304 } } }
-        linux { resources { unified { key: "memory.high" value: "1" } } }""",
-    "propagation": "mounts { container_path: '/d' host_path: '/host' propagation: PROPAGATION_BIDIRECTIONAL }",
+FUSE = Device("/dev/fuse", "c", 10, 229)
+RULES = Policy(
+    environment=("GIVEN=by the node",),
+    ulimits=(Ulimit("nofile", 1024, 4096),),
+    additional_devices=((AskedDevice("/dev/kvm", "/dev/kvm", "rw"), Device("/dev/kvm", "c", 10, 232)),),
+    inheritable_capabilities=True,
+    device_ownership=True,
+    read_only=True,
+    localtime="/usr/share/zoneinfo/Asia/Kathmandu",
+)
+MACHINES: dict[str, Callable[[Host], Host]] = {
+    "annotations": lambda host: replace(host, policy=Policy(allowed_annotations=("example.io/*",))),
+    "apparmor": lambda host: replace(host, apparmor=True, apparmor_default_profile="crid-default"),
+    "asked": lambda host: replace(host, policy=Policy(allowed_annotations=tuple(OLDER))),
+    "policy": lambda host: replace(host, policy=RULES, container_env="/run/crid/containerenv"),
+    "resources_v1": lambda host: replace(host, resources=HostResources(cgroup_v2=False, swap_accounting=False)),
+    "user_namespace": lambda host: replace(host, user_namespaces=True),
 }
+"""The cases for which the machine or its configuration is not the usual one."""
+CASES = sorted(path.stem for path in GOLDEN.glob("*.txtpb"))
 
 
-@pytest.mark.parametrize("name", TYPICAL)
-def test_golden(make: Make, name: str) -> None:
-    built = make(
-        TYPICAL[name],
-        pod=PRIVILEGED if name == "privileged" else "",
-        devices={"/dev/fuse": (Device("/dev/fuse", "c", 10, 229),)},
+def golden_inputs(name: str, usual: SpecInputs) -> SpecInputs:
+    """Return what `golden/NAME.txtpb` asks for, a CreateContainerRequest, on the usual machine or that of the case."""
+    request = text_format.Parse((GOLDEN / f"{name}.txtpb").read_text(), cri.CreateContainerRequest())
+    config, pod = request.config, request.sandbox_config
+    host = MACHINES[name](usual.host) if name in MACHINES else usual.host
+    labels = selinux.labels(config.linux.security_context, pod.linux.security_context, "5" * 64)
+    pinned = namespaces.plan(pod, Path("/run/crid/sandboxes/5"))
+    return replace(
+        usual,
+        config=config,
+        sandbox=replace(usual.sandbox, config=pod, hostname=pod.hostname or "web", namespaces=pinned),
+        host=host,
+        pid_namespace="/proc/7/ns/pid" if name == "namespaces_target" else "",
+        sources={mount.host_path: "/target" if mount.host_path == "/link" else mount.host_path for mount in config.mounts},
+        volumes={0: Volume("/run/crid/containers/c/volumes/0", "sha256:9")} if name == "image_volume" else {},
+        devices={"/dev/fuse": (FUSE,), "/dev/disks": (Device("/dev/disks/a", "b", 8, 1), Device("/dev/disks/b", "b", 8, 2))},
+        apparmor_profiles=frozenset({"strict"}),
+        asked=of_container(host.policy, pod.annotations, config.annotations, config.metadata.name),
+        localhost_seccomp=(GOLDEN / "profile.json").read_text(),
+        selinux_process_label=labels.process if name == "selinux" else "",
+        selinux_mount_label=labels.mount if name == "selinux" else "",
     )
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_golden(inputs: SpecInputs, name: str) -> None:
+    asked = golden_inputs(name, inputs)
+    check(asked)
+    built = build(asked)
     built.spec["annotations"].pop(PROGRAM_ANNOTATION, None)  # says the same as linux.seccomp: test_bpf
-    text = json.dumps(built.spec, indent=2, sort_keys=True) + "\n"
+    text = json.dumps(json.loads(encode(built.spec)), indent=2, sort_keys=True) + "\n"
     path = GOLDEN / f"{name}.json"
     if os.environ.get("CRID_REGENERATE_GOLDEN"):
         path.write_text(text)
@@ -59,7 +91,8 @@ def test_golden(make: Make, name: str) -> None:
 
 
 def test_no_golden_file_is_left_over() -> None:
-    assert {path.stem for path in GOLDEN.iterdir()} == set(TYPICAL)
+    assert {path.stem for path in GOLDEN.glob("*.json")} == {*CASES, "profile"}
+    assert MACHINES.keys() <= set(CASES)
 
 
 def test_a_privileged_container_needs_a_privileged_pod(make: Make) -> None:
@@ -68,7 +101,7 @@ def test_a_privileged_container_needs_a_privileged_pod(make: Make) -> None:
 
 
 def test_nothing_of_the_request_is_changed(make: Make, inputs: SpecInputs) -> None:
-    make(TYPICAL["kubelet"])
+    make("linux { resources { oom_score_adj: 985 } }")
     before = inputs.config.SerializeToString(deterministic=True)
     make()
     assert inputs.config.SerializeToString(deterministic=True) == before
