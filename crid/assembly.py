@@ -17,12 +17,14 @@ from crid.cgroup.hierarchy import Hierarchy
 from crid.cgroup.systemd import Systemd
 from crid.config import Config, NetworkConfig, NriConfig, RuntimeHandlerConfig, seconds
 from crid.errors import AlreadyExistsError, InvalidArgumentError, UnavailableError
+from crid.events.broadcast import Broadcast
 from crid.image.service import ImageService
 from crid.lifecycle import labels
 from crid.lifecycle.cgroups import PodCgroups, PodDirectories, own_name, own_parent
 from crid.lifecycle.check.gather import Places
 from crid.lifecycle.check.processes import Programs
-from crid.lifecycle.hooks import NoHooks
+from crid.lifecycle.event_hooks import EventHooks, PodEvent
+from crid.lifecycle.listeners import Listeners
 from crid.lifecycle.monitors import Monitors
 from crid.lifecycle.nri_hooks import NriHooks
 from crid.lifecycle.parts import Parts
@@ -72,6 +74,8 @@ class Providers:
     exits: ExitNotices
     network: ChosenNetwork
     places: Places
+    listeners: Listeners
+    events: Broadcast[PodEvent]
     nri: NriHooks | None
     """None where plugins are disabled."""
     plugins: Supervisor
@@ -141,6 +145,9 @@ async def providers(config: Config, supervisor: Supervisor) -> Providers:
     await network.start()
     plugins = Supervisor("plugins")
     nri = NriHooks(sandboxes, containers, plugins, _timeouts(config.nri)) if config.nri.enable_nri else None
+    events: Broadcast[PodEvent] = Broadcast()
+    told = [EventHooks(sandboxes, containers, events), *([nri] if nri is not None else [])]
+    listeners = Listeners(plugins, *told)
     parts = Parts(
         supervisor=supervisor,
         run_root=run_root,
@@ -162,9 +169,10 @@ async def providers(config: Config, supervisor: Supervisor) -> Providers:
         tuning=tuning,
         monitors=monitors,
         classes=await asyncio.to_thread(hosts_tuning.classes, config.runtime),
-        hooks=nri or NoHooks(),
+        hooks=listeners,
     )
-    return Providers(parts, known, exits, network, places(config, programs.values(), hierarchy), nri, plugins)
+    found_at = places(config, programs.values(), hierarchy)
+    return Providers(parts, known, exits, network, found_at, listeners, events, nri, plugins)
 
 
 def places(config: Config, programs: Collection[RuntimeProgram], hierarchy: Hierarchy) -> Places:

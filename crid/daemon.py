@@ -94,6 +94,7 @@ class Daemon:
         if found.sandboxes or found.discarded:
             words = fields(pods=found.sandboxes, containers=found.containers, running=found.running, discarded=found.discarded)
             logger.info("recovered%s", words)
+        providers.listeners.ended_before(item.id for item in parts.containers.list() if item.status.finished_at)
         watch = ExitWatch(parts, exits, containers.ended)
         self._undo.callback(watch.close)
         self._undo.push_async_callback(self._watching.close, 0)
@@ -119,11 +120,13 @@ class Daemon:
             Stats(parts),
             streams,
             streaming,
+            providers.events,
         )
         images = ImageServicer(parts.images, parts.runtime)
         listener = Listener(self._config.api.listen, runtime, images, AdminServicer(parts.images, self._supervisor))
         await listener.start()
         self._undo.push_async_callback(listener.stop, STOP_GRACE)
+        self._undo.callback(providers.events.close)  # first of all: subscribers would hold up the listener's end
 
     async def stop(self) -> None:
         """Close the socket, let requests end, release everything. Containers go on."""

@@ -91,8 +91,8 @@ class ContainerLifecycle:
                 raise
             trace.step("container start", "noting that it runs")
             self._parts.state.record_container(container, lambda status: _started(status, began))
-        trace.step("container start", "telling plugins")
-        await self._parts.hooks.container_started(container)
+            trace.step("container start", "telling plugins")
+            await self._parts.hooks.container_started(container)
         logger.info("container is started%s", fields(container=ids.short(container.id), name=container.metadata.name))
 
     async def _start_failed(self, container: Container, message: str) -> None:
@@ -104,6 +104,7 @@ class ContainerLifecycle:
             await self._parts.runtime.of(container).delete(container)
         except CridError as error:
             logger.warning("cannot delete what failed to start%s", fields(container=container.id, error=error))
+        await self._parts.hooks.container_stopped(container)
 
     async def stop(self, identifier: str, timeout: float) -> None:
         """Send the stop signal, wait `timeout` seconds, kill; return when the exit is recorded.
@@ -130,13 +131,19 @@ class ContainerLifecycle:
         trace.step("container stop", "waiting for its exit code")
         await self._exits.settle(container)
         trace.step("container stop", "telling plugins")
+        await self._tell_end(container)
+
+    async def _tell_end(self, container: Container) -> None:
+        """Tell of an end that is recorded, once a start that is under way has been told: a program may end at once."""
+        async with self._starting.hold(container.id):
+            pass
         await self._parts.hooks.container_stopped(container)
 
     def ended(self, container: Container) -> None:
         """Do what follows from an exit that has been recorded. Does not block."""
         self._parts.tuning.after_end(container)
         self.end_leftovers(container)
-        self._parts.supervisor.start_logged(self._parts.hooks.container_stopped(container), f"end of {container.id}")
+        self._parts.supervisor.start_logged(self._tell_end(container), f"end of {container.id}")
 
     def end_leftovers(self, container: Container) -> None:
         """Have what a container that has ended left running killed. With a PID namespace of its own the kernel has done that
@@ -163,7 +170,7 @@ class ContainerLifecycle:
                 return
             await self._stop(container, 0)
             trace.step("container removal", "telling plugins of its end")
-            await self._parts.hooks.container_stopped(container)
+            await self._tell_end(container)
             async with self._starting.hold(container.id):  # a start that was cut off writes down that it failed
                 trace.step("container removal", "setting the host back")
                 self._parts.tuning.after_end(container)

@@ -31,6 +31,9 @@ class Hooks(Protocol):
     async def pod_failed(self, sandbox: PodSandbox) -> None:
         """The pod of `run_pod` will not be, whoever prevented it."""
 
+    async def pod_created(self, sandbox: PodSandbox) -> None:
+        """The pod is published, ready for containers."""
+
     async def create_container(self, container: Container, spec: Mapping[str, Any]) -> Adjusted:
         """The container has its root file system and its spec, and no process yet."""
 
@@ -76,12 +79,15 @@ class Hooks(Protocol):
 
 
 class NoHooks(Hooks):
-    """Nobody listens."""
+    """Nobody listens; what a listener that wants only some of the moments begins with."""
 
     async def run_pod(self, sandbox: PodSandbox) -> None:
         pass
 
     async def pod_failed(self, sandbox: PodSandbox) -> None:
+        pass
+
+    async def pod_created(self, sandbox: PodSandbox) -> None:
         pass
 
     async def create_container(self, container: Container, spec: Mapping[str, Any]) -> Adjusted:

@@ -2,10 +2,9 @@
 
 Plugins are asked one after the other, in their order. What a plugin refuses fails before the fact; a refusal after the fact
 is logged. A plugin that does not answer in time is dropped (`crid.nri.plugin`), so an event takes at most one timeout a
-plugin. An end is told once, however many ask for it; ends from before the daemon's start are not told again.
+plugin.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from crid.errors import CridError, FailedPreconditionError, InvalidArgumentError
 from crid.lifecycle.hooks import Adjusted, Hooks
 from crid.lifecycle.nri_messages import container_message, pod_message
 from crid.log import fields
-from crid.model.container import Container, ContainerState
+from crid.model.container import Container
 from crid.model.resources import merge_resources
 from crid.model.sandbox import PodSandbox
 from crid.nri.adjust import Adjustments
@@ -68,14 +67,10 @@ class NriHooks(Hooks):
         self._verbs: Containers | None = None
         self._making_pods: dict[str, PodSandbox] = {}
         self._making: dict[str, tuple[Container, Mapping[str, Any]]] = {}
-        self._ends: dict[str, asyncio.Future[None]] = {}
 
     async def start(self, path: Path, verbs: Containers) -> None:
         """Let plugins connect to the socket `path`. Raises AlreadyExistsError or UnavailableError."""
         self._verbs = verbs
-        past: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        past.set_result(None)
-        self._ends.update((item.id, past) for item in self._containers.list() if item.status.state is ContainerState.STOPPED)
         await self._plugins.start(path)
 
     async def stop(self) -> None:
@@ -137,6 +132,9 @@ class NriHooks(Hooks):
         await self.pod_stopped(sandbox)
         await self.pod_removed(sandbox)
 
+    async def pod_created(self, sandbox: PodSandbox) -> None:
+        pass  # NRI has no event for it
+
     async def update_pod(
         self, sandbox: PodSandbox, overhead: cri.LinuxContainerResources, resources: cri.LinuxContainerResources
     ) -> None:
@@ -147,24 +145,14 @@ class NriHooks(Hooks):
             await plugin.ask(nri.UPDATE_POD_SANDBOX, request, nri.UpdatePodSandboxResponse)
 
     async def pod_updated(self, sandbox: PodSandbox) -> None:
-        await _quietly(self._tell_pod_updated(sandbox))
-
-    async def _tell_pod_updated(self, sandbox: PodSandbox) -> None:
         request = nri.PostUpdatePodSandboxRequest(pod=pod_message(sandbox))
         await self._tell(nri.POST_UPDATE_POD_SANDBOX, request, nri.PostUpdatePodSandboxResponse)
 
     async def pod_stopped(self, sandbox: PodSandbox) -> None:
-        await self._once(sandbox.id, lambda: _quietly(self._tell_pod_stopped(sandbox)))
-
-    async def _tell_pod_stopped(self, sandbox: PodSandbox) -> None:
         request = nri.StopPodSandboxRequest(pod=pod_message(sandbox))
         await self._tell(nri.STOP_POD_SANDBOX, request, nri.StopPodSandboxResponse)
 
     async def pod_removed(self, sandbox: PodSandbox) -> None:
-        await _quietly(self._tell_pod_removed(sandbox))
-        self._ends.pop(sandbox.id, None)
-
-    async def _tell_pod_removed(self, sandbox: PodSandbox) -> None:
         request = nri.RemovePodSandboxRequest(pod=pod_message(sandbox))
         await self._tell(nri.REMOVE_POD_SANDBOX, request, nri.RemovePodSandboxResponse)
 
@@ -227,7 +215,7 @@ class NriHooks(Hooks):
 
     async def container_created(self, container: Container) -> None:
         self._making.pop(container.id, None)
-        await _quietly(self._tell_container(nri.POST_CREATE_CONTAINER, container, nri.PostCreateContainerRequest))
+        await self._tell_container(nri.POST_CREATE_CONTAINER, container, nri.PostCreateContainerRequest)
 
     async def start_container(self, container: Container) -> None:
         plugins = self._plugins.current()
@@ -237,7 +225,7 @@ class NriHooks(Hooks):
                 await plugin.ask(nri.START_CONTAINER, request, nri.StartContainerResponse)
 
     async def container_started(self, container: Container) -> None:
-        await _quietly(self._tell_container(nri.POST_START_CONTAINER, container, nri.PostStartContainerRequest))
+        await self._tell_container(nri.POST_START_CONTAINER, container, nri.PostStartContainerRequest)
 
     async def update_container(
         self, container: Container, resources: cri.LinuxContainerResources
@@ -262,12 +250,9 @@ class NriHooks(Hooks):
         return resources
 
     async def container_updated(self, container: Container) -> None:
-        await _quietly(self._tell_container(nri.POST_UPDATE_CONTAINER, container, nri.PostUpdateContainerRequest))
+        await self._tell_container(nri.POST_UPDATE_CONTAINER, container, nri.PostUpdateContainerRequest)
 
     async def container_stopped(self, container: Container) -> None:
-        await self._once(container.id, lambda: _quietly(self._tell_stopped(container)))
-
-    async def _tell_stopped(self, container: Container) -> None:
         plugins = self._plugins.current()
         if plugins:
             request = nri.StopContainerRequest(pod=self._pod_of(container), container=container_message(container))
@@ -275,8 +260,7 @@ class NriHooks(Hooks):
                 await self.update(answer.update)
 
     async def container_removed(self, container: Container) -> None:
-        await _quietly(self._tell_container(nri.REMOVE_CONTAINER, container, nri.RemoveContainerRequest))
-        self._ends.pop(container.id, None)
+        await self._tell_container(nri.REMOVE_CONTAINER, container, nri.RemoveContainerRequest)
 
     def _pod_of(self, container: Container) -> nri.PodSandbox:
         sandbox = self._sandboxes.find(container.metadata.sandbox_id)
@@ -298,17 +282,3 @@ class NriHooks(Hooks):
             else:
                 answers += [answered] if answered is not None else []
         return answers
-
-    async def _once(self, identifier: str, tell: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Tell of an end, or wait until it is told."""
-        if identifier not in self._ends:
-            self._ends[identifier] = self._supervisor.start(tell(), f"NRI end of {identifier}")
-        await asyncio.shield(self._ends[identifier])
-
-
-async def _quietly(telling: Coroutine[Any, Any, object]) -> None:
-    """Tell of something that has happened: no fault in the telling may make its cause look failed."""
-    try:
-        await telling
-    except Exception:
-        logger.exception("an NRI event could not be told")

@@ -91,6 +91,7 @@ class SandboxLifecycle:
             trace.step("pod", "being published")
             reservation.making = None
             rollback.commit()
+        await self._parts.hooks.pod_created(sandbox)
         logger.info(
             "pod is running%s",
             fields(pod=ids.short(identifier), name=name, ips=",".join(metadata.network.ips), ms=_since(began)),

@@ -1,6 +1,7 @@
 """The RPCs of containers."""
 
 import json
+from collections.abc import AsyncIterator, Iterator
 
 from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError
@@ -9,12 +10,13 @@ from crid.lifecycle.exec import ExecLifecycle
 from crid.lifecycle.parts import Parts
 from crid.model.container import Container
 from crid.server import translate_pods
+from crid.server.chunks import chunks
 from crid.server.filters import has_labels
 from crid.server.typing import Context
 
 
 class ContainerRpcs:
-    """Create, Start, Stop, Remove, List, Status and Update of containers, ReopenContainerLog, ExecSync."""
+    """Create, Start, Stop, Remove, List, Stream, Status and Update of containers, ReopenContainerLog, ExecSync."""
 
     _parts: Parts
     _containers: ContainerLifecycle
@@ -44,8 +46,18 @@ class ContainerRpcs:
 
     async def ListContainers(self, request: cri.ListContainersRequest, context: Context) -> cri.ListContainersResponse:
         """List containers, oldest first; the filter's conditions must all hold."""
-        found = [item for item in self._parts.containers.list() if _matches(item, request.filter)]
-        return cri.ListContainersResponse(containers=[translate_pods.container_item(item) for item in found])
+        return cri.ListContainersResponse(containers=self._listed_containers(request.filter))
+
+    async def StreamContainers(
+        self, request: cri.StreamContainersRequest, context: Context
+    ) -> AsyncIterator[cri.StreamContainersResponse]:
+        """ListContainers in pieces."""
+        for piece in chunks(self._listed_containers(request.filter)):
+            yield cri.StreamContainersResponse(containers=piece)
+
+    def _listed_containers(self, wanted: cri.ContainerFilter) -> Iterator[cri.Container]:
+        chosen = [item for item in self._parts.containers.list() if _matches(item, wanted)]
+        return map(translate_pods.container_item, chosen)
 
     async def ContainerStatus(self, request: cri.ContainerStatusRequest, context: Context) -> cri.ContainerStatusResponse:
         """Report one container."""

@@ -1,7 +1,7 @@
-"""ImageService: the six RPCs; StreamImages is not served yet."""
+"""ImageService: its RPCs."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 from crid.cri import api_pb2 as cri
 from crid.cri.api_pb2_grpc import ImageServiceServicer
@@ -9,7 +9,7 @@ from crid.errors import InvalidArgumentError
 from crid.image.service import FilesystemUsage, ImageService
 from crid.model.image import Image
 from crid.oci.runtime import Runtime
-from crid.server.refusals import refuse_stream
+from crid.server.chunks import chunks
 from crid.server.typing import Context
 
 
@@ -22,8 +22,15 @@ class ImageServicer(ImageServiceServicer):
 
     async def ListImages(self, request: cri.ListImagesRequest, context: Context) -> cri.ListImagesResponse:
         """List images; a filter names one by tag, digest or id."""
-        found = self._images.list_images(request.filter.image.image)
-        return cri.ListImagesResponse(images=[image_message(image) for image in found])
+        return cri.ListImagesResponse(images=self._listed_images(request.filter))
+
+    async def StreamImages(self, request: cri.StreamImagesRequest, context: Context) -> AsyncIterator[cri.StreamImagesResponse]:
+        """ListImages in pieces."""
+        for piece in chunks(self._listed_images(request.filter)):
+            yield cri.StreamImagesResponse(images=piece)
+
+    def _listed_images(self, wanted: cri.ImageFilter) -> Iterator[cri.Image]:
+        return map(image_message, self._images.list_images(wanted.image.image))
 
     async def ImageStatus(self, request: cri.ImageStatusRequest, context: Context) -> cri.ImageStatusResponse:
         """Report one image; a missing one is an empty answer, not an error."""
@@ -52,11 +59,6 @@ class ImageServicer(ImageServiceServicer):
         return cri.ImageFsInfoResponse(
             image_filesystems=[_usage_message(self._images.fs_usage())], container_filesystems=[_usage_message(containers)]
         )
-
-    async def StreamImages(self, request: cri.StreamImagesRequest, context: Context) -> AsyncIterator[cri.StreamImagesResponse]:
-        """Not served yet."""
-        for message in await refuse_stream("StreamImages", context):
-            yield message
 
 
 def _usage_message(usage: FilesystemUsage) -> cri.FilesystemUsage:

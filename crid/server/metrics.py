@@ -1,14 +1,15 @@
 """The metrics RPCs, the kubelet's source for /metrics/cadvisor where it does not ask cAdvisor (KEP-2371)."""
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 
 from crid.cri import api_pb2 as cri
-from crid.lifecycle.metrics import LabelledSample, Metrics
+from crid.lifecycle.metrics import LabelledSample, Metrics, PodMetrics
+from crid.server.chunks import chunks
 from crid.server.typing import Context
 
 
 class MetricRpcs:
-    """ListMetricDescriptors, ListPodSandboxMetrics."""
+    """ListMetricDescriptors, ListPodSandboxMetrics, StreamPodSandboxMetrics."""
 
     _metrics: Metrics
 
@@ -27,19 +28,28 @@ class MetricRpcs:
         self, request: cri.ListPodSandboxMetricsRequest, context: Context
     ) -> cri.ListPodSandboxMetricsResponse:
         """Report samples of the pods that are ready and of their containers that have not ended."""
-        return cri.ListPodSandboxMetricsResponse(
-            pod_metrics=[
-                cri.PodSandboxMetrics(
-                    pod_sandbox_id=pod.sandbox_id,
-                    metrics=_messages(pod.own),
-                    container_metrics=[
-                        cri.ContainerMetrics(container_id=identifier, metrics=_messages(samples))
-                        for identifier, samples in pod.containers.items()
-                    ],
-                )
-                for pod in await self._metrics.pods()
-            ]
-        )
+        return cri.ListPodSandboxMetricsResponse(pod_metrics=await self._pod_metrics())
+
+    async def StreamPodSandboxMetrics(
+        self, request: cri.StreamPodSandboxMetricsRequest, context: Context
+    ) -> AsyncIterator[cri.StreamPodSandboxMetricsResponse]:
+        """ListPodSandboxMetrics in pieces."""
+        for piece in chunks(await self._pod_metrics()):
+            yield cri.StreamPodSandboxMetricsResponse(pod_sandbox_metrics=piece)
+
+    async def _pod_metrics(self) -> Iterator[cri.PodSandboxMetrics]:
+        return map(_pod_message, await self._metrics.pods())
+
+
+def _pod_message(pod: PodMetrics) -> cri.PodSandboxMetrics:
+    return cri.PodSandboxMetrics(
+        pod_sandbox_id=pod.sandbox_id,
+        metrics=_messages(pod.own),
+        container_metrics=[
+            cri.ContainerMetrics(container_id=identifier, metrics=_messages(samples))
+            for identifier, samples in pod.containers.items()
+        ],
+    )
 
 
 def _messages(samples: Iterable[LabelledSample]) -> list[cri.Metric]:

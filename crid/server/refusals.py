@@ -1,6 +1,6 @@
 """How an RPC that this version does not serve answers."""
 
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from grpc import StatusCode
 
@@ -10,8 +10,3 @@ from crid.server.typing import Context
 async def refuse(method: str, context: Context) -> NoReturn:
     """Answer UNIMPLEMENTED."""
     await context.abort(StatusCode.UNIMPLEMENTED, f"{method} is not implemented by this version of crid (docs/rpcs.md)")
-
-
-async def refuse_stream(method: str, context: Context) -> tuple[Any, ...]:
-    """Refuse a streaming RPC, whose handler must be an asynchronous generator: it iterates over what never comes."""
-    await refuse(method, context)

@@ -3,12 +3,12 @@
 The generated base class is abstract in its stubs, so a service that lacks an RPC does not type-check.
 """
 
-from collections.abc import AsyncIterator
-
 from crid.config import Config
 from crid.cri import api_pb2 as cri
 from crid.cri.api_pb2_grpc import RuntimeServiceServicer
+from crid.events.broadcast import Broadcast
 from crid.lifecycle.container import ContainerLifecycle
+from crid.lifecycle.event_hooks import PodEvent
 from crid.lifecycle.exec import ExecLifecycle
 from crid.lifecycle.metrics import Metrics
 from crid.lifecycle.parts import Parts
@@ -17,9 +17,10 @@ from crid.lifecycle.stats import Stats
 from crid.lifecycle.streams import StreamsLifecycle
 from crid.oci.probe import RuntimeFeatures
 from crid.server.containers import ContainerRpcs
+from crid.server.events import EventRpcs
 from crid.server.metrics import MetricRpcs
 from crid.server.node import NodeRpcs
-from crid.server.refusals import refuse, refuse_stream
+from crid.server.refusals import refuse
 from crid.server.sandboxes import SandboxRpcs
 from crid.server.statistics import StatisticsRpcs
 from crid.server.streams import StreamRpcs
@@ -44,48 +45,6 @@ class NotServedYet:
         """Not served yet."""
         await refuse("RestorePod", context)
 
-    async def GetContainerEvents(
-        self, request: cri.GetEventsRequest, context: Context
-    ) -> AsyncIterator[cri.ContainerEventResponse]:
-        """Not served yet."""
-        for message in await refuse_stream("GetContainerEvents", context):
-            yield message
-
-    async def StreamPodSandboxes(
-        self, request: cri.StreamPodSandboxesRequest, context: Context
-    ) -> AsyncIterator[cri.StreamPodSandboxesResponse]:
-        """Not served yet."""
-        for message in await refuse_stream("StreamPodSandboxes", context):
-            yield message
-
-    async def StreamContainers(
-        self, request: cri.StreamContainersRequest, context: Context
-    ) -> AsyncIterator[cri.StreamContainersResponse]:
-        """Not served yet."""
-        for message in await refuse_stream("StreamContainers", context):
-            yield message
-
-    async def StreamContainerStats(
-        self, request: cri.StreamContainerStatsRequest, context: Context
-    ) -> AsyncIterator[cri.StreamContainerStatsResponse]:
-        """Not served yet."""
-        for message in await refuse_stream("StreamContainerStats", context):
-            yield message
-
-    async def StreamPodSandboxStats(
-        self, request: cri.StreamPodSandboxStatsRequest, context: Context
-    ) -> AsyncIterator[cri.StreamPodSandboxStatsResponse]:
-        """Not served yet."""
-        for message in await refuse_stream("StreamPodSandboxStats", context):
-            yield message
-
-    async def StreamPodSandboxMetrics(
-        self, request: cri.StreamPodSandboxMetricsRequest, context: Context
-    ) -> AsyncIterator[cri.StreamPodSandboxMetricsResponse]:
-        """Not served yet."""
-        for message in await refuse_stream("StreamPodSandboxMetrics", context):
-            yield message
-
 
 class RuntimeServicer(
     NodeRpcs,
@@ -94,6 +53,7 @@ class RuntimeServicer(
     StreamRpcs,
     StatisticsRpcs,
     MetricRpcs,
+    EventRpcs,
     NotServedYet,
     RuntimeServiceServicer,
 ):
@@ -110,6 +70,7 @@ class RuntimeServicer(
         stats: Stats,
         streams: StreamsLifecycle,
         streaming: StreamingServer,
+        events: Broadcast[PodEvent],
     ) -> None:
         self._parts = parts
         self._config = config
@@ -121,3 +82,4 @@ class RuntimeServicer(
         self._metrics = Metrics(parts, stats, config.stats.metric_groups())
         self._streams = streams
         self._streaming = streaming
+        self._events = events

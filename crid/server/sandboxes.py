@@ -1,5 +1,8 @@
 """The RPCs of pods."""
 
+import time
+from collections.abc import AsyncIterator, Iterator
+
 from google.protobuf.json_format import MessageToDict
 
 from crid.cri import api_pb2 as cri
@@ -8,12 +11,13 @@ from crid.lifecycle.parts import Parts
 from crid.lifecycle.sandbox import SandboxLifecycle
 from crid.model.sandbox import PodSandbox
 from crid.server import translate_pods
+from crid.server.chunks import chunks
 from crid.server.filters import has_labels
 from crid.server.typing import Context
 
 
 class SandboxRpcs:
-    """RunPodSandbox, StopPodSandbox, RemovePodSandbox, PodSandboxStatus, ListPodSandbox, UpdatePodSandboxResources."""
+    """Run, Stop, Remove, Status, List, Stream and Update of pods."""
 
     _parts: Parts
     _sandboxes: SandboxLifecycle
@@ -54,7 +58,13 @@ class SandboxRpcs:
                 "overhead": _limits(sandbox.status.overhead or metadata.config.linux.overhead),
             }
             info = translate_pods.verbose(facts)
-        return cri.PodSandboxStatusResponse(status=translate_pods.sandbox_status(sandbox), info=info)
+        inside = [item for item in self._parts.containers.list() if item.metadata.sandbox_id == sandbox.id]
+        return cri.PodSandboxStatusResponse(
+            status=translate_pods.sandbox_status(sandbox),
+            info=info,
+            containers_statuses=map(translate_pods.container_status, inside),
+            timestamp=time.time_ns(),
+        )
 
     async def UpdatePodSandboxResources(
         self, request: cri.UpdatePodSandboxResourcesRequest, context: Context
@@ -65,8 +75,18 @@ class SandboxRpcs:
 
     async def ListPodSandbox(self, request: cri.ListPodSandboxRequest, context: Context) -> cri.ListPodSandboxResponse:
         """List pods, oldest first; the filter's conditions must all hold."""
-        items = [translate_pods.sandbox_item(item) for item in self._parts.sandboxes.list() if _matches(item, request.filter)]
-        return cri.ListPodSandboxResponse(items=items)
+        return cri.ListPodSandboxResponse(items=self._listed_pods(request.filter))
+
+    async def StreamPodSandboxes(
+        self, request: cri.StreamPodSandboxesRequest, context: Context
+    ) -> AsyncIterator[cri.StreamPodSandboxesResponse]:
+        """ListPodSandbox in pieces."""
+        for piece in chunks(self._listed_pods(request.filter)):
+            yield cri.StreamPodSandboxesResponse(pod_sandboxes=piece)
+
+    def _listed_pods(self, wanted: cri.PodSandboxFilter) -> Iterator[cri.PodSandbox]:
+        chosen = [item for item in self._parts.sandboxes.list() if _matches(item, wanted)]
+        return map(translate_pods.sandbox_item, chosen)
 
 
 def _limits(resources_: cri.LinuxContainerResources) -> dict[str, object]:

@@ -1,17 +1,20 @@
 """The stats RPCs."""
 
+from collections.abc import AsyncIterator, Iterator
+
 from crid.cri import api_pb2 as cri
 from crid.lifecycle.parts import Parts
 from crid.lifecycle.stats import Stats
 from crid.model.container import Container
 from crid.model.sandbox import PodSandbox
 from crid.server import translate_stats
+from crid.server.chunks import chunks
 from crid.server.filters import has_labels
 from crid.server.typing import Context
 
 
 class StatisticsRpcs:
-    """ContainerStats, ListContainerStats, PodSandboxStats, ListPodSandboxStats."""
+    """Stats of one, List and Stream of several, for containers and for pods."""
 
     _parts: Parts
     _stats: Stats
@@ -25,9 +28,18 @@ class StatisticsRpcs:
         self, request: cri.ListContainerStatsRequest, context: Context
     ) -> cri.ListContainerStatsResponse:
         """Report the accounting of the containers that have not ended."""
-        chosen = [item for item in self._parts.containers.list() if _matches_container(item, request.filter)]
-        readings = await self._stats.containers(chosen)
-        return cri.ListContainerStatsResponse(stats=[translate_stats.container_stats(item) for item in readings])
+        return cri.ListContainerStatsResponse(stats=await self._container_stats(request.filter))
+
+    async def StreamContainerStats(
+        self, request: cri.StreamContainerStatsRequest, context: Context
+    ) -> AsyncIterator[cri.StreamContainerStatsResponse]:
+        """ListContainerStats in pieces."""
+        for piece in chunks(await self._container_stats(request.filter)):
+            yield cri.StreamContainerStatsResponse(container_stats=piece)
+
+    async def _container_stats(self, wanted: cri.ContainerStatsFilter) -> Iterator[cri.ContainerStats]:
+        chosen = [item for item in self._parts.containers.list() if _matches_container(item, wanted)]
+        return map(translate_stats.container_stats, await self._stats.containers(chosen))
 
     async def PodSandboxStats(self, request: cri.PodSandboxStatsRequest, context: Context) -> cri.PodSandboxStatsResponse:
         """Report one pod's accounting."""
@@ -38,9 +50,18 @@ class StatisticsRpcs:
         self, request: cri.ListPodSandboxStatsRequest, context: Context
     ) -> cri.ListPodSandboxStatsResponse:
         """Report the accounting of the pods that are ready."""
-        chosen = [item for item in self._parts.sandboxes.list() if _matches_sandbox(item, request.filter)]
-        readings = await self._stats.sandboxes(chosen)
-        return cri.ListPodSandboxStatsResponse(stats=[translate_stats.sandbox_stats(item) for item in readings])
+        return cri.ListPodSandboxStatsResponse(stats=await self._pod_stats(request.filter))
+
+    async def StreamPodSandboxStats(
+        self, request: cri.StreamPodSandboxStatsRequest, context: Context
+    ) -> AsyncIterator[cri.StreamPodSandboxStatsResponse]:
+        """ListPodSandboxStats in pieces."""
+        for piece in chunks(await self._pod_stats(request.filter)):
+            yield cri.StreamPodSandboxStatsResponse(pod_sandbox_stats=piece)
+
+    async def _pod_stats(self, wanted: cri.PodSandboxStatsFilter) -> Iterator[cri.PodSandboxStats]:
+        chosen = [item for item in self._parts.sandboxes.list() if _matches_sandbox(item, wanted)]
+        return map(translate_stats.sandbox_stats, await self._stats.sandboxes(chosen))
 
 
 def _matches_container(container: Container, wanted: cri.ContainerStatsFilter) -> bool:

@@ -19,8 +19,12 @@ import crid
 
 SOURCE = str(Path(crid.__file__).parent)
 
-WITHOUT_EFFECT = ("cri", "model", "errors.py", "log.py", "tasks.py", "trace.py", "oci/spec", "wire")
-"""Messages, pure data and pure functions, and the very machinery of undoing: they do not fail by themselves."""
+WITHOUT_EFFECT = (
+    *("cri", "model", "errors.py", "log.py", "tasks.py", "trace.py", "oci/spec", "wire"),
+    *("events", "lifecycle/event_hooks.py", "lifecycle/listeners.py"),
+)
+"""Messages, pure data and pure functions, the very machinery of undoing, and the telling of what has happened: they do not
+fail by themselves."""
 
 
 class InjectedError(OSError):

@@ -12,6 +12,7 @@ from crid.cri import api_pb2 as cri
 from crid.cri import nri_pb2 as nri
 from crid.errors import CridError
 from crid.lifecycle.container import ContainerLifecycle
+from crid.lifecycle.listeners import Listeners
 from crid.lifecycle.nri_hooks import NriHooks
 from crid.lifecycle.sandbox import SandboxLifecycle
 from crid.nri.plugin import Timeouts
@@ -29,7 +30,7 @@ async def hooked(world: World, path: Path) -> AsyncIterator[World]:
     """A world in which plugins may connect to `path`."""
     parts = world.parts
     hooks = NriHooks(parts.sandboxes, parts.containers, parts.supervisor, Timeouts(2, 1))
-    world.parts = replace(parts, hooks=hooks)
+    world.parts = replace(parts, hooks=Listeners(parts.supervisor, hooks))
     world.containers = ContainerLifecycle(world.parts, world.exits)
     world.sandboxes = SandboxLifecycle(world.parts, world.containers)
     await hooks.start(path, world.containers)

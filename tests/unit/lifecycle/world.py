@@ -10,14 +10,17 @@ from typing import Any, cast
 from crid.cgroup.hierarchy import Hierarchy
 from crid.cri import api_pb2 as cri
 from crid.errors import NotFoundError
+from crid.events.broadcast import Broadcast
 from crid.image.service import ImageService
 from crid.lifecycle.cgroups import PodDirectories, own_parent
 from crid.lifecycle.check.gather import Places
 from crid.lifecycle.check.processes import Programs
 from crid.lifecycle.container import ContainerLifecycle
+from crid.lifecycle.event_hooks import EventHooks, PodEvent
 from crid.lifecycle.exec import ExecLifecycle
 from crid.lifecycle.exits import Exits
 from crid.lifecycle.monitors import Monitors
+from crid.lifecycle.listeners import Listeners
 from crid.lifecycle.parts import Parts
 from crid.lifecycle.sandbox import SandboxLifecycle
 from crid.lifecycle.tuning import Tuning
@@ -228,6 +231,7 @@ class World:
     containers: ContainerLifecycle
     sandboxes: SandboxLifecycle
     execs: ExecLifecycle
+    events: Broadcast[PodEvent]
     kernel: FakeKernel
     network: FakeNetwork
     runtime: ScriptedRuntime
@@ -274,6 +278,7 @@ class World:
             containers=containers,
             sandboxes=SandboxLifecycle(parts, containers),
             execs=ExecLifecycle(parts),
+            events=new.events,
         )
         again.follow()
         self.following = again.following
@@ -343,12 +348,14 @@ def build(tmp_path: Path, supervisor: Supervisor) -> World:
     """Put the use cases together as `crid.assembly` and `crid.daemon` do."""
     run_root = tmp_path / "run"
     kernel, network, hierarchy = FakeKernel(), FakeNetwork(), FakeHierarchy()
+    sandboxes: MemoryStore[PodSandbox] = MemoryStore("pod sandbox")
+    known: MemoryStore[Container] = MemoryStore("container")
+    events: Broadcast[PodEvent] = Broadcast()
     runtime, images = ScriptedRuntime(supervisor), FakeImages(tmp_path / "layers")
     hosts = {
         name: Host(capabilities=frozenset({"CAP_KILL"}), resources=HostResources(), user_namespaces=name == "fake")
         for name in ("fake", "other")
     }
-    sandboxes: MemoryStore[PodSandbox] = MemoryStore("pod sandbox")
     files = HostFiles(tmp_path / "host")
     run_root.mkdir(parents=True, exist_ok=True)
     parts = Parts(
@@ -361,7 +368,7 @@ def build(tmp_path: Path, supervisor: Supervisor) -> World:
         cgroups=PodDirectories(hierarchy),
         state=StateStore(tmp_path / "lib"),
         sandboxes=sandboxes,
-        containers=MemoryStore("container"),
+        containers=known,
         sandbox_names=NameRegistry("pod"),
         container_names=NameRegistry("container"),
         hosts=hosts,
@@ -376,6 +383,7 @@ def build(tmp_path: Path, supervisor: Supervisor) -> World:
             name: Monitors(hierarchy, sandboxes, None, where="", exec_in_container=False, infra_cpus=frozenset(), workloads=())
             for name in hosts
         },
+        hooks=Listeners(supervisor, EventHooks(sandboxes, known, events)),
     )
     exits = Exits(parts.containers, parts.state, lambda container: None)
     containers = ContainerLifecycle(parts, exits)
@@ -385,6 +393,7 @@ def build(tmp_path: Path, supervisor: Supervisor) -> World:
         containers,
         SandboxLifecycle(parts, containers),
         ExecLifecycle(parts),
+        events,
         kernel,
         network,
         runtime,

@@ -99,6 +99,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
         Stats(world.parts),
         streams,
         StreamingServer(Config().api, streams),
+        world.events,
     )
     path = tmp_path / "crid.sock"
     served_images = ImageServicer(world.parts.images, world.parts.runtime)

@@ -15,7 +15,7 @@ from tests.unit.server.conftest import METHODS, Served
 DOCUMENTED = {name: status for _, name, status in rows()}
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "GetContainerEvents"])  # that one never ends: test_events
 async def test_each_rpc_is_served_or_refused_as_documented(served: Served, name: str) -> None:
     try:
         await served.call(name)

@@ -1,0 +1,1 @@
+"""Telling many of what happens, without ever waiting for any of them."""
