@@ -39,7 +39,9 @@ from crid.net.bridge import BridgeNetwork
 from crid.net.choice import ChosenNetwork
 from crid.net.cni import CniNetwork
 from crid.nri.plugin import Timeouts
+from crid.oci.cdi import CdiDevices
 from crid.oci.exits import Exits as ExitNotices
+from crid.oci.hooks import HookDirectories
 from crid.oci.probe import RuntimeFeatures, choose_default, features
 from crid.oci.program import RuntimePaths, RuntimeProgram
 from crid.oci.runtime import Runtime
@@ -144,10 +146,13 @@ async def providers(config: Config, supervisor: Supervisor) -> Providers:
     network = _network(config.network, root / "network")
     await network.start()
     plugins = Supervisor("plugins")
-    nri = NriHooks(sandboxes, containers, plugins, _timeouts(config.nri)) if config.nri.enable_nri else None
+    cdi = CdiDevices(config.runtime.cdi_spec_dirs)
+    nri = NriHooks(sandboxes, containers, plugins, _timeouts(config.nri), cdi.edits) if config.nri.enable_nri else None
     events: Broadcast[PodEvent] = Broadcast()
     told = [EventHooks(sandboxes, containers, events), *([nri] if nri is not None else [])]
     listeners = Listeners(plugins, *told)
+    oci_hooks = HookDirectories(config.runtime.hooks_dir)
+    await asyncio.to_thread(oci_hooks.get)  # so that the log says at once which of them do not count
     parts = Parts(
         supervisor=supervisor,
         run_root=run_root,
@@ -169,6 +174,8 @@ async def providers(config: Config, supervisor: Supervisor) -> Providers:
         tuning=tuning,
         monitors=monitors,
         classes=await asyncio.to_thread(hosts_tuning.classes, config.runtime),
+        cdi=cdi,
+        oci_hooks=oci_hooks,
         hooks=listeners,
     )
     found_at = places(config, programs.values(), hierarchy)

@@ -119,6 +119,8 @@ class RuntimeConfig:
     blockio_reload: bool = False
     rdt_config_file: str = ""
     workloads: dict[str, WorkloadConfig] = field(default_factory=dict)
+    cdi_spec_dirs: list[str] = field(default_factory=lambda: ["/etc/cdi", "/var/run/cdi"])
+    hooks_dir: list[str] = field(default_factory=lambda: ["/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d"])
     runtimes: dict[str, RuntimeHandlerConfig] = field(default_factory=dict)
 
     def check(self) -> None:
@@ -136,6 +138,8 @@ class RuntimeConfig:
         for key, path in (
             *((key, getattr(self, key)) for key in _PATHS),
             *(("absent_mount_sources_to_reject", path) for path in self.absent_mount_sources_to_reject),
+            *(("cdi_spec_dirs", path) for path in self.cdi_spec_dirs),
+            *(("hooks_dir", path) for path in self.hooks_dir),
         ):
             check_path(f"crid.runtime.{key}", path)
         if self.irqbalance_config_restore_file != "disable":

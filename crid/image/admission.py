@@ -13,13 +13,13 @@ from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 from typing import Protocol
 
+from crid.config.reread import Reread
 from crid.errors import CridError, InvalidArgumentError, NotFoundError, PermissionDeniedError
 from crid.image import signatures, sigstore
 from crid.image.lookaside import Lookaside
 from crid.image.policy import Policy
 from crid.image.policy_file import read_policy
 from crid.image.references import Reference, parse
-from crid.image.reread import Reread
 from crid.image.signatures import OPENPGP, SIGSTORE, Signature
 from crid.linux.files import remove_unfinished, write_atomic
 from crid.model.image import Descriptor, Image

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from crid.config.reread import Reread
 from crid.errors import InvalidArgumentError
 from crid.image.references import DEFAULT_DOMAIN, Reference, parse_in
 from crid.image.registries import Endpoint
-from crid.image.reread import Reread
 
 _PLACE = {"capabilities", "ca", "client", "skip_verify", "header", "override_path", "dial_timeout"}
 _CAPABILITIES = {"pull", "resolve", "push", "referrers"}

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from crid.config.reread import Reread, drop_ins
 from crid.errors import InvalidArgumentError, NotFoundError
 from crid.image.references import Reference, scopes
-from crid.image.reread import Reread, drop_ins
 from crid.image.signatures import OPENPGP, PAYLOAD_LIMIT, SIGNATURES_LIMIT, Signature
 
 Fetch = Callable[[str, int], Awaitable[bytes]]

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from crid.config.reread import Reread, drop_ins
 from crid.errors import InvalidArgumentError
 from crid.image.references import DEFAULT_DOMAIN
 from crid.image.registries import AUTH_JSON, Mirror, Registries, Registry
-from crid.image.reread import Reread, drop_ins
 
 ALIASES_CACHE = Path("/var/cache/containers/short-name-aliases.conf")
 _MODES = ("enforcing", "permissive", "disabled")

@@ -21,7 +21,7 @@ from crid.log import fields
 from crid.model.container import Container
 from crid.model.resources import merge_resources
 from crid.model.sandbox import PodSandbox
-from crid.nri.adjust import Adjustments
+from crid.nri.adjust import Adjustments, FindDevices
 from crid.nri.plugin import Plugin, PluginRefusalError, Timeouts
 from crid.nri.plugins import Plugins
 from crid.nri.resources import check_changeable, from_cri, to_cri
@@ -58,8 +58,14 @@ class NriHooks(Hooks):
     """From `start` to `stop`; before, there are no plugins, and nothing is told to anybody."""
 
     def __init__(
-        self, sandboxes: Storer[PodSandbox], containers: Storer[Container], supervisor: Supervisor, timeouts: Timeouts
+        self,
+        sandboxes: Storer[PodSandbox],
+        containers: Storer[Container],
+        supervisor: Supervisor,
+        timeouts: Timeouts,
+        find_devices: FindDevices,
     ) -> None:
+        self._find_devices = find_devices
         self._sandboxes = sandboxes
         self._containers = containers
         self._supervisor = supervisor
@@ -164,7 +170,7 @@ class NriHooks(Hooks):
         if not plugins:
             return Adjusted(spec)
         pod = self._pod_of(container)
-        adjustments = Adjustments(container.id, spec)
+        adjustments = Adjustments(container.id, spec, self._find_devices)
         updates: list[nri.ContainerUpdate] = []
         for plugin in plugins:
             described = container_message(container, adjustments.spec)

@@ -13,7 +13,9 @@ from crid.linux.kernel import Kernel
 from crid.model.container import Container
 from crid.model.sandbox import PodSandbox
 from crid.net.plugin import NetworkPlugin
+from crid.oci.cdi import CdiDevices
 from crid.oci.classes import Classes
+from crid.oci.hooks import HookDirectories
 from crid.oci.runtime import Runtime
 from crid.oci.spec.inputs import Host
 from crid.store.memory import Storer
@@ -49,4 +51,6 @@ class Parts:
     """By runtime handler."""
     classes: Classes = field(default_factory=Classes)
     """Of block I/O and RDT."""
+    cdi: CdiDevices = field(default_factory=lambda: CdiDevices(()))
+    oci_hooks: HookDirectories = field(default_factory=lambda: HookDirectories(()))
     hooks: Hooks = field(default_factory=NoHooks)

@@ -21,7 +21,7 @@ from crid.model.device import Device
 from crid.model.image import Image
 from crid.model.sandbox import SandboxMetadata
 from crid.oci.spec import apparmor as profiles
-from crid.oci.spec import seccomp, workloads
+from crid.oci.spec import cdi, seccomp, workloads
 from crid.oci.spec.asked import DEVICES, Asked, of_container
 from crid.oci.spec.inputs import Host, SpecInputs, Volume
 from crid.oci.spec.policy import AskedDevice
@@ -72,6 +72,8 @@ def gather(
         apparmor_profiles=_apparmor_profiles(config),
         asked=asked,
         annotated_devices=_annotated_devices(asked),
+        edits=parts.cdi.edits(cdi.requested(config)),
+        hooks=parts.oci_hooks.get(),
         localhost_seccomp=_localhost_seccomp(config, asked),
         selinux_process_label=selinux.process if selinux else "",
         selinux_mount_label=selinux.mount if selinux else "",

@@ -7,13 +7,15 @@ Rules: containerd/nri, pkg/runtime-tools/generate and pkg/adaptation; OCI runtim
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from crid.cri import nri_pb2 as nri
 from crid.errors import FailedPreconditionError, InvalidArgumentError, UnimplementedError
 from crid.nri.owners import Claim, Owners
 from crid.nri.resources import adjust_resources
+from crid.oci.spec import cdi, edits
+from crid.oci.spec.edits import Edits
 from crid.oci.spec.seccomp import PROGRAM_ANNOTATION
 
 HOOKS = {
@@ -28,11 +30,17 @@ HOOKS = {
 
 REMOVE = "-"
 
+FindDevices = Callable[[Mapping[str, str]], Sequence[Edits]]
+
 
 class Adjustments:
-    """Of one container. `spec` is what has become of it so far; the document given stays as it was."""
+    """Of one container. `spec` is what has become of it so far; the document given stays as it was.
 
-    def __init__(self, container_id: str, spec: Mapping[str, Any]) -> None:
+    `find_devices` returns what gives CDI devices to a container, by their names and who asks for each, or raises CridError.
+    """
+
+    def __init__(self, container_id: str, spec: Mapping[str, Any], find_devices: FindDevices) -> None:
+        self._cdi = find_devices
         self.spec: dict[str, Any] = copy.deepcopy(dict(spec))
         self.owners = Owners(container_id)
         self.whole = nri.ContainerAdjustment()
@@ -49,8 +57,6 @@ class Adjustments:
     def apply(self, plugin: str, wanted: nri.ContainerAdjustment) -> None:
         """Do what `plugin` wants. Raises FailedPreconditionError for what another plugin has set, InvalidArgumentError for
         what contradicts itself, UnimplementedError for what crid cannot do; the creation fails then."""
-        if wanted.CDI_devices:
-            raise UnimplementedError(f"NRI plugin {plugin}: CDI devices are not supported")
         claim = self.owners.claims_of(plugin)
         linux = wanted.linux
         self._annotations(wanted, claim)
@@ -60,6 +66,7 @@ class Adjustments:
         self._hooks(wanted)
         self._limits(wanted, claim)
         self._devices(linux, claim)
+        self._named_devices(plugin, wanted, claim)
         self._namespaces(linux, claim)
         self._linux_maps(linux, claim)
         self._process(linux, claim)
@@ -162,6 +169,13 @@ class Adjustments:
             if device.type != "p":  # a pipe is no device to the kernel
                 rule = {"allow": True, "type": device.type, "major": device.major, "minor": device.minor, "access": "rwm"}
                 self._linux.setdefault("resources", {}).setdefault("devices", []).append(rule)
+
+    def _named_devices(self, plugin: str, wanted: nri.ContainerAdjustment, claim: Claim) -> None:
+        asked = {device.name: f"NRI plugin {plugin}" for device in wanted.CDI_devices}
+        for name, field in asked.items():
+            cdi.check_name(name, field)
+            claim(nri.CdiDevices, name)
+        edits.apply(self.spec, self._cdi(asked))
 
     def _namespaces(self, linux: nri.LinuxContainerAdjustment, claim: Claim) -> None:
         for namespace in sorted(linux.namespaces, key=lambda namespace: not namespace.type.startswith(REMOVE)):

@@ -1,5 +1,7 @@
 """The RPCs about the node itself."""
 
+import asyncio
+
 import crid
 from crid.config import Config
 from crid.cri import api_pb2 as cri
@@ -43,6 +45,8 @@ class NodeRpcs:
                 "sandboxImage": self._config.image.pause_image,
                 "defaultRuntime": self._parts.runtime.default,
                 "busy": busy(self._parts),
+                "cdi": await asyncio.to_thread(self._parts.cdi.report),
+                "ociHooks": await asyncio.to_thread(self._parts.oci_hooks.report),
             }
             info = {**translate_pods.verbose(facts), "config": translate_pods.verbose({"config": facts["config"]})["info"]}
         return cri.StatusResponse(

@@ -41,6 +41,7 @@ ELSEWHERE = {
     "net/messages.py": "tests/unit/net/test_rtnetlink.py",
     "net/table.py": "tests/integration/net/test_hostports.py",
     "oci/attach.py": "tests/integration/oci/test_attach.py",
+    "oci/spec/document.py": "tests/unit/oci/spec/test_cdi.py",
     "oci/checkpoint.py": "tests/contract/test_runtime_contract.py",
     "oci/conmon.py": "tests/integration/oci/test_lifecycle.py",
     "oci/control.py": "tests/integration/oci/test_attach.py",

@@ -23,6 +23,8 @@ from crid.oci.spec import (
     capabilities,
     client_mounts,
     devices,
+    edits,
+    hooks,
     mounts,
     namespaces,
     paths,
@@ -72,6 +74,9 @@ def build(inputs: SpecInputs) -> BuiltSpec:
         "linux": _linux(inputs, bounding, mounts.root_propagation(mount_list)),
     }
     tuning_warnings = tuning.adapt(spec, inputs)
+    annotated = {**inputs.sandbox.config.annotations, **config.annotations}
+    hooked = hooks.edits(inputs.hooks, annotated, process_spec["args"][0], bind_mounts=bool(config.mounts))
+    edits.apply(spec, (*inputs.edits, hooked))
     if idmap is not None:
         userns.adapt(spec, idmap, inputs)
     return BuiltSpec(

@@ -15,6 +15,8 @@ from crid.model.image import Image
 from crid.model.resources import HostResources
 from crid.model.sandbox import SandboxMetadata
 from crid.oci.spec.asked import NOTHING, Asked
+from crid.oci.spec.edits import Edits
+from crid.oci.spec.hooks import ConditionalHook
 from crid.oci.spec.policy import AskedDevice, Policy
 from crid.oci.spec.tuning_policy import TuningPolicy
 
@@ -100,6 +102,10 @@ class SpecInputs:
     """The devices among that."""
     given_mounts: Mapping[str, str] = field(default_factory=dict)
     """Directories that crid has made for the container: the source of each target."""
+    edits: tuple[Edits, ...] = ()
+    """Of the CDI devices that the config asks for, each device node of them complete."""
+    hooks: tuple[ConditionalHook, ...] = ()
+    """All that the administrator has; which of them the container gets is decided here."""
     localhost_seccomp: str | None = None
     """Text of the profile that the config names with type Localhost."""
     pids_limit: int = -1

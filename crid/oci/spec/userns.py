@@ -16,6 +16,7 @@ from typing import Any
 from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError
 from crid.model.idmap import IdMap, IdRange
+from crid.oci.spec import edits
 from crid.oci.spec.inputs import SpecInputs
 
 FIELD = "security_context.namespace_options.userns_options"
@@ -88,9 +89,12 @@ def adapt(spec: dict[str, Any], idmap: IdMap, inputs: SpecInputs) -> None:
         inputs.host.devices,
         *inputs.devices.values(),
         (device for _, device in (*inputs.host.policy.additional_devices, *inputs.annotated_devices)),
+        edits.on_host(inputs.edits),
     )
     on_host = {(device.kind, device.major, device.minor): device.path for device in known}
     for node in linux["devices"]:
+        if node["type"] == "p":
+            raise InvalidArgumentError(f"device {node['path']}: no pipe can be made in a user namespace")
         source = on_host[node["type"], node["major"], node["minor"]]
         spec["mounts"].append(
             {"destination": node["path"], "type": "bind", "source": source, "options": ["bind", "nosuid", "noexec"]}

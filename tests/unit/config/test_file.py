@@ -72,6 +72,8 @@ OTHER_VALUES: dict[str, Any] = {
             "resources": {"cpushares": 2, "cpuquota": 1000, "cpuperiod": 2000, "cpuset": "0", "cpulimit": 10},
         }
     },
+    "runtime.cdi_spec_dirs": ["/opt/cdi"],
+    "runtime.hooks_dir": [],
     "runtime.runtimes": {
         "runc": {
             "runtime_path": "/usr/sbin/runc",

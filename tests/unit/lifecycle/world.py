@@ -19,8 +19,8 @@ from crid.lifecycle.container import ContainerLifecycle
 from crid.lifecycle.event_hooks import EventHooks, PodEvent
 from crid.lifecycle.exec import ExecLifecycle
 from crid.lifecycle.exits import Exits
-from crid.lifecycle.monitors import Monitors
 from crid.lifecycle.listeners import Listeners
+from crid.lifecycle.monitors import Monitors
 from crid.lifecycle.parts import Parts
 from crid.lifecycle.sandbox import SandboxLifecycle
 from crid.lifecycle.tuning import Tuning

@@ -1,14 +1,16 @@
 """What plugins make of a spec, and how they get into each other's way."""
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from crid.cri import nri_pb2 as nri
-from crid.errors import CridError, FailedPreconditionError, InvalidArgumentError, UnimplementedError
+from crid.errors import CridError, FailedPreconditionError, InvalidArgumentError, NotFoundError, UnimplementedError
 from crid.nri.adjust import Adjustments
 from crid.nri.describe import describe
+from crid.oci.spec.edits import DeviceNode, Edits
 from crid.oci.spec.seccomp import PROGRAM_ANNOTATION
 
 SPEC: dict[str, Any] = {
@@ -31,9 +33,17 @@ SPEC: dict[str, Any] = {
 }
 
 
+def find_devices(asked: Mapping[str, str]) -> list[Edits]:
+    """The host has one CDI device, v.com/c=x."""
+    for name, field in asked.items():
+        if name != "v.com/c=x":
+            raise NotFoundError(f"{field}: no {name}")
+    return [Edits(env=("CDI=1",), devices=(DeviceNode("/dev/x", "/dev/x", "c", (5, 6)),)) for _ in asked]
+
+
 def adjusted(*wanted: nri.ContainerAdjustment) -> dict[str, Any]:
     """The spec after plugins 00, 01 and so on have had their way."""
-    adjustments = Adjustments("c1", SPEC)
+    adjustments = Adjustments("c1", SPEC, find_devices)
     for index, adjustment in enumerate(wanted):
         adjustments.apply(f"{index:02}", adjustment)
     return adjustments.spec
@@ -150,7 +160,8 @@ def test_who_takes_it_away_first_may_set_it() -> None:
 @pytest.mark.parametrize(
     ("wanted", "error"),
     [
-        (nri.ContainerAdjustment(CDI_devices=[nri.CDIDevice(name="a/b=c")]), UnimplementedError),
+        (nri.ContainerAdjustment(CDI_devices=[nri.CDIDevice(name="v.com/c=other")]), NotFoundError),
+        (nri.ContainerAdjustment(CDI_devices=[nri.CDIDevice(name="nonsense")]), InvalidArgumentError),
         (nri.ContainerAdjustment(mounts=[nri.Mount(destination="relative")]), InvalidArgumentError),
         (nri.ContainerAdjustment(env=[nri.KeyValue(key="A=B")]), InvalidArgumentError),
         (nri.ContainerAdjustment(args=[""]), InvalidArgumentError),
@@ -167,8 +178,17 @@ def test_what_cannot_be_done_is_refused(wanted: nri.ContainerAdjustment, error: 
         adjusted(wanted)
 
 
+def test_cdi_devices() -> None:
+    wanted = nri.ContainerAdjustment(CDI_devices=[nri.CDIDevice(name="v.com/c=x")])
+    spec = adjusted(wanted)
+    assert spec["process"]["env"][-1] == "CDI=1"
+    assert spec["linux"]["devices"][-1] == {"path": "/dev/x", "type": "c", "major": 5, "minor": 6, "uid": 7, "gid": 8}
+    with pytest.raises(FailedPreconditionError, match=r"both set CdiDevices v.com/c=x"):
+        adjusted(wanted, wanted)
+
+
 def test_validating_plugins_are_told_who_set_what() -> None:
-    adjustments = Adjustments("c1", SPEC)
+    adjustments = Adjustments("c1", SPEC, find_devices)
     adjustments.apply("00-a", nri.ContainerAdjustment(annotations={"x": "1"}))
     adjustments.apply("01-b", nri.ContainerAdjustment(args=["x"]))
     owners = adjustments.owners.message().owners["c1"]

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from crid.config.reread import Reread, drop_ins
 from crid.errors import InvalidArgumentError
 from crid.image.references import parse
 from crid.image.registries_file import configured
-from crid.image.reread import Reread, drop_ins
 
 
 def test_files_are_read_only_when_one_has_changed(tmp_path: Path) -> None:
