@@ -24,10 +24,12 @@ from crid.lifecycle.cgroups import PodCgroups, PodDirectories, own_name, own_par
 from crid.lifecycle.check.gather import Places
 from crid.lifecycle.check.processes import Programs
 from crid.lifecycle.event_hooks import EventHooks, PodEvent
+from crid.lifecycle.hooks import Hooks
 from crid.lifecycle.listeners import Listeners
 from crid.lifecycle.monitors import Monitors
 from crid.lifecycle.nri_hooks import NriHooks
 from crid.lifecycle.parts import Parts
+from crid.lifecycle.seccomp_notifier import SeccompNotifier
 from crid.lifecycle.slices import PodSlices
 from crid.lifecycle.tuning import Tuning
 from crid.linux.kernel import Kernel, Linux
@@ -78,6 +80,7 @@ class Providers:
     places: Places
     listeners: Listeners
     events: Broadcast[PodEvent]
+    notifier: SeccompNotifier
     nri: NriHooks | None
     """None where plugins are disabled."""
     plugins: Supervisor
@@ -149,7 +152,8 @@ async def providers(config: Config, supervisor: Supervisor) -> Providers:
     cdi = CdiDevices(config.runtime.cdi_spec_dirs)
     nri = NriHooks(sandboxes, containers, plugins, _timeouts(config.nri), cdi.edits) if config.nri.enable_nri else None
     events: Broadcast[PodEvent] = Broadcast()
-    told = [EventHooks(sandboxes, containers, events), *([nri] if nri is not None else [])]
+    notifier = SeccompNotifier(run_root / "seccomp", sandboxes, state, machines, supervisor)
+    told: list[Hooks] = [EventHooks(sandboxes, containers, events), notifier, *([nri] if nri is not None else [])]
     listeners = Listeners(plugins, *told)
     oci_hooks = HookDirectories(config.runtime.hooks_dir)
     await asyncio.to_thread(oci_hooks.get)  # so that the log says at once which of them do not count
@@ -179,7 +183,7 @@ async def providers(config: Config, supervisor: Supervisor) -> Providers:
         hooks=listeners,
     )
     found_at = places(config, programs.values(), hierarchy)
-    return Providers(parts, known, exits, network, found_at, listeners, events, nri, plugins)
+    return Providers(parts, known, exits, network, found_at, listeners, events, notifier, nri, plugins)
 
 
 def places(config: Config, programs: Collection[RuntimeProgram], hierarchy: Hierarchy) -> Places:

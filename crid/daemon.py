@@ -95,6 +95,8 @@ class Daemon:
             words = fields(pods=found.sandboxes, containers=found.containers, running=found.running, discarded=found.discarded)
             logger.info("recovered%s", words)
         providers.listeners.ended_before(item.id for item in parts.containers.list() if item.status.finished_at)
+        providers.notifier.start(parts.containers, containers.stop)
+        self._undo.callback(providers.notifier.close)
         watch = ExitWatch(parts, exits, containers.ended)
         self._undo.callback(watch.close)
         self._undo.push_async_callback(self._watching.close, 0)

@@ -125,14 +125,15 @@ class Exits:
         def change(status: ContainerStatus) -> ContainerStatus:
             if is_known(status):
                 return status
+            said = ContainerStatus() if status.exit_lost else status  # whoever has it ended may have said why
             return replace(
                 status,
                 finished_at=max(finished_at, status.started_at, 1),
                 exit_code=exit_code,
                 oom_killed=oom_killed,
                 paused=False,
-                reason=reason,
-                message=message,
+                reason=reason or said.reason,
+                message=message or said.message,
             )
 
         known = is_known(container.status)

@@ -42,6 +42,8 @@ ELSEWHERE = {
     "net/table.py": "tests/integration/net/test_hostports.py",
     "oci/attach.py": "tests/integration/oci/test_attach.py",
     "oci/spec/document.py": "tests/unit/oci/spec/test_cdi.py",
+    "linux/seccomp_listener.py": "tests/integration/e2e/test_seccomp_notifier.py",
+    "lifecycle/seccomp_notifier.py": "tests/integration/e2e/test_seccomp_notifier.py",
     "oci/checkpoint.py": "tests/contract/test_runtime_contract.py",
     "oci/conmon.py": "tests/integration/oci/test_lifecycle.py",
     "oci/control.py": "tests/integration/oci/test_attach.py",

@@ -21,6 +21,7 @@ CGROUP_WRITABLE = "cgroup2-mount-hierarchy-rw.crio.io"
 DEVICES = "devices.crio.io"
 DISABLE_FIPS = "disable-fips.crio.io"
 LINK_LOGS = "link-logs.crio.io"
+SECCOMP_NOTIFIER = "seccomp-notifier-action.crio.io"
 SECCOMP_PROFILE = seccomp.ANNOTATION
 SHM_SIZE = "shm-size.crio.io"
 SKIP_RELABEL = "try-skip-volume-selinux-label.crio.io"
@@ -32,6 +33,7 @@ OLDER = {
     DEVICES: "io.kubernetes.cri-o.Devices",
     DISABLE_FIPS: "io.kubernetes.cri-o.DisableFIPS",
     LINK_LOGS: "io.kubernetes.cri-o.LinkLogs",
+    SECCOMP_NOTIFIER: "io.kubernetes.cri-o.seccompNotifierAction",
     SECCOMP_PROFILE: "seccomp-profile.kubernetes.cri-o.io",
     SHM_SIZE: "io.kubernetes.cri-o.ShmSize",
     SKIP_RELABEL: "io.kubernetes.cri-o.TrySkipVolumeSELinuxLabel",
@@ -61,6 +63,8 @@ class Asked:
     disable_fips: bool = False
     link_logs: str = ""
     """The emptyDir volume of the pod in which the pod's logs are to be seen."""
+    seccomp_notifier: str = ""
+    """What becomes of a container that makes forbidden calls: "stop"; anything else: they are logged."""
 
 
 NOTHING = Asked()
@@ -84,6 +88,7 @@ def of_container(rules: Policy, pod: Mapping[str, str], own: Mapping[str, str], 
         skip_relabel=_flag(SKIP_RELABEL, value(SKIP_RELABEL)),
         disable_fips=_flag(DISABLE_FIPS, value(DISABLE_FIPS)),
         link_logs=_volume(value(LINK_LOGS)),
+        seccomp_notifier=value(SECCOMP_NOTIFIER),
     )
 
 

@@ -166,6 +166,11 @@ def _value(action: str, number: int | None) -> int:
     raise _UnsupportedError(action)
 
 
+def call_numbers(architecture: str) -> dict[str, int]:
+    """Return the numbers of an architecture's calls by name, as of Linux 6.18; none for one that is not known here."""
+    return _numbers().get(architecture, {})
+
+
 @cache
 def _numbers() -> dict[str, dict[str, int]]:
     """Return the call numbers by architecture and name, as of Linux 6.18. Numbers never change; newer calls get ENOSYS."""

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 from aiohttp import web
-from crid.cri.admin_pb2_grpc import AdminServiceStub, add_AdminServiceServicer_to_server
 
 from crid.cri import admin_pb2 as admin
 from crid.cri import api_pb2 as cri
+from crid.cri.admin_pb2_grpc import AdminServiceStub, add_AdminServiceServicer_to_server
 from crid.server.admin import AdminServicer
 from crid.server.status import StatusInterceptor
 from tests.harness.image_bench import Bench, bench

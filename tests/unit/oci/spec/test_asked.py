@@ -53,12 +53,13 @@ def test_values() -> None:
             asked.DEVICES: "/dev/fuse,/dev/net/tun:rw",
             asked.SKIP_RELABEL: "false",
             asked.LINK_LOGS: "logs",
+            asked.SECCOMP_NOTIFIER: "stop",
         }
     )
     unified = {"memory.high": "1024", "cpu.max": "max 1000", "memory.max": "4294967296"}
     unified |= {"memory.low": "1000", "io.weight": "full"}
     devices = (AskedDevice("/dev/fuse", "/dev/fuse", "rwm"), AskedDevice("/dev/net/tun", "/dev/net/tun", "rw"))
-    assert found == Asked(0o77, unified, True, "runtime/default", devices, link_logs="logs")
+    assert found == Asked(0o77, unified, True, "runtime/default", devices, link_logs="logs", seccomp_notifier="stop")
 
 
 @pytest.mark.parametrize(
