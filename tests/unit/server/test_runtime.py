@@ -100,6 +100,10 @@ async def test_the_node(served: Served) -> None:
     status = await served.call("Status", cri.StatusRequest(verbose=True))
     assert {item.type: item.status for item in status.status.conditions} == {"RuntimeReady": True, "NetworkReady": True}
     assert [handler.name for handler in status.runtime_handlers] == ["", "fake", "other"]
+    for handler in status.runtime_handlers:
+        assert handler.features == cri.RuntimeHandlerFeatures(recursive_read_only_mounts=True, user_namespaces=False)
+    assert status.features == cri.RuntimeFeatures(supplemental_groups_policy=True, mount_options=True)
+    assert json.loads(status.info["info"])["cdi"] == {"directories": [], "devices": [], "conflicts": {}, "errors": {}}
     assert json.loads(status.info["info"])["defaultRuntime"] == "fake"
     assert (await served.call("RuntimeConfig")).linux.cgroup_driver == cri.CGROUPFS
 
