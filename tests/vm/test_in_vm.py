@@ -15,6 +15,7 @@ NO_MACHINE = 77
 ON_V2 = (
     "test_main_job or test_every_limit or whole_or_not or in_use_is_not or unified or test_out_of_memory_is or accounted"
     " or own_cgroup or test_apparmor.py or test_hugepages.py or outlive_an_update"
+    " or test_a_monitor_in or test_no_quota or test_shared_cpus"
 )
 EVERYTHING = "tests/integration/e2e"
 SELINUX = f"{EVERYTHING}/test_selinux.py"
