@@ -98,7 +98,10 @@ def build(
     if kind == kinds.RuntimeDefault:
         if not supported:
             return None
-        return compile_profile(_default_profile() if default is None else json.loads(default), bounding, machine)
+        if default is not None:
+            return compile_profile(json.loads(default), bounding, machine)
+        shared = _default(bounding, machine)
+        return {**shared, "syscalls": [dict(entry) for entry in shared["syscalls"]]}  # so that it can be adjusted
     if not supported:
         raise FailedPreconditionError(f"security_context.seccomp: {path}: this kernel has no seccomp")
     if localhost is None:
@@ -129,7 +132,13 @@ def program_annotation(
 @lru_cache(maxsize=64)
 def _default_program(bounding: frozenset[str], machine: str) -> str:
     """Return the default profile's program in base64, "" if there is none for this machine."""
-    return base64.b64encode(bpf.compile_program(compile_profile(_default_profile(), bounding, machine))).decode()
+    return base64.b64encode(bpf.compile_program(_default(bounding, machine))).decode()
+
+
+@lru_cache(maxsize=64)
+def _default(bounding: frozenset[str], machine: str) -> Profile:
+    """Return the default profile in pure OCI form; nobody changes it."""
+    return compile_profile(_default_profile(), bounding, machine)
 
 
 def compile_profile(profile: object, capabilities: frozenset[str], machine: str) -> Profile:
