@@ -6,7 +6,6 @@ it, or the one that the caller gives; it has no repo digest, since no registry v
 """
 
 import asyncio
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -21,6 +20,7 @@ from crid.image.references import Reference, parse
 from crid.image.transfers import Transfers, Watch
 from crid.image.unpack import unpack
 from crid.model.image import Descriptor, Image
+from crid.store import gc
 from crid.store.content import digest_of
 
 
@@ -47,7 +47,7 @@ async def import_path(
         await asyncio.to_thread(_unpack_archive, path, scratch)
         return await work.directory(scratch)
     finally:
-        await asyncio.shield(asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True))
+        await asyncio.shield(asyncio.to_thread(gc.delete, [scratch]))
 
 
 def _unpack_archive(path: Path, scratch: Path) -> None:
