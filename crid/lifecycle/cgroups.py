@@ -10,6 +10,7 @@ import logging
 import os
 import zlib
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 
 from crid.cgroup import naming
@@ -103,6 +104,18 @@ class PodCgroups(ABC):
             self.hierarchy.limit(naming.resolve(container.metadata.cgroup_path), unlimited)
         except OSError as error:
             raise UnavailableError(f"container {container.id}: its CPU quota cannot be lifted: {error}") from error
+
+    def limit_huge_pages(self, container: Container, limits: Mapping[str, int]) -> None:
+        """Set a container's limits of huge pages, in bytes by the size's name. Raises UnavailableError.
+
+        runc's update passes over them, and systemd has no property for them.
+        """
+        pages = [cri.HugepageLimit(page_size=size, limit=limit) for size, limit in limits.items()]
+        try:
+            resources = cri.LinuxContainerResources(hugepage_limits=pages)
+            self.hierarchy.limit(naming.resolve(container.metadata.cgroup_path), resources)
+        except OSError as error:
+            raise UnavailableError(f"container {container.id}: its huge pages cannot be limited: {error}") from error
 
     @abstractmethod
     def pause_procs(self, sandbox: SandboxMetadata) -> list[str]:

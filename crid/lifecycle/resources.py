@@ -63,17 +63,19 @@ async def update_container(parts: Parts, container: Container, resources: cri.Li
 
 
 async def _set(parts: Parts, container: Container, limits: Mapping[str, Any]) -> None:
-    """Have the OCI runtime set the limits, but for a quota that is to be none: crun cannot write -1 on cgroup v1.
+    """Have the OCI runtime set the limits, but for those that not every runtime can: a quota that is to be none, as crun cannot
+    write -1 on cgroup v1, and huge pages.
 
-    That comes last, since runc sets the quota that it remembers with whatever else it is told.
+    They come last, since runc sets the quota that it remembers with whatever else it is told.
     """
     runtime, cpu = parts.runtime.of(container), limits.get("cpu", {})
-    if cpu.get("quota", 0) >= 0 or not parts.cgroups.lifts_quotas:
-        await runtime.update(container, limits)
-        return
-    rest = {key: value for key, value in cpu.items() if key != "quota"}
+    lifts = cpu.get("quota", 0) < 0 and parts.cgroups.lifts_quotas
+    rest = {key: value for key, value in cpu.items() if not (lifts and key == "quota")}
     await runtime.update(container, {key: rest if key == "cpu" else limits[key] for key in limits if key != "cpu" or rest})
-    parts.cgroups.lift_quota(container, cpu.get("period", 0))
+    if lifts:
+        parts.cgroups.lift_quota(container, cpu.get("period", 0))
+    if pages := limits.get("hugepageLimits"):
+        parts.cgroups.limit_huge_pages(container, {page["pageSize"]: page["limit"] for page in pages})
 
 
 def updated(

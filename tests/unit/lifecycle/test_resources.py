@@ -7,6 +7,7 @@ import pytest
 from crid.cri import api_pb2 as cri
 from crid.errors import CridError, FailedPreconditionError, InvalidArgumentError, UnavailableError
 from crid.lifecycle import resources
+from crid.model.resources import HostResources
 from crid.model.stats import CgroupStats, MemoryStats
 from crid.oci.spec.policy import Policy
 from tests.unit.lifecycle.world import World, container_config, pod_config
@@ -35,6 +36,19 @@ async def test_a_failed_update_is_taken_back(world: World, monkeypatch: pytest.M
     assert told[1] == {"memory": {"limit": 64 * MIB, "swap": 64 * MIB}}
     assert [limits for _, limits in world.hierarchy.limited] == [cri.LinuxContainerResources(cpu_quota=-1)]
     assert container.status.resources is None
+
+
+async def test_huge_pages_are_limited_whatever_the_runtime_makes_of_them(world: World) -> None:
+    """runc's update passes over them."""
+    container = await world.containers.create((await world.pod()).id, container_config())
+    pages = HostResources(hugepage_sizes=frozenset({"2MB"}))
+    hosts = {name: replace(host, resources=pages) for name, host in world.parts.hosts.items()}
+    new = cri.LinuxContainerResources(hugepage_limits=[cri.HugepageLimit(page_size="2MB", limit=4 * MIB)])
+    await resources.update_container(replace(world.parts, hosts=hosts), container, new)
+    assert world.hierarchy.limited[-1][1] == new
+    world.hierarchy.refuses = True
+    with pytest.raises(UnavailableError, match="huge pages"):
+        await resources.update_container(replace(world.parts, hosts=hosts), container, new)
 
 
 async def test_less_memory_than_is_in_use_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
