@@ -8,6 +8,7 @@ import grpc
 import pytest
 
 from crid.cri import api_pb2 as cri
+from crid.lifecycle.cgroups import own_name
 from tests.harness import configs
 from tests.harness.cgroups import UNIFIED, memory_limit
 from tests.harness.client import refused
@@ -50,8 +51,9 @@ def test_without_systemd_the_daemon_says_so(capfd: pytest.CaptureFixture[str]) -
 def test_a_slice_of_its_own_lives_as_long_as_the_pod(node: Node) -> None:
     """With the scopes in it; and systemd, told of the limits, does not undo them."""
     pod = own_pod(node, memory_limit_in_bytes=64 * MIB, cpu_quota=50000, cpu_period=100000)
-    name = f"crid-{pod.id}.slice"
-    path = f"/crid.slice/{name}"
+    above = own_name(node.daemon.run_root)
+    name = f"{above}-{pod.id}.slice"
+    path = f"/{above}.slice/{name}"
     pod.sleeper()
     assert {line.split()[0] for line in units(pod).splitlines()} == {name, f"crid-pause-{pod.id}.scope"}
     assert systemctl("show", "-P", "CPUQuotaPerSecUSec", name) == "500ms"
@@ -68,7 +70,8 @@ def test_a_slice_of_its_own_lives_as_long_as_the_pod(node: Node) -> None:
 def test_new_limits_are_all_or_none(node: Node) -> None:
     """What the kernel refuses systemd forgets."""
     pod = own_pod(node, memory_limit_in_bytes=64 * MIB)
-    name = f"crid-{pod.id}.slice"
+    above = own_name(node.daemon.run_root)
+    name = f"{above}-{pod.id}.slice"
     properties = ("show", "-p", "MemoryMax", "-p", "MemoryLimit", "-p", "CPUWeight", "-p", "CPUShares", name)
     before = systemctl(*properties)
     impossible = cri.LinuxContainerResources(memory_limit_in_bytes=96 * MIB, cpu_shares=512, cpuset_mems="4000")
@@ -76,7 +79,7 @@ def test_new_limits_are_all_or_none(node: Node) -> None:
     with refused(grpc.StatusCode.UNAVAILABLE, "cpuset"):
         node.cri.runtime.UpdatePodSandboxResources(request)
     assert systemctl(*properties) == before
-    assert memory_limit(f"/crid.slice/{name}") == str(64 * MIB)
+    assert memory_limit(f"/{above}.slice/{name}") == str(64 * MIB)
     answer = node.cri.runtime.PodSandboxStatus(cri.PodSandboxStatusRequest(pod_sandbox_id=pod.id, verbose=True))
     assert json.loads(answer.info["info"]).get("resources", {}).get("memory_limit_in_bytes") in (None, str(64 * MIB))
 
