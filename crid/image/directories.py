@@ -18,7 +18,7 @@ from crid.linux.openat2 import open_in_root
 
 OPAQUE_ATTRIBUTE = "trusted.overlay.opaque"
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_HELD = 48
+_HELD = 64
 """Descriptors of directories kept open by one unpacking."""
 _IMPLIED_LIMIT = 32 << 20
 """Bytes of the paths of directories that no member describes: they are remembered until the layer is committed."""
@@ -26,9 +26,19 @@ _ENTRY_BYTES = 100
 
 
 @dataclass(slots=True)
+class _Inode:
+    """A directory that is held, perhaps by several paths: a link may lead to it."""
+
+    number: int
+    time_ns: int
+    """What is to be its time in the end."""
+    paths: int = 0
+
+
+@dataclass(slots=True)
 class _Held:
     descriptor: int
-    inode: int
+    inode: _Inode
 
 
 @dataclass(slots=True)
@@ -49,7 +59,7 @@ class Directories:
         self.made = Made()
         self._count = count
         self._held: OrderedDict[str, _Held] = OrderedDict()
-        self._times: dict[int, int] = {}
+        self._inodes: dict[int, _Inode] = {}
         self._remembered = 0
         self._hold("", self.root)
 
@@ -84,9 +94,8 @@ class Directories:
     def described(self, path: str, descriptor: int, time_ns: int) -> None:
         """Give the directory open as `descriptor`, which a member describes, its time, now and after it was filled."""
         os.utime(descriptor, ns=(time_ns, time_ns))
-        inode = os.fstat(descriptor).st_ino
-        if inode in self._times:
-            self._times[inode] = time_ns
+        if (inode := self._inodes.get(os.fstat(descriptor).st_ino)) is not None:
+            inode.time_ns = time_ns
         self.made.paths.pop(path or ".", None)
 
     def let_go_but(self, descriptor: int) -> None:
@@ -101,17 +110,20 @@ class Directories:
 
     def _hold(self, path: str, descriptor: int) -> int:
         status = os.fstat(descriptor)
-        self._held[path] = _Held(descriptor, status.st_ino)
-        self._times.setdefault(status.st_ino, status.st_mtime_ns)
+        inode = self._inodes.setdefault(status.st_ino, _Inode(status.st_ino, status.st_mtime_ns))
+        inode.paths += 1
+        self._held[path] = _Held(descriptor, inode)
         if len(self._held) > _HELD:
             self._held.move_to_end("")  # the root stays
             self._let_go(self._held.popitem(last=False)[1])
         return descriptor
 
     def _let_go(self, held: _Held) -> None:
-        if all(other.inode != held.inode for other in self._held.values()):  # a link may lead to the same one
-            time_ns = self._times.pop(held.inode)
-            os.utime(held.descriptor, ns=(time_ns, time_ns))
+        inode = held.inode
+        inode.paths -= 1
+        if not inode.paths:
+            del self._inodes[inode.number]
+            os.utime(held.descriptor, ns=(inode.time_ns, inode.time_ns))
         os.close(held.descriptor)
 
     def _make(self, parent: int, path: str, member: Member) -> int:

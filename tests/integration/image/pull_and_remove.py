@@ -1,4 +1,7 @@
-"""Pulls and removes the images named on the command line, in turn, until it is killed: `test_kill` runs it."""
+"""Pulls, imports and removes images in turn, until it is killed: `test_kill` runs it.
+
+Arguments: the store's root, registries.conf, an archive to import, and the references to pull.
+"""
 
 import asyncio
 import itertools
@@ -10,16 +13,20 @@ from crid.image.service import ImageService
 from crid.tasks import Supervisor
 
 
-async def main(root: str, conf: str, *references: str) -> None:
+async def main(root: str, conf: str, archive: str, *references: str) -> None:
     supervisor = Supervisor("test")
     service = ImageService(Path(root), Path(conf), supervisor)
     service.load()
+    print("loaded", flush=True)
     for turn in itertools.count():
         name = f"c{os.getpid()}-{turn}"
-        reference = references[turn % len(references)]
-        image = await service.pull(reference)
+        chosen = turn % (len(references) + 1)
+        if chosen < len(references):
+            image = await service.pull(references[chosen])
+        else:
+            (image,) = await service.import_path(Path(archive), "q.io/imported:1")
         service.prepare_rootfs(name, image)
-        await service.remove(reference)
+        await service.remove(image.id)
         await service.release_rootfs(name)
 
 
