@@ -76,7 +76,7 @@ class Leftovers:
         for (of, owner), held in sorted(by_owner.items()):  # containers before pods
             logger.warning("removing leftovers%s", fields(of=of, id=owner, what=", ".join(trace.kind.value for trace in held)))
             try:
-                await (self._remove_of_container(owner, held) if of == "container" else self._remove_of_pod(owner))
+                await (self._remove_of_container(owner) if of == "container" else self._remove_of_pod(owner))
             except (CridError, OSError) as error:
                 logger.error("cannot remove leftovers%s", fields(of=of, id=owner, error=error))
         return len(by_owner)
@@ -89,10 +89,12 @@ class Leftovers:
             await self._parts.cgroups.remove_own(identifier)
             await sandbox.discard(self._parts, identifier)
 
-    async def _remove_of_container(self, identifier: str, traces: Collection[Trace]) -> None:
+    async def _remove_of_container(self, identifier: str) -> None:
         if self._parts.containers.find(identifier) is not None:
             return  # it may have everything that is a container's, and commands are ended by `end_commands`
         await self._end_monitors(identifier)
+        # What is there now: until its end a monitor that was still starting made its notice's room, and the runtime its state.
+        traces = [trace for trace in await asyncio.to_thread(local_traces, self._places, ()) if trace.owner == identifier]
         handlers = [
             name
             for name, root in self._places.runtime_roots.items()

@@ -42,12 +42,13 @@ def test_what_a_boot_finds_is_whole(tmp_path: Path) -> None:
         lines, status = run(machine, disk, registry, cut_at=moment)
         assert status == POWER_CUT, "\n".join(lines[-50:])
         broken += [f"boot {number}: {line}" for line in lines if line.startswith("broken:")]
-        print(f"boot {number}: power cut at {moment!r}", *broken, sep="\n")
+        print(f"boot {number}: power cut at {moment!r}", flush=True)
     for number in (CUTS, CUTS + 1):
         lines, status = run(machine, disk, registry)
         assert status == 0, "\n".join(lines[-50:])
         assert "compared" in lines
         broken += [f"boot {number}: {line}" for line in lines if line.startswith("broken:")]
+    print("\n".join(broken))
     assert broken == []
 
 
