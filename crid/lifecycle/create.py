@@ -206,12 +206,12 @@ class ContainerCreation:
         parts.tuning.before_creation(planned)
         trace.step("container", "creating its process")
         created = await runtime.create(planned)
-        trace.step("container", "writing its record")
         status = ContainerStatus(
             process=created.process, monitor=created.monitor, created_at=metadata.created_at, resources=resources
         )
         planned.publish(status)  # so that the undoing knows the process
         rollback.undo("deleting the container's process", lambda: runtime.delete(planned))
+        trace.step("container", "writing its record")
         container = parts.state.create_container(metadata, status)
         if not self._sandbox.status.ready:  # the pod was stopped meanwhile, and its stop has not seen this container
             raise FailedPreconditionError(f"pod {self._sandbox.id} was stopped while container {self._name} was created")

@@ -39,6 +39,7 @@ LONGEST = 1.5
 NEEDS = {
     "undo": "pod: writing its record",
     "undo: container": "container: writing its record",
+    "undo: pause process": "pod: placing its pause process",
     "container start: noting that it failed": "container start: starting its program",
     "container start: deleting what failed": "container start: starting its program",
     "container update: taking limits back": "container update: setting its limits",
@@ -64,7 +65,8 @@ class Kill:
 
     def _needs(self) -> str:
         if self.step.startswith("undo:"):
-            return NEEDS["undo: container" if "container" in self.step else "undo"]
+            of = next((word for word in ("container", "pause process") if word in self.step), "")
+            return NEEDS[f"undo: {of}" if of else "undo"]
         return NEEDS.get(self.step, "")
 
 
@@ -144,7 +146,7 @@ class Run:
         self._left: set[str] = set()
 
     def __str__(self) -> str:
-        return f"{self.kills} kills, {len(self.missed)} steps missed"
+        return f"{self.kills} kills, steps that were not reached: {self.missed}"
 
     def round(self, kill: Kill, chance: random.Random) -> None:
         """Start a daemon, compare, let the clients go on, and see it die."""
