@@ -22,7 +22,7 @@ V2 = Path("/sys/fs/cgroup/cgroup.controllers").exists()
 
 
 @pytest.fixture(scope="module", params=["crun", "runc"])
-def asking(request: pytest.FixtureRequest, registry: LocalRegistry, image: str) -> Iterator[Node]:
+def shared_asking(request: pytest.FixtureRequest, registry: LocalRegistry, image: str) -> Iterator[Node]:
     """A daemon whose default handler allows everything, and `closed` nothing."""
     require_runtime(request.param)
     runtimes: dict[str, dict[str, Any]] = {
@@ -38,6 +38,13 @@ def asking(request: pytest.FixtureRequest, registry: LocalRegistry, image: str) 
     with Daemon(settings) as daemon:
         yield Node(daemon, daemon.cri.pull(image))
         daemon.cri.remove_all_pods()
+
+
+@pytest.fixture
+def asking(shared_asking: Node) -> Iterator[Node]:
+    """The same, without the pods of other tests."""
+    yield shared_asking
+    shared_asking.clean()
 
 
 def security(**options: object) -> cri.LinuxContainerSecurityContext:

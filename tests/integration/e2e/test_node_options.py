@@ -23,7 +23,7 @@ ZONE = "Asia/Kathmandu"
 
 
 @pytest.fixture(scope="module", params=["crun", "runc"])
-def strict(
+def shared_strict(
     request: pytest.FixtureRequest, registry: LocalRegistry, image: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Node]:
     """A daemon with every option set that changes containers; `heir` inherits the default runtime."""
@@ -60,6 +60,13 @@ def strict(
     with Daemon(settings) as daemon:
         yield Node(daemon, daemon.cri.pull(image))
         daemon.cri.remove_all_pods()
+
+
+@pytest.fixture
+def strict(shared_strict: Node) -> Iterator[Node]:
+    """The same, without the pods of other tests."""
+    yield shared_strict
+    shared_strict.clean()
 
 
 @pytest.fixture
