@@ -21,6 +21,7 @@ from crid.lifecycle.exec import ExecLifecycle
 from crid.lifecycle.exit_watch import ExitWatch
 from crid.lifecycle.exits import Exits
 from crid.lifecycle.leftovers import Leftovers
+from crid.lifecycle.parts import Parts
 from crid.lifecycle.recovery import Recovery
 from crid.lifecycle.sandbox import SandboxLifecycle
 from crid.lifecycle.stats import Stats
@@ -62,6 +63,14 @@ async def serve(config: Config) -> None:
             await daemon.stop()
 
 
+async def _leave(parts: Parts) -> None:
+    """Remove the cgroup in which crid's own pods have been, if there are no pods any more."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(STOP_GRACE):
+            if not parts.sandboxes.size():
+                await parts.cgroups.remove_all()
+
+
 def _settle_garbage() -> None:
     """Keep the garbage collector off what is there for good: modules, descriptors of messages, recovered objects.
 
@@ -86,6 +95,7 @@ class Daemon:
         self._undo.push_async_callback(self._supervisor.close, 0)  # if the start itself fails
         providers = await assembly.providers(self._config, self._supervisor)
         self._undo.push_async_callback(providers.close)
+        self._undo.push_async_callback(_leave, providers.parts)
         parts = providers.parts
         exits = Exits(parts.containers, parts.state, read_exit)
         containers = ContainerLifecycle(parts, exits)

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import grpc
 
+from crid.lifecycle.cgroups import own_name, own_parent
 from tests.harness import footprint
 from tests.harness.client import Cri
 from tests.harness.footprint import Footprint
@@ -270,4 +271,5 @@ class Daemon:
             subprocess.run(argv, check=False, stderr=subprocess.DEVNULL)
         eventually(lambda: not footprint.processes(None, (self.directory,), self.cgroup), "killed processes are gone")
         footprint.remove_cgroup(self.cgroup)
+        footprint.remove_cgroup(own_parent("systemd" if SYSTEMD else "cgroupfs", own_name(self.run_root)))
         shutil.rmtree(self.directory)
