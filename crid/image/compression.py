@@ -74,7 +74,7 @@ class _Translated:
     def read(self, size: int) -> bytes:
         try:
             return self._source.read(size)
-        except (EOFError, igzip.BadGzipFile, zlib.error, igzip_lib.IsalError, zstandard.ZstdError) as error:  # type: ignore[misc]
+        except (EOFError, igzip.BadGzipFile, zlib.error, igzip_lib.IsalError, zstandard.ZstdError) as error:  # type: ignore[misc]  # isal has no stubs
             raise DataLossError(f"damaged {self._kind} stream: {error}") from error
 
 
@@ -102,7 +102,7 @@ def decompressed(source: ByteSource) -> ByteSource:
         head += more
     whole = _Pushed(head, source)
     if head.startswith(_GZIP):
-        unzipped: _Read1 = igzip.IGzipFile(fileobj=whole, mode="rb")  # type: ignore[no-untyped-call]
+        unzipped: _Read1 = igzip.IGzipFile(fileobj=whole, mode="rb")  # type: ignore[no-untyped-call]  # isal has no stubs
         return _Translated(_Once(unzipped), "gzip")
     if head.startswith((_ZSTD, *_ZSTD_SKIPPABLE)):
         decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)

@@ -137,10 +137,10 @@ def encode(signatures: Sequence[Signature]) -> list[dict[str, str]]:
     ]
 
 
-def decode(values: object) -> tuple[Signature, ...]:
-    """Return what `encode` made. Raises CridError."""
+def decode(values: Any) -> tuple[Signature, ...]:
+    """Return what `encode` made. `values` is any JSON. Raises CridError."""
     try:
-        return tuple(_decoded(**entry) for entry in values)  # type: ignore[attr-defined]
+        return tuple(_decoded(**entry) for entry in values)
     except (TypeError, ValueError, binascii.Error) as error:
         raise CridError(f"kept signatures: {error}") from error
 

@@ -59,7 +59,7 @@ async def _connect(container: Container) -> socket.socket:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 # A full backlog of a unix socket is no pollable event (connect(2), EAGAIN).
-                while not _connected(connection, f"/proc/self/fd/{bundle}/attach"):  # noqa: ASYNC110
+                while not _connected(connection, f"/proc/self/fd/{bundle}/attach"):  # noqa: ASYNC110  # nothing to wait for
                     await asyncio.sleep(RETRY)
         finally:
             os.close(bundle)
