@@ -13,7 +13,7 @@ import pytest
 
 from crid.cgroup import naming
 from crid.cri import api_pb2 as cri
-from tests.harness import configs
+from tests.harness import configs, footprint
 from tests.harness.cgroups import ROOT, UNIFIED, path_of, pid_of, read
 from tests.harness.client import refused
 from tests.harness.daemon import SYSTEMD, Daemon, Settings
@@ -146,7 +146,7 @@ def test_a_creation_that_fails_leaves_no_monitors_cgroup(node: Node) -> None:
     pod = node.pod()
     with refused(grpc.StatusCode.INTERNAL):
         node.cri.create(pod.id, node.container_config("true", working_dir="/proc/self/mem/x"), pod.config)
-    assert not list(ROOT.glob("**/crid-conmon-*"))
+    assert not [path for path in footprint.cgroups(node.daemon.cgroup) if "/crid-conmon-" in path]
 
 
 def test_a_commands_monitor_in_the_containers_cgroup(node: Node) -> None:
