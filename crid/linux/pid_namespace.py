@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crid.errors import DeadlineExceededError, NotFoundError, UnavailableError
+from crid.linux import selinux
 from crid.linux.process import Child, identify, is_alive, send_signal, spawn, wait_gone
 from crid.model.process import ProcessIdentity
 from crid.model.sandbox import NamespacePaths
@@ -55,6 +56,8 @@ async def start_pause(
 
     descriptor = os.open(report, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
+        if mount_label:  # the program reports last, when it has the pod's label and may write to the pod's files only
+            selinux.set_label(str(report), mount_label)
         child = spawn(argv, descriptors={_READY_FD: descriptor}, environment={})
         try:
             async with asyncio.timeout(START_TIMEOUT):

@@ -21,6 +21,7 @@ from crid.cri import api_pb2 as cri
 from scripts import small_image
 from tests.harness import steps
 from tests.harness.daemon import Daemon, Settings
+from tests.harness.layers import artifact, write_layout
 from tests.harness.node import Node
 from tests.harness.registry import LocalRegistry
 from tests.harness.tools import PATIENCE
@@ -80,13 +81,14 @@ def course(chance: random.Random) -> list[Kill]:
 
 @pytest.fixture
 def images(registry: LocalRegistry, tmp_path: Path) -> list[str]:
-    """Two images that share a layer with each other, for pulls and removals."""
+    """Two images that share a layer with each other, and an artifact, for pulls and removals."""
     names = []
     for number in range(2):
         layout = tmp_path / f"layout{number}"
         small_image.write_layout(layout, extra_files={"file": bytes([number]) * 300_000})
         names.append(registry.push(layout, f"test/pulled{number}:latest"))
-    return names
+    files = write_layout(tmp_path / "artifact", artifact(("model.bin", b"weights" * 1000)))
+    return [*names, registry.push(files, "test/model:latest")]
 
 
 @pytest.fixture
