@@ -13,6 +13,7 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from crid.config import ImageConfig
 from crid.errors import CridError, DataLossError, InvalidArgumentError
 from crid.image.limits import LayerLimits
 from crid.image.unpack import unpack
@@ -237,3 +238,30 @@ def test_members_in_each_others_way(tmp_path: Path, entries: list[Entry]) -> Non
         assert sorted(path.name for path in world.iterdir()) == ["outside", "target"]
     finally:
         remove_tree(world)
+
+
+class Repeated(io.RawIOBase):
+    """An archive of so many members, a thousand directories over and over, which is made as it is read."""
+
+    def __init__(self, members: int) -> None:
+        self._block = b"".join(header(b"d%d" % number, b"5") for number in range(1000))
+        self._rest = io.BytesIO(END)
+        self._position, self._end = 0, members * 512
+
+    def read(self, size: int = -1) -> bytes:
+        if self._position == self._end:
+            return self._rest.read(size)
+        start = self._position % len(self._block)
+        data = self._block[start : min(start + size, start + self._end - self._position)]
+        self._position += len(data)
+        return data
+
+
+def test_a_million_members_and_one_more(tmp_path: Path) -> None:
+    """As many as the default allows are read, in the memory that a thousand take; the next one is refused."""
+    most = ImageConfig().layer_entries_limit
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InvalidArgumentError, match="more than 1000000 entries"):
+        unpack(Repeated(most + 1), tmp_path, "", LayerLimits(entries=most))
+    assert len(list(tmp_path.iterdir())) == 1000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024  # KiB
