@@ -10,7 +10,7 @@ import binascii
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ class AttachmentCache:
 
     def forget(self, container_id: str) -> None:
         """Remove the pod's files, also those that cannot be read. Idempotent."""
-        for path in self._directory.glob(f"*-{container_id}-*"):
+        for path in self._files(container_id):
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:
@@ -75,23 +75,31 @@ class AttachmentCache:
 
     def holds(self, container_id: str) -> bool:
         """Whether the pod has a file, readable or not."""
-        return any(self._directory.glob(f"*-{container_id}-*"))
+        return bool(self._files(container_id))
 
     def holders(self) -> set[str]:
         """Return the ids of all pods that have a file, readable or not."""
-        found = (_FILE.fullmatch(path.name) for path in self._directory.glob("*"))
+        found = (_FILE.fullmatch(path.name) for path in self._files())
         return {name[1] for name in found if name}
 
     def of(self, container_id: str) -> list[CachedAttachment]:
         """Return the attachments of one pod, as far as they can be read."""
-        return list(self._load(f"*-{container_id}-*"))
+        return list(self._load(self._files(container_id)))
 
     def all(self) -> list[CachedAttachment]:
         """Return all attachments."""
-        return list(self._load("*"))
+        return list(self._load(self._files()))
 
-    def _load(self, pattern: str) -> Iterator[CachedAttachment]:
-        for path in sorted(self._directory.glob(pattern)):
+    def _files(self, container_id: str = "") -> list[Path]:
+        """Return all files, or those of one pod. By hand, since pathlib keeps the patterns that it has compiled: one an id."""
+        try:
+            files = sorted(self._directory.iterdir())
+        except FileNotFoundError:
+            return []
+        return [path for path in files if not container_id or f"-{container_id}-" in path.name]
+
+    def _load(self, files: Iterable[Path]) -> Iterator[CachedAttachment]:
+        for path in files:
             if path.name.startswith("."):  # cut off while it was written
                 path.unlink(missing_ok=True)
                 continue
