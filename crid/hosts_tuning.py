@@ -5,11 +5,11 @@ A value that cannot be meant stops the daemon then, named by its key (InvalidArg
 
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import TypeVar
 
 from crid.config import RuntimeConfig, RuntimeHandlerConfig
 from crid.errors import InvalidArgumentError
+from crid.linux.cpu import online
 from crid.model import cpus
 from crid.oci.classes import BlockIO, Classes, Rdt
 from crid.oci.spec.tuning_policy import TuningPolicy
@@ -17,7 +17,6 @@ from crid.oci.spec.workloads import CpuLimits, Workload
 
 T = TypeVar("T")
 V = TypeVar("V")
-ONLINE = Path("/sys/devices/system/cpu/online")
 
 
 def tuning_policy(runtime: RuntimeConfig, handler: RuntimeHandlerConfig) -> TuningPolicy:
@@ -68,7 +67,7 @@ def classes(runtime: RuntimeConfig) -> Classes:
 def _cpus(key: str, value: str) -> frozenset[int]:
     """Return the CPUs of a list, of which at least one must be there: the others may be hot-plugged."""
     found = _named(key, cpus.parse, value)
-    if found and not found & cpus.parse(ONLINE.read_text()):
+    if found and not found & online():
         raise InvalidArgumentError(f"crid.runtime.{key}: this host has none of the CPUs {value}")
     return found
 

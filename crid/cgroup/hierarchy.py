@@ -31,6 +31,8 @@ class Hierarchy(ABC):
 
     unified: bool
     """Whether this is cgroup v2."""
+    _memory_limit_file: str
+    """The name of the file with a cgroup's memory limit."""
 
     @abstractmethod
     def directories(self, path: str) -> list[str]:
@@ -70,6 +72,12 @@ class Hierarchy(ABC):
     @abstractmethod
     def oom_kills(self, path: str) -> int | None:
         """Return how many processes the kernel has killed for want of memory in here; None if it does not say."""
+
+    def memory_limit(self, path: str) -> int | None:
+        """Return the smallest memory limit of the cgroup and those above it, in bytes; None if nothing limits it."""
+        directories = (self.directory(each, "memory") for each in ancestors(path))
+        limits = (files.read_number(f"{directory}/{self._memory_limit_file}") for directory in directories if directory)
+        return min((limit for limit in limits if limit is not None), default=None)
 
     @abstractmethod
     def path_of(self, pid: int) -> str | None:

@@ -41,6 +41,7 @@ class V1(Hierarchy):
     """`mounts` maps each controller to the directory where its tree is mounted."""
 
     unified = False
+    _memory_limit_file = "memory.limit_in_bytes"
 
     def __init__(self, mounts: Mapping[str, str]) -> None:
         self._mounts = dict(mounts)

@@ -19,6 +19,7 @@ class V2(Hierarchy):
     """The unified hierarchy mounted at `root`."""
 
     unified = True
+    _memory_limit_file = "memory.max"
 
     def __init__(self, root: Path = Path("/sys/fs/cgroup")) -> None:
         self._root = str(root)

@@ -16,7 +16,7 @@ from pathlib import Path
 from crid.cgroup import naming
 from crid.cgroup.hierarchy import Hierarchy
 from crid.cri import api_pb2 as cri
-from crid.errors import UnavailableError
+from crid.errors import FailedPreconditionError, UnavailableError
 from crid.log import fields
 from crid.model.container import Container
 from crid.model.process import ProcessIdentity
@@ -55,10 +55,16 @@ class PodCgroups(ABC):
         self.hierarchy = hierarchy
         self.name = name
 
-    def check_parent(self, parent: str) -> None:
-        """Refuse a cgroup parent that the driver cannot have. Raises InvalidArgumentError."""
-        if parent:
-            naming.valid_parent(parent, self.driver)
+    def check_parent(self, parent: str, min_memory: int) -> None:
+        """Refuse a cgroup parent that the driver cannot have (InvalidArgumentError), or in which, with less than `min_memory`
+        bytes, nothing could be started (FailedPreconditionError)."""
+        if not parent:
+            return
+        path = naming.resolve(naming.valid_parent(parent, self.driver))
+        if (limit := self.hierarchy.memory_limit(path)) is not None and limit < min_memory:
+            raise FailedPreconditionError(
+                f"cgroup parent {parent!r}: a memory limit of {limit} is below the runtime's least, {min_memory}"
+            )
 
     def parent(self, asked: str, sandbox_id: str) -> str:
         """Return the pod's cgroup: what was asked for, or one of crid's own."""

@@ -26,7 +26,7 @@ from crid.model import ids
 from crid.model.container import Container, ContainerMetadata, ContainerStatus
 from crid.model.image import Image
 from crid.model.sandbox import PodSandbox
-from crid.oci.spec import builder
+from crid.oci.spec import builder, users
 from crid.oci.spec.inputs import SpecInputs, Volume
 from crid.oci.spec.policy import Policy
 from crid.oci.spec.selinux import Labels
@@ -80,7 +80,11 @@ class ContainerCreation:
             adjusted = await parts.hooks.create_container(planned, spec)
             trace.step("container", "writing its spec")
             (self._bundle / "config.json").write_bytes(builder.encode(adjusted.spec))
-            metadata = replace(metadata, cgroup_path=adjusted.spec["linux"]["cgroupsPath"])
+            metadata = replace(
+                metadata,
+                cgroup_path=adjusted.spec["linux"]["cgroupsPath"],
+                user=users.reported(adjusted.spec["process"]["user"]),  # plugins may add devices with groups
+            )
             container = await self._create(metadata, adjusted.resources or limits, rollback)
             rollback.commit()
         trace.step("container", "telling plugins")

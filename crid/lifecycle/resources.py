@@ -12,6 +12,7 @@ from crid import trace
 from crid.cri import api_pb2 as cri
 from crid.errors import CridError, FailedPreconditionError
 from crid.lifecycle.parts import Parts
+from crid.lifecycle.validate import require_cpuset
 from crid.log import fields
 from crid.model import ids
 from crid.model.container import Container, ContainerState
@@ -86,6 +87,7 @@ def updated(
     Raises InvalidArgumentError naming a field.
     """
     validate_oom_score(resources)  # which the merged ones do not have: it stays as it is
+    require_cpuset(resources)
     host = parts.hosts[container.metadata.runtime_handler]
     merged = merge_resources(_in_force(container), resources)
     limits = linux_resources(merged, host.resources, min_memory=host.policy.min_memory)

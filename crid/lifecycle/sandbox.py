@@ -27,13 +27,12 @@ from crid.lifecycle.parts import Parts
 from crid.lifecycle.pod_network import pod_network, port_mappings
 from crid.lifecycle.resources import update_sandbox
 from crid.lifecycle.retries import sandbox_made_by
-from crid.lifecycle.validate import require_pod
+from crid.lifecycle.validate import require_pod, require_pod_limits
 from crid.linux import affinity, pid_namespace
 from crid.linux.boot import boot_id
 from crid.log import fields
 from crid.model import ids
 from crid.model.mount import Mount
-from crid.model.resources import check_pod_resources
 from crid.model.sandbox import PodSandbox, SandboxMetadata, SandboxStatus, pause_report
 from crid.net import dns
 from crid.net.plugin import default_resolv_conf
@@ -63,8 +62,9 @@ class SandboxLifecycle:
         name is taken, and what the network raises. Whatever it raises, nothing of the pod is left.
         """
         handler = self._parts.runtime.resolve(runtime_handler)
-        require_pod(config, self._parts.hosts[handler], self._parts.hostname)
-        self._parts.cgroups.check_parent(config.linux.cgroup_parent)
+        host = self._parts.hosts[handler]
+        require_pod(config, host, self._parts.hostname)
+        self._parts.cgroups.check_parent(config.linux.cgroup_parent, host.policy.min_memory)
         port_mappings(config)
         metadata = config.metadata
         name = ids.sandbox_name(metadata.name, metadata.namespace, metadata.uid, metadata.attempt)
@@ -203,7 +203,7 @@ class SandboxLifecycle:
     async def _update_resources(
         self, sandbox: PodSandbox, overhead: cri.LinuxContainerResources, resources: cri.LinuxContainerResources
     ) -> None:
-        check_pod_resources(overhead, resources)  # no plugin is asked about what cannot be
+        require_pod_limits(overhead, resources)  # no plugin is asked about what cannot be
         async with self._resizing.hold(sandbox.id):
             trace.step("pod update", "asking plugins")
             await self._parts.hooks.update_pod(sandbox, overhead, resources)

@@ -14,6 +14,7 @@ from crid.cri import api_pb2 as cri
 from crid.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from crid.lifecycle import host_paths
 from crid.lifecycle.parts import Parts
+from crid.lifecycle.validate import require_cpuset
 from crid.linux import apparmor, devices, pid_namespace
 from crid.linux.openat2 import open_in_root
 from crid.model.container import Container, ContainerState
@@ -58,6 +59,7 @@ def gather(
     if seccomp_file:
         asked = replace(asked, seccomp=f"localhost/{seccomp_file}")
     resources = workload_limits(host.tuning, annotations, config) or config.linux.resources
+    require_cpuset(resources)
     return SpecInputs(
         container_id=container_id,
         config=config,

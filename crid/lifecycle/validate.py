@@ -4,7 +4,9 @@ from google.protobuf.message import Message
 
 from crid.cri import api_pb2 as cri
 from crid.errors import FailedPreconditionError, InvalidArgumentError
-from crid.model.resources import check_pod_resources
+from crid.linux import cpu
+from crid.model import cpus
+from crid.model.resources import check_pod_resources, cpuset
 from crid.net import dns
 from crid.oci.spec import asked, selinux, sysctls, userns
 from crid.oci.spec.inputs import Host
@@ -39,8 +41,26 @@ def require_pod(config: cri.PodSandboxConfig, host: Host, hostname: str) -> None
     if config.log_directory and not config.log_directory.startswith("/"):
         raise InvalidArgumentError(f"log_directory: {config.log_directory[:128]!r} is not an absolute path")
     asked.shm_size(host.policy, config.annotations)
-    check_pod_resources(config.linux.overhead, config.linux.resources)
+    require_pod_limits(config.linux.overhead, config.linux.resources)
     selinux.check(config.linux.security_context.selinux_options)
+
+
+def require_pod_limits(overhead: cri.LinuxContainerResources, resources: cri.LinuxContainerResources) -> None:
+    """Refuse a pod's limits that no kernel takes, or this machine does not. Raises InvalidArgumentError naming the field."""
+    check_pod_resources(overhead, resources)
+    require_cpuset(overhead, "overhead: ")
+    require_cpuset(resources, "resources: ")
+
+
+def require_cpuset(resources: cri.LinuxContainerResources, prefix: str = "") -> None:
+    """Refuse CPUs and memory nodes that are not there now; cgroup v2 would leave them out without a word.
+
+    Raises InvalidArgumentError naming the field, after `prefix`.
+    """
+    for field, what, present in (("cpuset_cpus", "CPU", cpu.online), ("cpuset_mems", "memory node", cpu.memory_nodes)):
+        if (asked := cpuset(field, resources)) and (absent := asked - present()):
+            numbers = cpus.to_list(absent)[:128]
+            raise InvalidArgumentError(f"{prefix}resources.{field}: there is no {what} {numbers} on this machine, or it is off")
 
 
 def refuse_nul(message: Message, name: str) -> None:

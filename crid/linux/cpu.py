@@ -1,6 +1,11 @@
-"""What programs this machine's processor can run, beyond its architecture."""
+"""This machine's processors and memory: what they can run beyond their architecture, and which of them are there now."""
 
 from pathlib import Path
+
+from crid.model import cpus
+
+_ONLINE = Path("/sys/devices/system/cpu/online")
+_MEMORY_NODES = Path("/sys/devices/system/node/has_memory")
 
 _LEVELS = (
     {"cx16", "lahf_lm", "popcnt", "pni", "sse4_1", "sse4_2", "ssse3"},
@@ -23,3 +28,13 @@ def x86_64_level(cpuinfo: Path = Path("/proc/cpuinfo")) -> int:
             break
         level += 1
     return level
+
+
+def online(path: Path = _ONLINE) -> frozenset[int]:
+    """Return the CPUs that run now; others of the machine may be switched on later. Raises OSError."""
+    return cpus.parse(path.read_text())
+
+
+def memory_nodes(path: Path = _MEMORY_NODES) -> frozenset[int]:
+    """Return the NUMA nodes with memory; a kernel that knows of none has all memory on node 0. Raises OSError."""
+    return cpus.parse(path.read_text()) if path.exists() else frozenset({0})

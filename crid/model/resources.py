@@ -62,8 +62,8 @@ def validate_resources(resources: cri.LinuxContainerResources) -> None:
     _require(not period or MIN_PERIOD <= period <= MAX_PERIOD, "cpu_period", period, "must be 1000 to 1000000 microseconds")
     _require(quota in (0, -1) or quota >= MIN_QUOTA, "cpu_quota", quota, "must be -1 or at least 1000 microseconds")
     validate_oom_score(resources)
-    _check_list("cpuset_cpus", resources.cpuset_cpus)
-    _check_list("cpuset_mems", resources.cpuset_mems)
+    cpuset("cpuset_cpus", resources)
+    cpuset("cpuset_mems", resources)
     memory, swap = resources.memory_limit_in_bytes, resources.memory_swap_limit_in_bytes
     _require(memory >= -1, "memory_limit_in_bytes", memory, "must be -1 or more")
     _require(swap >= -1, "memory_swap_limit_in_bytes", swap, "must be -1 or more")
@@ -75,6 +75,14 @@ def validate_resources(resources: cri.LinuxContainerResources) -> None:
         safe = _UNIFIED_KEY.fullmatch(key) and not key.startswith("cgroup.")
         _require(bool(safe), "unified", key, "must be a controller's file, such as memory.high")
         _require(value.isprintable(), "unified", key, "must be set to one line of text")
+
+
+def cpuset(field: str, resources: cri.LinuxContainerResources) -> frozenset[int]:
+    """Return the numbers of cpuset_cpus or cpuset_mems. Raises InvalidArgumentError naming the field if it is no list."""
+    try:
+        return cpus.parse(getattr(resources, field))
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"resources.{field}: {error}") from error
 
 
 def validate_oom_score(resources: cri.LinuxContainerResources) -> None:
@@ -159,13 +167,6 @@ def _memory(resources: cri.LinuxContainerResources, host: HostResources) -> dict
     swap = resources.memory_swap_limit_in_bytes or limit
     values = {"limit": limit, "swap": swap if host.swap_accounting else 0}
     return {key: value for key, value in values.items() if value}
-
-
-def _check_list(field: str, value: str) -> None:
-    try:
-        cpus.parse(value)
-    except InvalidArgumentError as error:
-        raise InvalidArgumentError(f"resources.{field}: {error}") from error
 
 
 def _require(condition: bool, field: str, value: object, rule: str) -> None:

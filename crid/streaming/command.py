@@ -8,6 +8,7 @@ told on the error stream, after all output.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from crid.errors import CridError
 from crid.lifecycle.streams import Wanted
@@ -54,8 +55,7 @@ class CommandWork:
         self._stdin = Inflow(self._acknowledge)
         self._sizes = Sizes()
         self._outputs = {
-            channel: Outflow(self.link, lambda data, channel=channel: session.send(channel, data))  # type: ignore[misc]
-            for channel in (Channel.STDOUT, Channel.STDERR)
+            channel: Outflow(self.link, partial(session.send, channel)) for channel in (Channel.STDOUT, Channel.STDERR)
         }
         self._task: asyncio.Task[object] | None = None
         self._creation = asyncio.get_running_loop().call_later(CREATION_TIMEOUT, self._not_ready)

@@ -81,7 +81,7 @@ def build(inputs: SpecInputs) -> BuiltSpec:
         userns.adapt(spec, idmap, inputs)
     return BuiltSpec(
         spec=spec,
-        user=user.to_cri(),
+        user=users.reported(spec["process"]["user"]),
         mounts=client_mounts.reported(config, inputs.volumes),
         stop_signal=stop_signal,
         account=users.missing_account(user, inputs.passwd, process_spec["env"]),

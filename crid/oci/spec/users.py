@@ -12,8 +12,9 @@ end with a line feed only, as passwd(5) has it; str.splitlines would let an imag
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError
@@ -33,13 +34,16 @@ class User:
     groups: tuple[int, ...]
     home: str = "/"
 
-    def to_cri(self) -> cri.ContainerUser:
-        """Return the message for ContainerStatus.user."""
-        return cri.ContainerUser(linux=cri.LinuxContainerUser(uid=self.uid, gid=self.gid, supplemental_groups=self.groups))
-
     def to_oci(self) -> dict[str, object]:
         """Return the OCI spec's `process.user`."""
         return {"uid": self.uid, "gid": self.gid, "additionalGids": list(self.groups)}
+
+
+def reported(user: Mapping[str, Any]) -> cri.ContainerUser:
+    """Return the message for ContainerStatus.user of a finished `process.user`, to which devices may have added groups."""
+    return cri.ContainerUser(
+        linux=cri.LinuxContainerUser(uid=user["uid"], gid=user["gid"], supplemental_groups=user.get("additionalGids", ()))
+    )
 
 
 @dataclass(frozen=True, slots=True)

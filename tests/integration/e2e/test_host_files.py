@@ -15,6 +15,7 @@ from tests.harness.configs import namespaces
 from tests.harness.daemon import Daemon, Settings
 from tests.harness.node import Node
 from tests.harness.registry import LocalRegistry
+from tests.harness.tools import eventually
 from tests.integration.e2e.conftest import require_runtime
 
 HOOK = """#!/bin/sh
@@ -108,6 +109,17 @@ def test_a_device_with_everything_that_belongs_to_it(cdi_node: Node, files: Path
     text = printed(cdi_node, asking(cdi_node, script, "a", envs={"COLOUR": "the pod's"}))
     assert text.splitlines() == ["from-cdi x=y", "a library", "640 1:5", "0 4444", "3", "opened"]
     assert log.read_text() == "one cdi\n"
+
+
+def test_groups_of_a_device_are_reported(cdi_node: Node, files: Path) -> None:
+    """Beside those that the config asks for, as the first process has them."""
+    (files / "cdi" / "thing.yaml").write_text(yaml.safe_dump(document("0.7.0", a={"additionalGids": [4444, 7]})))
+    config = asking(cdi_node, "id -G; sleep 1000000", "a")
+    config.linux.security_context.supplemental_groups[:] = [7]
+    pod = cdi_node.pod()
+    container = cdi_node.cri.run(pod.id, config, pod.config)
+    assert list(cdi_node.cri.status(container).user.linux.supplemental_groups) == [0, 7, 4444]
+    eventually(lambda: [line.text for line in pod.log(container)] == ["0 7 4444"], "the groups are printed")
 
 
 def test_a_device_in_a_user_namespace(cdi_node: Node, files: Path) -> None:

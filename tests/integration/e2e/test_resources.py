@@ -7,6 +7,7 @@ import grpc
 import pytest
 
 from crid.cgroup import naming
+from crid.cgroup.detect import detect
 from crid.cri import api_pb2 as cri
 from crid.lifecycle.cgroups import own_name
 from tests.harness import cgroups, configs
@@ -55,11 +56,17 @@ def test_every_limit_is_in_the_kernels_files(node: Node) -> None:
 
 
 def test_an_update_is_whole_or_not_at_all(node: Node) -> None:
-    """A CPU that the host lacks is refused by the kernel, after the runtime may have set the memory limit."""
-    container = node.pod().sleeper(resources=limits(memory_limit_in_bytes=64 * MIB, cpu_shares=512))
+    """The kernel refuses the one, after the runtime may have set the other: a CPU that the pod does not have, on v1; v2 would
+    take that, but no text for a number."""
+    pod = node.pod()
+    container = pod.sleeper(resources=limits(memory_limit_in_bytes=64 * MIB, cpu_shares=512, cpuset_cpus="0"))
     memory = path_of(pid_of(node, container), "memory")
+    wrong: dict[str, object] = {"unified": {"memory.high": "much"}}
+    if not UNIFIED:
+        (cgroups.ROOT / "cpuset" / naming.resolve(pod.config.linux.cgroup_parent) / "cpuset.cpus").write_text("0")
+        wrong = {"cpuset_cpus": "0-1"}
     with refused(grpc.StatusCode.INTERNAL):
-        update(node, container, memory_limit_in_bytes=96 * MIB, cpuset_cpus="4000")
+        update(node, container, memory_limit_in_bytes=96 * MIB, **wrong)
     assert memory_limit(memory) == str(64 * MIB)
     assert node.cri.status(container).resources.linux.memory_limit_in_bytes == 64 * MIB
     update(node, container, memory_limit_in_bytes=96 * MIB, cpuset_cpus="0")
@@ -126,6 +133,22 @@ def test_a_shared_pid_namespaces_init_is_accounted_to_the_pod(node: Node) -> Non
 def trees() -> list[Path]:
     """Where cgroups are mounted."""
     return [path for path in (cgroups.ROOT, *cgroups.ROOT.iterdir()) if (path / "cgroup.procs").exists()]
+
+
+def test_a_parent_in_which_nothing_could_start_is_refused(node: Node) -> None:
+    """By the limit that the kernel has for it, before anything is made; with enough it is taken."""
+    config = node.pod_config()
+    directory = (cgroups.ROOT if UNIFIED else cgroups.ROOT / "memory") / naming.resolve(config.linux.cgroup_parent)
+    hierarchy = detect()
+    hierarchy.create(naming.resolve(config.linux.cgroup_parent))
+    limit = directory / ("memory.max" if UNIFIED else "memory.limit_in_bytes")
+    limit.write_text("409600")
+    before = node.daemon.footprint()
+    with refused(grpc.StatusCode.FAILED_PRECONDITION, "cgroup parent", "409600"):
+        node.cri.run_pod(config)
+    assert node.daemon.left_since(before) == {}
+    limit.write_text(str(64 * MIB))
+    assert Pod(node, node.cri.run_pod(config), config).printed("echo", "fits") == "fits"
 
 
 def test_a_pods_own_cgroup_has_its_limits(node: Node) -> None:

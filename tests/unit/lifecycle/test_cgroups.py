@@ -1,9 +1,12 @@
 """Where a pod and its containers are accounted, by either driver."""
 
+from pathlib import Path
+
 import pytest
 
 from crid.cgroup.systemd import Systemd
-from crid.errors import InvalidArgumentError
+from crid.cgroup.v2 import V2
+from crid.errors import FailedPreconditionError, InvalidArgumentError
 from crid.lifecycle.cgroups import PodCgroups, PodDirectories
 from crid.lifecycle.slices import PodSlices
 from tests.unit.lifecycle.world import FakeHierarchy, World, pod_config
@@ -20,9 +23,22 @@ def test_the_clients_parent_or_one_of_our_own(cgroups: PodCgroups, parent: str) 
 
 @pytest.mark.parametrize(("cgroups", "wrong"), [(DIRECTORIES, "a.slice"), (SLICES, "/kubepods/pod1")])
 def test_a_parent_of_the_other_driver_is_refused(cgroups: PodCgroups, wrong: str) -> None:
-    cgroups.check_parent("")
+    cgroups.check_parent("", 0)
     with pytest.raises(InvalidArgumentError, match=wrong):
-        cgroups.check_parent(wrong)
+        cgroups.check_parent(wrong, 0)
+
+
+@pytest.mark.parametrize(("above", "own"), [("1048576", "max"), ("max", "1048576")])
+def test_a_parent_with_too_little_memory_is_refused(tmp_path: Path, above: str, own: str) -> None:
+    """Whether the limit is its own or that of a cgroup above it."""
+    cgroups = PodDirectories(V2(tmp_path))
+    (tmp_path / "kubepods/pod1").mkdir(parents=True)
+    (tmp_path / "kubepods/memory.max").write_text(above)
+    (tmp_path / "kubepods/pod1/memory.max").write_text(own)
+    cgroups.check_parent("/kubepods/pod1", 1 << 20)
+    cgroups.check_parent("/not/there", 1 << 21)
+    with pytest.raises(FailedPreconditionError, match=r"/kubepods/pod1.*1048576.*2097152"):
+        cgroups.check_parent("/kubepods/pod1", 1 << 21)
 
 
 async def test_a_pods_accounting_is_its_parents(world: World) -> None:

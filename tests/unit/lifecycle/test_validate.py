@@ -6,6 +6,8 @@ from google.protobuf import text_format
 from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError
 from crid.lifecycle import validate
+from crid.linux import cpu
+from crid.model import cpus
 from tests.unit.lifecycle.world import container_config, pod_config
 
 
@@ -60,3 +62,16 @@ def test_what_is_only_empty_is_no_nul() -> None:
     config.linux.security_context.run_as_user.value = 0
     assert b"\0" in config.SerializeToString()
     validate.refuse_nul(config, "ContainerConfig")
+
+
+def test_cpus_and_memory_nodes_that_are_not_there() -> None:
+    """Whether of a container, a pod or its overhead; those that are there pass."""
+    there = cri.LinuxContainerResources(cpuset_cpus=cpus.to_list(cpu.online()), cpuset_mems=cpus.to_list(cpu.memory_nodes()))
+    validate.require_pod_limits(there, there)
+    for field, words in (("cpuset_cpus", "no CPU 60000"), ("cpuset_mems", "no memory node 60000")):
+        absent = cri.LinuxContainerResources(**{field: "0,60000"})  # type: ignore[arg-type]  # either field is a text
+        with pytest.raises(InvalidArgumentError, match=rf"^resources\.{field}: .*{words}"):
+            validate.require_cpuset(absent)
+        for prefix, pair in (("overhead", (absent, there)), ("resources", (there, absent))):
+            with pytest.raises(InvalidArgumentError, match=rf"^{prefix}: resources\.{field}: "):
+                validate.require_pod_limits(*pair)

@@ -174,6 +174,7 @@ class FakeHierarchy(Hierarchy):
     """Cgroups that are a set of paths."""
 
     unified = True
+    _memory_limit_file = "memory.max"
 
     def __init__(self) -> None:
         self.removed: list[str] = []

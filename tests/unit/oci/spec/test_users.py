@@ -39,7 +39,7 @@ def security(text: str = "") -> cri.LinuxContainerSecurityContext:
 def test_resolution(asked: str, image: str, uid: int, groups: tuple[int, ...]) -> None:
     user = users.resolve(security(asked), image, PASSWD, GROUP)
     assert (user.uid, user.gid, user.groups) == (uid, groups[0], groups)
-    reported = user.to_cri().linux
+    reported = users.reported(user.to_oci()).linux
     assert (reported.uid, reported.gid, tuple(reported.supplemental_groups)) == (uid, groups[0], groups)
 
 
