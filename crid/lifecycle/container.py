@@ -15,6 +15,7 @@ from typing import Any
 from crid import trace
 from crid.cri import api_pb2 as cri
 from crid.errors import CridError, FailedPreconditionError, NotFoundError
+from crid.lifecycle import log_links
 from crid.lifecycle.create import ContainerCreation, discard
 from crid.lifecycle.exits import Exits
 from crid.lifecycle.inflight import Inflight
@@ -177,6 +178,8 @@ class ContainerLifecycle:
                 trace.step("container removal", "deleting its process")
                 await self._parts.runtime.of(container).delete(container)
                 await discard(self._parts, container.id)
+                if (pod := self._parts.sandboxes.find(container.metadata.sandbox_id)) is not None:
+                    log_links.remove(pod.metadata, container.id)
                 trace.step("container removal", "giving its name back")
                 self._parts.containers.delete(container.id)
                 self._parts.container_names.release(container.metadata.name, container.id)

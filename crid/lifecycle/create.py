@@ -18,7 +18,7 @@ from typing import Any
 from crid import trace
 from crid.cri import api_pb2 as cri
 from crid.errors import FailedPreconditionError
-from crid.lifecycle import given_mounts, host_paths, labels, namespaces, seccomp_artifact, spec_inputs, volumes
+from crid.lifecycle import given_mounts, host_paths, labels, log_links, namespaces, seccomp_artifact, spec_inputs, volumes
 from crid.lifecycle.parts import Parts
 from crid.linux.boot import boot_id
 from crid.log import fields
@@ -78,6 +78,11 @@ class ContainerCreation:
             planned = Container(metadata, ContainerStatus(resources=limits))
             rollback.undo("telling plugins of the container", lambda: parts.hooks.container_failed(planned))
             adjusted = await parts.hooks.create_container(planned, spec)
+            if inputs.asked.link_logs:
+                trace.step("container", "linking its log")
+                pod = self._sandbox.metadata
+                rollback.undo("removing the link to its log", lambda: log_links.remove(pod, self._id))
+                log_links.make(pod, self._config, self._id)
             trace.step("container", "writing its spec")
             (self._bundle / "config.json").write_bytes(builder.encode(adjusted.spec))
             metadata = replace(

@@ -20,7 +20,7 @@ from functools import partial
 from crid import trace
 from crid.cri import api_pb2 as cri
 from crid.errors import UnavailableError
-from crid.lifecycle import labels, namespaces
+from crid.lifecycle import labels, log_links, namespaces
 from crid.lifecycle.container import ContainerLifecycle
 from crid.lifecycle.inflight import Inflight
 from crid.lifecycle.parts import Parts
@@ -247,6 +247,7 @@ class SandboxLifecycle:
                 return
             trace.step("pod removal", "removing its containers")
             await self._containers.remove_all(sandbox.id)
+            log_links.remove_all(sandbox.metadata)
             trace.step("pod removal", "removing its cgroup")
             await self._parts.cgroups.remove_parent(sandbox.metadata)
             await discard(self._parts, sandbox.id)

@@ -65,7 +65,7 @@ def build(inputs: SpecInputs) -> BuiltSpec:
         supported=inputs.host.seccomp and rules.seccomp_default is None,
         asked=inputs.asked.seccomp,
     )
-    spec = {
+    spec: dict[str, Any] = {
         "ociVersion": OCI_VERSION,
         "process": process_spec,
         "root": {"path": inputs.rootfs, "readonly": security.readonly_rootfs or rules.read_only},

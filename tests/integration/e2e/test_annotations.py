@@ -115,27 +115,40 @@ def test_a_writable_cgroup(asking: Node) -> None:
 
 
 def test_logs_in_a_volume(asking: Node, tmp_path: Path) -> None:
-    """The pod's containers read each other's output there, and cannot change it."""
+    """The pod's containers read each other's output there, by name or by id, and cannot change it."""
     config = asking.pod_config(annotations={"link-logs.crio.io": "logs"})
     volume = tmp_path / f"pods/{config.metadata.uid}/volumes/kubernetes.io~empty-dir/logs"
     volume.mkdir(parents=True)
     other = volume.with_name("data")
     other.mkdir()
     pod = asking.cri.run_pod(config)
-    asking.cri.wait_exited(asking.cri.run(pod, asking.container_config("echo", "hello", name="talker"), config))
+    talker = asking.cri.run(pod, asking.container_config("echo", "hello", name="talker"), config)
+    asking.cri.wait_exited(talker)
     mounts = [
         cri.Mount(container_path="/logs", host_path=str(volume)),
         cri.Mount(container_path="/data", host_path=str(other)),
     ]
-    script = "cat /logs/talker/0.log; touch /data/file; touch /logs/file 2>/dev/null || echo refused"
+    script = (
+        f"cat /logs/talker/0.log; cut -d' ' -f 2- /logs/{talker}.log;"
+        " touch /data/file; touch /logs/file 2>/dev/null || echo refused"
+    )
     reader = asking.cri.run(pod, asking.container_config("sh", "-c", script, mounts=mounts, name="reader"), config)
     asking.cri.wait_exited(reader)
     text = Path(asking.cri.status(reader).log_path).read_text()
-    assert "stdout F hello" in text
+    assert text.count("stdout F hello") == 2
     assert "refused" in text
     assert (other / "file").exists()
     assert list(volume.iterdir()) == []
     assert [mount.host_path for mount in asking.cri.status(reader).mounts] == [str(volume), str(other)]
+    logs = Path(config.log_directory)
+    assert {path.name: str(path.readlink()) for path in logs.glob("*.log")} == {
+        f"{talker}.log": "talker/0.log",
+        f"{reader}.log": "reader/0.log",
+    }
+    asking.cri.remove(talker)
+    assert [path.name for path in logs.glob("*.log")] == [f"{reader}.log"]
+    asking.cri.remove_pod(pod)
+    assert {path.name for path in logs.iterdir()} == {"talker", "reader"}
 
 
 @pytest.mark.parametrize(
