@@ -101,7 +101,7 @@ async def providers(config: Config, supervisor: Supervisor) -> Providers:
     touched, if a newer crid wrote the records.
     """
     root, run_root = Path(config.root), Path(config.runroot)
-    state = StateStore(root)
+    state = StateStore(root, run_root)
     state.refuse_newer()
     paths = RuntimePaths(exits=run_root / "exits", attach_sockets=run_root / "attach")
     for directory in (root, run_root, run_root / "pods", run_root / "containers", paths.exits, paths.attach_sockets):

@@ -54,7 +54,7 @@ async def look(config: Config, *, full: bool = False) -> list[Finding]:
     root = Path(config.root)
     daemon = assembly.lock_holder(root)
     places = assembly.places(config, assembly.runtime_programs(config).values(), detect())
-    records = await asyncio.to_thread(examine, root)
+    records = await asyncio.to_thread(examine, root, Path(config.runroot))
     network, found = await _network(config)
     mounts = await asyncio.to_thread(mounts_below, config.runroot)
     facts = await asyncio.to_thread(gather, places, records, mounts, daemon=daemon, network=network)
@@ -133,7 +133,9 @@ async def repair(config: Config) -> None:
 
 def living(config: Config) -> list[Container]:
     """Return the containers whose processes are alive. Raises as `examine`."""
-    return [item for item in examine(Path(config.root)).containers if process.is_alive(item.status.process)]
+    return [
+        item for item in examine(Path(config.root), Path(config.runroot)).containers if process.is_alive(item.status.process)
+    ]
 
 
 async def wipe(config: Config, *, images: bool) -> int:

@@ -39,6 +39,7 @@ from crid.log import fields
 from crid.model.idmap import IdMap
 from crid.model.mount import Mount
 from crid.store.diff import copy_attributes, directory_beneath, hide, inherit
+from crid.store.records import DAMAGE
 
 if TYPE_CHECKING:
     from crid.store.additional import AdditionalStore
@@ -114,8 +115,11 @@ class LayerStore:
         return f"<LayerStore {self.directory} layers={len(self._layers)} snapshots={len(self._in_use)}>"
 
     def load(self) -> None:
-        """Learn which layers and snapshots exist; drop what was being unpacked or removed; a layer or snapshot whose
-        record cannot be read is set aside as `damaged-...` and named in the log. Raises OSError."""
+        """Learn which layers and snapshots exist; drop what was being unpacked or removed. Raises OSError.
+
+        A layer whose record cannot be read is set aside as `damaged-...` and named in the log. A snapshot's is named, too,
+        but its container may run: it stays, and with it every layer, since it may stand on any.
+        """
         _remove(self._staging)
         _remove(self._removing)
         for directory in (self.directory, self._links, self._staging, self._snapshots, self._removing):
@@ -139,8 +143,13 @@ class LayerStore:
             if not (directory / "record.json").exists():  # it was being made, and nothing can have been mounted on it
                 _remove(directory)
                 continue
-            with _setting_aside(directory):
+            try:
                 self._in_use[directory.name] = read_snapshot(directory)
+            except (OSError, *DAMAGE) as error:
+                logger.error(
+                    "damaged record: no layer is removed while this is here%s", fields(snapshot=directory, error=error)
+                )
+                self._in_use[directory.name] = tuple(self._layers)
 
     def __contains__(self, chain_id: object) -> bool:
         return chain_id in self._layers or any(chain_id in store.layers for store in self._additional)
@@ -346,7 +355,7 @@ def _setting_aside(directory: Path) -> Iterator[None]:
     """Rename `directory` if the block finds its record damaged."""
     try:
         yield
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, *DAMAGE) as error:
         aside = directory.with_name(f"damaged-{secrets.token_hex(4)}-{directory.name}")
         logger.error("damaged record set aside%s", fields(directory=directory, aside=aside, error=error))
         with contextlib.suppress(OSError):

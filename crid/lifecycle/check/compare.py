@@ -13,6 +13,7 @@ trace that its owner may not have, or that has no owner, is a leftover: nobody a
 import enum
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from crid.lifecycle.check.facts import Facts, Kind, Trace
 from crid.lifecycle.check.finding import Finding, Severity
@@ -109,8 +110,15 @@ def compare(facts: Facts) -> list[Finding]:
 
 def _damaged(facts: Facts) -> Iterator[Finding]:
     for path, why in facts.records.damaged.items():
-        of = "pod" if path.parent.name == "pods" else "container"
-        yield Finding(Severity.ERROR, of, path.name, f"its record is damaged: {why}", repairable=True)
+        yield Finding(Severity.ERROR, _kind(path), path.name, f"its record is damaged: {why}", repairable=True)
+    for path, why in facts.records.copied.items():
+        problem = f"its record is damaged, and known by its copy: {why}"
+        yield Finding(Severity.ERROR, _kind(path), path.name, problem, repairable=True)
+
+
+def _kind(path: Path) -> str:
+    """Return what the object is whose state directory is `path`."""
+    return path.parent.name.removesuffix("s")
 
 
 def _set_aside(facts: Facts) -> Iterator[Finding]:

@@ -263,10 +263,12 @@ def test_an_end_that_nobody_reported_is_recorded(own_node: Node) -> None:
 
 
 def test_a_damaged_record_is_named_and_set_aside(own_node: Node) -> None:
+    """One that has a copy is replaced: test_restart."""
     pod = own_node.pod()
     own_node.daemon.kill()
     record = own_node.daemon.root / "pods" / pod.id / "record.json"
     record.write_bytes(record.read_bytes()[:-20])
+    (own_node.daemon.run_root / "pods" / pod.id / "record.json").unlink()
     (finding,) = check(own_node.daemon).findings
     assert (finding["id"], finding["severity"]) == (pod.id, "error")
     assert str(finding["problem"]).startswith("its record is damaged: record ")

@@ -128,7 +128,7 @@ class TestStart:
         self, world: World, created: Container, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr("crid.store.state.write_atomic", no_space)
+            patch.setattr("crid.store.record_files.write_atomic", no_space)
             await world.containers.start(created.id)
         assert created.status.state is ContainerState.RUNNING
 
@@ -137,7 +137,7 @@ class TestStart:
     ) -> None:
         world.runtime.verbs.failures["start"] = CridError("exec /nope")
         with monkeypatch.context() as patch:
-            patch.setattr("crid.store.state.write_atomic", no_space)
+            patch.setattr("crid.store.record_files.write_atomic", no_space)
             with pytest.raises(CridError, match="/nope"):
                 await world.containers.start(created.id)
         assert created.status.reason == "StartError"

@@ -13,7 +13,7 @@ from crid.lifecycle.exit_watch import ExitWatch
 from crid.linux.process import identify
 from crid.model.container import Container, ContainerState
 from crid.oci.exits import Exit
-from crid.store import state as state_module
+from crid.store import record_files
 from tests.unit.lifecycle.world import World
 
 
@@ -111,7 +111,7 @@ async def test_a_status_that_could_not_be_written_is_written_later(
         raise OSError(28, "No space left on device", str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(state_module, "write_atomic", no_space)
+        patch.setattr(record_files, "write_atomic", no_space)
         world.exits.record(container, 3, 2**62)
         watch.sweep()
     assert world.parts.state.load_containers()[0].status.state is ContainerState.RUNNING

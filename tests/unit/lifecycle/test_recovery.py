@@ -29,6 +29,11 @@ async def recover(world: World, report: Callable[[Container], Exit | None] = lam
     return await Recovery(world.parts, world.exits, report, Leftovers(world.parts, world.places)).run()
 
 
+def damage(*records: Path) -> None:
+    for record in records:
+        record.write_bytes(b"damaged")
+
+
 @dataclass(frozen=True)
 class Facts:
     """What is found of one container, and what it must come to."""
@@ -223,19 +228,33 @@ async def test_what_cannot_be_taken_apart_does_not_keep_the_daemon_from_starting
 async def test_a_container_without_its_pod_is_discarded(world: World, tmp_path: Path) -> None:
     pod = await world.pod()
     await world.running(pod, "stubborn")
-    (pod.metadata.directory / "record.json").write_bytes(b"damaged")
+    damage(pod.metadata.directory / "record.json", pod.metadata.run_directory / "record.json")
     new = await world.restarted(tmp_path)
     assert (await recover(new)).containers == 0
     assert world.runtime.known() == 0
     assert world.network.attached == {}
 
 
-async def test_what_runs_of_a_damaged_record_is_taken_apart(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["record.json", "status.json"])
+async def test_what_runs_of_a_damaged_record_is_known_by_its_copy(world: World, tmp_path: Path, name: str) -> None:
+    """It is tracked as before, and can be removed with its pod."""
+    pod = await world.pod()
+    container = await world.running(pod, "stubborn")
+    damage(pod.metadata.directory / name, container.metadata.persist_directory / name)
+    new = await world.restarted(tmp_path)
+    assert await recover(new) == Recovered(sandboxes=1, containers=1, running=1, discarded=0)
+    assert new.parts.containers.get(container.id).status == container.status
+    await new.sandboxes.remove(pod.id)
+    assert world.runtime.known() == 0
+    assert new.leftovers() == {}
+
+
+async def test_what_runs_of_a_damaged_record_without_a_copy_is_taken_apart(world: World, tmp_path: Path) -> None:
     """Nobody could stop it any more: its record is set aside."""
     pod, other = await world.pod("one"), await world.pod("two")
     container = await world.running(other, "stubborn")
-    (pod.metadata.directory / "status.json").write_bytes(b"damaged")
-    (container.metadata.persist_directory / "status.json").write_bytes(b"damaged")
+    damage(*(directory / "status.json" for directory in (pod.metadata.directory, pod.metadata.run_directory)))
+    damage(*(directory / "status.json" for directory in (container.metadata.persist_directory, container.metadata.bundle)))
     new = await world.restarted(tmp_path)
     await recover(new)
     assert world.runtime.known() == 0

@@ -240,7 +240,7 @@ class TestStop:
         def refuse(path: Path, content: bytes) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-        monkeypatch.setattr("crid.store.state.write_atomic", refuse)
+        monkeypatch.setattr("crid.store.record_files.write_atomic", refuse)
         await world.sandboxes.stop(pod.id)
         assert container.status.state is ContainerState.STOPPED
         assert not pod.status.ready

@@ -367,7 +367,7 @@ def build(tmp_path: Path, supervisor: Supervisor) -> World:
         images=cast(ImageService, images),
         network=network,
         cgroups=PodDirectories(hierarchy),
-        state=StateStore(tmp_path / "lib"),
+        state=StateStore(tmp_path / "lib", run_root),
         sandboxes=sandboxes,
         containers=known,
         sandbox_names=NameRegistry("pod"),

@@ -35,7 +35,7 @@ def add_sandbox(store: StateStore, identifier: str = "b" * 64, created_at: int =
 
 @pytest.fixture
 def store(tmp_path: Path) -> StateStore:
-    return StateStore(tmp_path)
+    return StateStore(tmp_path, tmp_path / "run")
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr("crid.store.state.write_atomic", refuse)
+        patch.setattr("crid.store.record_files.write_atomic", refuse)
         yield
 
 
@@ -63,7 +63,7 @@ def test_what_one_store_wrote_another_reads(store: StateStore, tmp_path: Path) -
     container, sandbox = add_container(store), add_sandbox(store)
     store.update_container(container, lambda status: replace(status, started_at=6))
     store.update_sandbox(sandbox, lambda status: replace(status, stopped_at=7))
-    other = StateStore(tmp_path)
+    other = StateStore(tmp_path, tmp_path / "run")
     (container_again,), (sandbox_again,) = other.load_containers(), other.load_sandboxes()
     assert (container_again.metadata, container_again.status) == (container.metadata, container.status)
     assert (sandbox_again.metadata, sandbox_again.status) == (sandbox.metadata, sandbox.status)
@@ -85,7 +85,7 @@ def test_an_update_is_durable_before_it_is_published(store: StateStore, monkeypa
         write_atomic(path, content)
         seen.extend([container.status.started_at, sandbox.status.ready])
 
-    monkeypatch.setattr("crid.store.state.write_atomic", watch)
+    monkeypatch.setattr("crid.store.record_files.write_atomic", watch)
     assert store.update_container(container, lambda status: replace(status, started_at=6)).started_at == 6
     assert seen == [0, True]
     store.update_sandbox(sandbox, lambda status: replace(status, stopped_at=6))
@@ -181,7 +181,6 @@ def test_what_is_damaged_is_set_aside_and_others_load(
     aside = sorted(path.name.rpartition("-")[0] for path in (tmp_path / "damaged").iterdir())
     assert aside == [f"containers-{'2' * 64}", f"pods-{'2' * 64}"]
     assert str(containers[1].metadata.persist_directory) in caplog.text
-    assert not store.incomplete()
     assert len(store.load_containers()) == len(store.load_sandboxes()) == 2
 
 
@@ -222,13 +221,13 @@ def test_a_directory_without_a_record_is_incomplete_and_not_loaded(store: StateS
     other.mkdir()
     (other / "status.json").write_bytes(b"")
     assert len(store.load_containers()) == len(store.load_sandboxes()) == 1
-    assert sorted(store.incomplete()) == sorted([half, other])
+    assert half.exists()
+    assert other.exists()
 
 
 def test_a_stray_file_is_nobodys_record(store: StateStore, tmp_path: Path) -> None:
     (tmp_path / "pods" / "lost+found").write_text("")
     assert store.load_sandboxes() == []
-    assert store.incomplete() == []
 
 
 def test_removal_is_idempotent_and_takes_the_record_first(store: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,11 +241,12 @@ def test_removal_is_idempotent_and_takes_the_record_first(store: StateStore, mon
         with pytest.raises(OSError, match="Input/output"):
             store.remove_container(container.id)
     assert store.load_containers() == []
-    assert store.incomplete() == [container.metadata.persist_directory]
+    assert container.metadata.persist_directory.exists()
     for _ in range(2):
         store.remove_container(container.id)
         store.remove_sandbox(sandbox.id)
-    assert store.incomplete() == []
+    assert not container.metadata.persist_directory.exists()
+    assert not sandbox.metadata.directory.exists()
 
 
 def test_what_a_newer_crid_wrote_is_neither_read_nor_touched(
@@ -260,7 +260,7 @@ def test_what_a_newer_crid_wrote_is_neither_read_nor_touched(
         patch.setattr(records, "VERSION", records.VERSION + 1)
         newer = add_container(store, "2" * 64)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
-    for look in (store.refuse_newer, store.load_containers, lambda: examine(tmp_path)):
+    for look in (store.refuse_newer, store.load_containers, lambda: examine(tmp_path, tmp_path / "run")):
         with pytest.raises(FailedPreconditionError, match=f"{newer.id}.*newer crid"):
             look()
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")} == before
@@ -275,14 +275,14 @@ def test_damage_is_not_taken_for_a_newer_version(store: StateStore) -> None:
 
 
 def test_examining_changes_nothing(store: StateStore, tmp_path: Path) -> None:
-    assert examine(tmp_path / "nowhere") == Found([], [], {}, [])
+    assert examine(tmp_path / "nowhere", tmp_path / "run") == Found([], [], {}, [])
     container, sandbox = add_container(store), add_sandbox(store)
     damaged = add_container(store, "1" * 64)
     spoil(damaged.metadata.persist_directory / "status.json", "truncated")
     before = sorted(tmp_path.rglob("*"))
-    found = examine(tmp_path)
+    found = examine(tmp_path, tmp_path / "run")
     assert ([item.id for item in found.sandboxes], [item.id for item in found.containers]) == ([sandbox.id], [container.id])
     assert list(found.damaged) == [damaged.metadata.persist_directory]
     assert sorted(tmp_path.rglob("*")) == before
     store.load_containers()
-    assert [path.name[:12] for path in examine(tmp_path).set_aside] == ["containers-1"]
+    assert [path.name[:12] for path in examine(tmp_path, tmp_path / "run").set_aside] == ["containers-1"]

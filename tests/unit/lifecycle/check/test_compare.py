@@ -144,6 +144,17 @@ def test_a_damaged_record_is_said_once_with_all_that_goes_with_it() -> None:
     ]
 
 
+def test_an_object_that_is_known_by_a_copy_is_compared_as_any_other() -> None:
+    path = Path("/var/lib/crid/pods", POD)
+    known = facts()
+    known = replace(known, records=replace(known.records, copied={path: "no JSON"}), alive=frozenset({PAUSE, MONITOR}))
+    assert problems(known) == [
+        "error b its record is damaged, and known by its copy: no JSON",
+        "error a its process 20 has ended, and its monitor has not reported it yet",
+    ]
+    assert [finding.repairable for finding in compare(known)] == [True, False]
+
+
 def test_two_objects_with_one_name() -> None:
     other = pod(STRAY, SandboxStatus(1, network_released=True), name=pod().metadata.name)
     assert problems(facts([pod(), other])) == [f"error e its name k8s_POD_bbbb is that of pod {POD}, too"]
