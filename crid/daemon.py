@@ -33,6 +33,7 @@ from crid.server.admin import AdminServicer
 from crid.server.images import ImageServicer
 from crid.server.listener import Listener
 from crid.server.runtime import RuntimeServicer
+from crid.server.status import Observer, unobserved
 from crid.streaming.server import StreamingServer
 from crid.tasks import Supervisor
 
@@ -135,10 +136,29 @@ class Daemon:
             providers.events,
         )
         images = ImageServicer(parts.images, parts.runtime)
-        listener = Listener(self._config.api.listen, runtime, images, AdminServicer(parts.images, self._supervisor))
+        admin = AdminServicer(parts.images, self._supervisor)
+        observe = await self._serve_metrics(providers, exits, watch)
+        listener = Listener(self._config.api.listen, runtime, images, admin, observe)
         await listener.start()
         self._undo.push_async_callback(listener.stop, STOP_GRACE)
         self._undo.callback(providers.events.close)  # first of all: subscribers would hold up the listener's end
+
+    async def _serve_metrics(self, providers: assembly.Providers, exits: Exits, watch: ExitWatch) -> Observer:
+        """Serve metrics if they are enabled; return who wants to hear of RPCs for them."""
+        if not self._config.metrics.enable_metrics:
+            return unobserved
+        from crid.metrics.endpoint import Endpoint
+        from crid.metrics.facts import Facts
+        from crid.metrics.operations import Operations
+        from crid.metrics.registry import Registry
+
+        operations = Operations()
+        facts = Facts(providers.parts, exits, watch, providers.notifier, providers.events)
+        sources = {"operations": operations.collect, **facts.sources()}
+        endpoint = Endpoint(self._config.metrics, Registry(sources, self._config.metrics.collectors()).render)
+        self._undo.push_async_callback(endpoint.stop)
+        await endpoint.start()
+        return operations
 
     async def stop(self) -> None:
         """Close the socket, let requests end, release everything. Containers go on."""

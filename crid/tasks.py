@@ -28,6 +28,8 @@ class Supervisor:
         self._name = name
         self._tasks: dict[asyncio.Task[Any], trace.Operation] = {}
         self._closing = False
+        self.abandoned: Counter[str] = Counter()
+        """How often a caller has stopped waiting, by the step at which the work was."""
 
     def __repr__(self) -> str:
         return f"<Supervisor {self._name} tasks={len(self._tasks)} closing={self._closing}>"
@@ -59,10 +61,20 @@ class Supervisor:
         """
         task = self.start(work, name)
         try:
-            return await asyncio.shield(task)
+            return await self.wait(task)
         except asyncio.CancelledError:
             if not task.done():
                 task.add_done_callback(log_failure)
+            raise
+
+    async def wait(self, task: asyncio.Task[T]) -> T:
+        """Return the result of a task of this supervisor. A cancelled caller leaves it alone, which is logged and counted."""
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if (operation := self._tasks.get(task)) is not None:
+                self.abandoned[operation.step] += 1
+                logger.info("a caller waits no longer%s", fields(task=operation.name, now=operation.step))
             raise
 
     async def close(self, grace: float) -> None:

@@ -8,6 +8,7 @@ daemon that starts with a misspelt option would surprise somebody later.
 from crid.config.api import ApiConfig
 from crid.config.file import DEFAULT_PATH, Config, load, parse
 from crid.config.image import ImageConfig
+from crid.config.metrics import COLLECTORS, MetricsConfig
 from crid.config.network import NetworkConfig
 from crid.config.nri import NriConfig
 from crid.config.runtime import DEFAULT_CAPABILITIES, RuntimeConfig, RuntimeHandlerConfig
@@ -16,12 +17,14 @@ from crid.config.values import seconds
 from crid.config.workloads import WorkloadConfig, WorkloadResources
 
 __all__ = [
+    "COLLECTORS",
     "DEFAULT_CAPABILITIES",
     "DEFAULT_PATH",
     "METRIC_GROUPS",
     "ApiConfig",
     "Config",
     "ImageConfig",
+    "MetricsConfig",
     "NetworkConfig",
     "NriConfig",
     "RuntimeConfig",

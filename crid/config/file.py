@@ -9,6 +9,7 @@ from typing import Any
 
 from crid.config.api import ApiConfig
 from crid.config.image import ImageConfig
+from crid.config.metrics import MetricsConfig
 from crid.config.network import NetworkConfig
 from crid.config.nri import NriConfig
 from crid.config.runtime import RuntimeConfig
@@ -30,13 +31,14 @@ class Config:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     nri: NriConfig = field(default_factory=NriConfig)
     stats: StatsConfig = field(default_factory=StatsConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
 
     def check(self) -> None:
         """Refuse values that can only be wrong. Raises InvalidArgumentError naming the key."""
         for name in ("root", "runroot"):
             if not Path(getattr(self, name)).is_absolute():
                 raise InvalidArgumentError(f"crid.{name}: must be an absolute path")
-        for table in (self.api, self.runtime, self.image, self.network, self.nri, self.stats):
+        for table in (self.api, self.runtime, self.image, self.network, self.nri, self.stats, self.metrics):
             table.check()
 
 

@@ -46,6 +46,8 @@ class Downloads:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="crid-layer")
         self.under_way: dict[str, Descriptor] = {}
         """The blobs that are fetched, or wait for a slot, by digest."""
+        self.received = 0
+        """Bytes of blobs that have come so far."""
 
     def __repr__(self) -> str:
         return f"<Downloads under_way={len(self.under_way)}>"
@@ -92,6 +94,7 @@ class Downloads:
             try:
                 async with aclosing(repository.blob(blob, start)) as chunks:
                     async for chunk in chunks:
+                        self.received += len(chunk)
                         await feed.put(chunk)
                         if feed.closed:
                             break

@@ -114,6 +114,11 @@ class Puller:
     def __repr__(self) -> str:
         return f"<Puller flights={[name for name, *_ in self._flights]}>"
 
+    @property
+    def received_bytes(self) -> int:
+        """Bytes of blobs that have come so far."""
+        return self._downloads.received
+
     def close(self) -> None:
         """Let go of the idle threads. No pull may be running."""
         self._downloads.close()

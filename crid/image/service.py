@@ -265,6 +265,11 @@ class ImageService:
         usage = await asyncio.to_thread(disk_usage, str(self._containers))
         return FilesystemUsage(str(self._containers.parent), usage.bytes, usage.inodes)
 
+    @property
+    def received_bytes(self) -> int:
+        """How many bytes of blobs registries have sent since the daemon's start."""
+        return self._puller.received_bytes
+
     def prepare_rootfs(
         self,
         identifier: str,

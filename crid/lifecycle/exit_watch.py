@@ -36,7 +36,8 @@ class ExitWatch:
         self._ended = ended
         self._watched: dict[str, Callable[[], None]] = {}
         self._settling: set[str] = set()
-        self._without_monitor: set[str] = set()
+        self.without_monitor: set[str] = set()
+        """The running containers whose monitors are gone, by id."""
 
     def __repr__(self) -> str:
         return f"<ExitWatch watched={len(self._watched)} settling={len(self._settling)}>"
@@ -57,16 +58,17 @@ class ExitWatch:
 
     def sweep(self) -> None:
         """Look at every container once, and write down again what could not be written. Raises OSError, CridError."""
-        present = set()
+        present, living = set(), set()
         for container in self._parts.containers.list():
             present.add(container.id)
             if container.status.state is not ContainerState.STOPPED:
+                living.add(container.id)
                 self._look(container)
             elif container.status.exit_lost and self._exits.catch_up(container):
                 logger.info("a monitor has reported after all%s", fields(container=ids.short(container.id)))
         for gone in self._watched.keys() - present:
             self._watched.pop(gone)()
-        self._without_monitor &= present
+        self.without_monitor &= living
         trace.step("sweep", "writing records again")
         self._parts.state.write_again()
 
@@ -74,8 +76,8 @@ class ExitWatch:
         if container.id not in self._watched and container.id not in self._settling:
             runtime = self._parts.runtime.of(container)
             self._watched[container.id] = runtime.watch_end(container, partial(self._gone, container))
-        if container.id not in self._without_monitor and not process.is_alive(container.status.monitor):
-            self._without_monitor.add(container.id)
+        if container.id not in self.without_monitor and not process.is_alive(container.status.monitor):
+            self.without_monitor.add(container.id)
             logger.error(
                 "monitor lost: the container goes on without log and attach, and its exit code will not be known%s",
                 fields(container=container.id, monitor=container.status.monitor and container.status.monitor.pid),

@@ -65,6 +65,8 @@ class Exits:
         self._state = state
         self._read_exit = read_exit
         self._waiting: dict[str, asyncio.Event] = {}
+        self.oom_kills = 0
+        """How many of the recorded ends were for lack of memory."""
 
     async def follow(self, exits: AsyncIterator[ExitFacts], ended: Callable[[Container], object]) -> None:
         """Record every exit that `exits` yields, until it ends; `ended` is told of each, and must not block."""
@@ -140,6 +142,7 @@ class Exits:
         trace.step("exit", "noting that a container has ended")
         self._state.record_container(container, change)
         if not known:
+            self.oom_kills += oom_killed
             logger.info(
                 "container has ended%s",
                 fields(container=ids.short(container.id), exit_code=exit_code, oom=oom_killed or None, reason=reason or None),

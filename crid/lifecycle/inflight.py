@@ -48,7 +48,7 @@ class Inflight(Generic[T]):
             raise AlreadyExistsError(f"{self._kind} {key}: another request with this name is being served")
         flight.waiting += 1
         try:
-            return await asyncio.shield(flight.task)
+            return await self._supervisor.wait(flight.task)
         finally:
             flight.waiting -= 1
 

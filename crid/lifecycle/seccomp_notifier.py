@@ -79,6 +79,8 @@ class SeccompNotifier(NoHooks):
         self._hosts = hosts
         self._supervisor = supervisor
         self._watched: dict[str, _Watched] = {}
+        self.refused: Counter[str] = Counter()
+        """The calls that were reported and refused, by name."""
         self._stop: Callable[[str, float], Coroutine[Any, Any, None]] | None = None
 
     def __repr__(self) -> str:
@@ -216,6 +218,7 @@ class SeccompNotifier(NoHooks):
 
     def _note(self, watched: _Watched, name: str) -> None:
         watched.calls[name] += 1
+        self.refused[name] += 1
         if watched.timer is not None:
             watched.timer.cancel()
         watched.timer = asyncio.get_running_loop().call_later(QUIET, self._expire, watched)

@@ -14,7 +14,7 @@ from crid.errors import AlreadyExistsError, UnavailableError
 from crid.server.admin import AdminServicer
 from crid.server.images import ImageServicer
 from crid.server.runtime import RuntimeServicer
-from crid.server.status import StatusInterceptor
+from crid.server.status import Observer, StatusInterceptor, unobserved
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,15 @@ takes nothing is hung up on, and what was kept for it is dropped."""
 class Listener:
     """The server on one socket path."""
 
-    def __init__(self, path: str, runtime: RuntimeServicer, images: ImageServicer, admin: AdminServicer) -> None:
+    def __init__(
+        self,
+        path: str,
+        runtime: RuntimeServicer,
+        images: ImageServicer,
+        admin: AdminServicer,
+        observe: Observer = unobserved,
+    ) -> None:
+        """`observe` is told of every RPC."""
         self._path = Path(path.removeprefix("unix://"))
         options = [
             ("grpc.max_send_message_length", MAX_MESSAGE),
@@ -41,7 +49,7 @@ class Listener:
             ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_MS),
             ("grpc.http2.max_pings_without_data", 0),  # as many as it takes: a stream of events may be silent for days
         ]
-        self._server = aio.server(interceptors=[StatusInterceptor()], options=options, maximum_concurrent_rpcs=MAX_CALLS)
+        self._server = aio.server(interceptors=[StatusInterceptor(observe)], options=options, maximum_concurrent_rpcs=MAX_CALLS)
         add_RuntimeServiceServicer_to_server(runtime, self._server)
         add_ImageServiceServicer_to_server(images, self._server)
         add_AdminServiceServicer_to_server(admin, self._server)

@@ -44,6 +44,12 @@ MAX_STATUS_MESSAGE = 2048
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
 StreamHandler = Callable[[Any, Any], AsyncGenerator[Any, None]]
+Observer = Callable[[str, str, float | None], None]
+"""Is told of every RPC that was served: its name, its status and, unless it was a stream, the seconds that it took."""
+
+
+def unobserved(method: str, code: str, seconds: float | None) -> None:
+    """Tell nobody."""
 
 
 def code_of(error: errors.CridError) -> grpc.StatusCode:
@@ -51,37 +57,47 @@ def code_of(error: errors.CridError) -> grpc.StatusCode:
     return next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
 
 
-def _guard(method: str, handler: Handler) -> Handler:
+def _guard(method: str, handler: Handler, observe: Observer) -> Handler:
     """Wrap one RPC's handler so that whatever it raises becomes a status."""
 
     async def guarded(request: Any, context: Any) -> Any:
         began = time.monotonic()
+        code = grpc.StatusCode.CANCELLED  # unless it comes to an end
         try:
-            return await handler(request, context)
+            answer = await handler(request, context)
+            code = grpc.StatusCode.OK
+            return answer
         except aio.AbortError:
+            code = context.code()
             raise
         except Exception as error:
             code, message = _explain(method, error, began)
+        finally:
+            observe(method, code.name, time.monotonic() - began)
         return await context.abort(code, presentable(message))
 
     return guarded
 
 
-def _guard_stream(method: str, handler: StreamHandler) -> StreamHandler:
+def _guard_stream(method: str, handler: StreamHandler, observe: Observer) -> StreamHandler:
     """Like `_guard`, for an RPC that answers with a stream; what it has sent by then stays sent."""
 
     async def guarded(request: Any, context: Any) -> AsyncGenerator[Any, None]:
         began = time.monotonic()
+        code = grpc.StatusCode.CANCELLED  # unless it comes to an end
         try:
             async with aclosing(handler(request, context)) as answers:
                 async for answer in answers:
                     yield answer
+            code = grpc.StatusCode.OK
+            return
         except aio.AbortError:
+            code = context.code()
             raise
         except Exception as error:
             code, message = _explain(method, error, began)
-        else:
-            return
+        finally:
+            observe(method, code.name, None)
         await context.abort(code, presentable(message))
 
     return guarded
@@ -117,7 +133,10 @@ def _milliseconds(began: float) -> int:
 
 
 class StatusInterceptor(Interceptor):
-    """Gives every RPC its statuses. A client's cancellation passes through untouched."""
+    """Gives every RPC its statuses, and tells `observe` of them. A client's cancellation passes through untouched."""
+
+    def __init__(self, observe: Observer = unobserved) -> None:
+        self._observe = observe
 
     async def intercept_service(
         self,
@@ -134,7 +153,7 @@ class StatusInterceptor(Interceptor):
         unary: Any = handler.unary_unary
         guarded: Any
         if stream is not None:
-            guarded = _guard_stream(method, stream)
+            guarded = _guard_stream(method, stream, self._observe)
             return grpc.unary_stream_rpc_method_handler(guarded, *codecs)
-        guarded = _guard(method, unary)
+        guarded = _guard(method, unary, self._observe)
         return grpc.unary_unary_rpc_method_handler(guarded, *codecs)

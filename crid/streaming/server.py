@@ -8,9 +8,10 @@ import asyncio
 import functools
 import ipaddress
 import logging
+import ssl
 
 from crid.config import ApiConfig, seconds
-from crid.errors import UnavailableError
+from crid.errors import InvalidArgumentError, UnavailableError
 from crid.lifecycle.streams import AttachRequest, ExecRequest, PortForwardRequest, StreamRequest, StreamsLifecycle
 from crid.log import fields
 from crid.model.ids import short
@@ -18,9 +19,9 @@ from crid.oci.runtime import Streams
 from crid.streaming.command import CommandWork
 from crid.streaming.forward import ForwardWork
 from crid.streaming.greeting import Greeting
-from crid.streaming.tls import server_tls
 from crid.streaming.tokens import Tokens
 from crid.tasks import Supervisor
+from crid.tls import ServerTls, TlsFiles
 from crid.wire.session import CommandSession, ForwardSession
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,8 @@ BACKLOG = 128
 KINDS: dict[type[StreamRequest], str] = {ExecRequest: "exec", AttachRequest: "attach", PortForwardRequest: "portforward"}
 """The first word of the URL's path for each kind of request."""
 
+_TLS_VERSIONS = {"VersionTLS12": ssl.TLSVersion.TLSv1_2, "VersionTLS13": ssl.TLSVersion.TLSv1_3}
+
 
 class StreamingServer:
     """Listens from `start` to `stop`."""
@@ -45,7 +48,7 @@ class StreamingServer:
         self._address = api.stream_address
         self._port = int(api.stream_port)
         self._idle_timeout = seconds(api.stream_idle_timeout) if api.stream_idle_timeout else DEFAULT_IDLE_TIMEOUT
-        self._tls = server_tls(api)
+        self._tls = _tls(api)
         self._streams = streams
         self._tokens: Tokens[StreamRequest] = Tokens()
         self._supervisor = Supervisor("streaming")
@@ -141,3 +144,13 @@ class StreamingServer:
     async def _attach(self, request: AttachRequest, streams: Streams) -> int:
         await self._streams.attach(request, streams)
         return 0
+
+
+def _tls(api: ApiConfig) -> ServerTls | None:
+    """Return what the configuration asks for, None without TLS. Raises InvalidArgumentError."""
+    if not api.stream_enable_tls:
+        return None
+    if not (api.stream_tls_cert and api.stream_tls_key):
+        raise InvalidArgumentError("crid.api.stream_enable_tls: needs stream_tls_cert and stream_tls_key")
+    files = TlsFiles(api.stream_tls_cert, api.stream_tls_key, api.stream_tls_ca, _TLS_VERSIONS[api.tls_min_version])
+    return ServerTls("the streaming server", "crid.api.stream_tls_*", files)

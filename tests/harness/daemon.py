@@ -48,6 +48,8 @@ class Settings:
     """More keys for `[crid.image]`."""
     api: Mapping[str, str | bool] = field(default_factory=dict)
     """More keys for `[crid.api]`."""
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    """The keys of `[crid.metrics]`."""
 
 
 class Daemon:
@@ -133,6 +135,7 @@ class Daemon:
                 "bridge": self.bridge,
                 **settings.network,
             },
+            "crid.metrics": settings.metrics,
         }
         # JSON's strings and numbers are TOML's, too.
         lines = [

@@ -18,6 +18,7 @@ ELSEWHERE = {
     "cli_check.py": "tests/integration/e2e/test_check.py",
     "cli_images.py": "tests/integration/image/test_cli.py",
     "daemon.py": "tests/integration/e2e",
+    "tls.py": "tests/integration/streaming/test_tls.py",
     "upkeep.py": "tests/integration/e2e/test_check.py",
     # Tables of the configuration file, read together.
     "config/": "tests/unit/config/test_file.py",
@@ -78,13 +79,13 @@ ELSEWHERE = {
     "lifecycle/metrics_table.py": "tests/unit/lifecycle/test_metrics.py",
     "lifecycle/seccomp_artifact.py": "tests/integration/e2e/test_artifacts.py",
     "lifecycle/streams.py": "tests/integration/streaming/test_requests.py",
+    "metrics/facts.py": "tests/integration/e2e/test_daemon_metrics.py",
     "streaming/command.py": "tests/integration/streaming/test_exec.py",
     "streaming/forward.py": "tests/integration/streaming/test_port_forward.py",
     "streaming/greeting.py": "tests/integration/streaming/test_requests.py",
     "streaming/link.py": "tests/integration/streaming/test_exec.py",
     "streaming/outflow.py": "tests/integration/streaming/test_exec.py",
     "streaming/server.py": "tests/integration/streaming/test_requests.py",
-    "streaming/tls.py": "tests/integration/streaming/test_tls.py",
     # Plugins, over a socket.
     "lifecycle/hooks.py": "tests/unit/lifecycle/test_nri_hooks.py",
     "lifecycle/nri_messages.py": "tests/unit/lifecycle/test_nri_hooks.py",

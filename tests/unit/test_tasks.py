@@ -51,6 +51,7 @@ class TestSupervisor:
         await settle()
         await cancelled(caller)
         assert "tasks=1" in repr(supervisor)
+        assert supervisor.abandoned == {"starting": 1}
         release.set()
         await settle()
         assert done.is_set()

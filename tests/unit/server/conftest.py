@@ -1,5 +1,5 @@
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -52,6 +52,8 @@ class Served:
     world: World
     servicer: RuntimeServicer
     channel: aio.Channel
+    observed: list[tuple[str, str, float | None]] = field(default_factory=list)
+    """What the server told of the RPCs that it served."""
 
     async def call(self, name: str, request: Any = None) -> Any:
         """Call the RPC, of whichever service has it, and return its answer, or the list of those that it streams."""
@@ -103,10 +105,12 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
     )
     path = tmp_path / "crid.sock"
     served_images = ImageServicer(world.parts.images, world.parts.runtime)
-    listener = Listener(f"unix://{path}", servicer, served_images, AdminServicer(world.parts.images, supervisor))
+    observed: list[tuple[str, str, float | None]] = []
+    admin = AdminServicer(world.parts.images, supervisor)
+    listener = Listener(f"unix://{path}", servicer, served_images, admin, lambda *told: observed.append(told))
     await listener.start()
     async with aio.insecure_channel(f"unix://{path}") as channel:
-        yield Served(world, servicer, channel)
+        yield Served(world, servicer, channel, observed)
     await listener.stop(0)
     await world.unfollow()
     await supervisor.close(0)

@@ -1,5 +1,6 @@
 """What becomes of an error on its way to the client."""
 
+import asyncio
 import inspect
 
 import grpc
@@ -71,3 +72,26 @@ async def test_no_message_hides_the_code(served: Served, text: str) -> None:
     code, message = await served.refused("StopContainer")
     assert code is grpc.StatusCode.FAILED_PRECONDITION
     assert message[:5] == text[:5]
+
+
+async def test_every_rpc_is_told_of(served: Served) -> None:
+    """What succeeds, what fails, what its client gives up, and streams, which have no time."""
+    await served.call("Version")
+    await served.refused("StartContainer")
+    await served.call("StreamContainers")
+    waiting = asyncio.Event()
+
+    async def wait(*arguments: object) -> None:
+        await waiting.wait()
+
+    served.world.containers.stop = wait  # type: ignore[method-assign,assignment]
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(served.call("StopContainer"), 0.2)
+    while len(served.observed) < 4:  # the client is gone before the server knows
+        await asyncio.sleep(0.01)
+    assert [(name, code, seconds is not None) for name, code, seconds in served.observed] == [
+        ("Version", "OK", True),
+        ("StartContainer", "INVALID_ARGUMENT", True),
+        ("StreamContainers", "OK", False),
+        ("StopContainer", "CANCELLED", True),
+    ]

@@ -1,4 +1,4 @@
-"""TLS for the streaming server, with files that may be replaced while it runs.
+"""TLS for the servers that listen on a port, with files that may be replaced while they run.
 
 Certificates are renewed under a running daemon. The files' identities (inode, size, time of change) are compared for
 each new connection; when they differ the next connections get a new context. Files that cannot be read, or do not fit
@@ -10,13 +10,10 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
-from crid.config import ApiConfig
 from crid.errors import InvalidArgumentError
 from crid.log import fields
 
 logger = logging.getLogger(__name__)
-
-VERSIONS = {"VersionTLS12": ssl.TLSVersion.TLSv1_2, "VersionTLS13": ssl.TLSVersion.TLSv1_3}
 
 Identity = tuple[tuple[int, int, int, int], ...]
 
@@ -27,21 +24,22 @@ class TlsFiles:
 
     certificate: str
     key: str
-    client_ca: str
-    minimum: ssl.TLSVersion
+    client_ca: str = ""
+    minimum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
 
 
 class ServerTls:
-    """Gives the context for a new connection."""
+    """Gives the context for a new connection of `server`, whose name the log has; `keys` are those of the configuration."""
 
-    def __init__(self, files: TlsFiles) -> None:
+    def __init__(self, server: str, keys: str, files: TlsFiles) -> None:
         """Read the files. Raises InvalidArgumentError naming what is wrong with them."""
+        self._server = server
         self._files = files
         try:
             self._seen = self._identity()
             self._context = self._load()
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-            raise InvalidArgumentError(f"crid.api.stream_tls_*: {files.certificate}, {files.key}: {error}") from error
+            raise InvalidArgumentError(f"{keys}: {files.certificate}, {files.key}: {error}") from error
 
     def context(self) -> ssl.SSLContext:
         """Return the context of the files as they are now, or as they last were good."""
@@ -50,9 +48,9 @@ class ServerTls:
             if seen != self._seen:
                 self._context = self._load()
                 self._seen = seen
-                logger.info("the streaming server's certificate was read anew%s", fields(file=self._files.certificate))
+                logger.info("%s has read its certificate anew%s", self._server, fields(file=self._files.certificate))
         except (OSError, ValueError) as error:
-            logger.warning("the streaming server keeps its old certificate%s", fields(error=error))
+            logger.warning("%s keeps its old certificate%s", self._server, fields(error=error))
         return self._context
 
     def _identity(self) -> Identity:
@@ -70,12 +68,3 @@ class ServerTls:
             context.load_verify_locations(files.client_ca)
             context.verify_mode = ssl.CERT_REQUIRED
         return context
-
-
-def server_tls(api: ApiConfig) -> ServerTls | None:
-    """Return what the configuration asks for, None without TLS. Raises InvalidArgumentError."""
-    if not api.stream_enable_tls:
-        return None
-    if not (api.stream_tls_cert and api.stream_tls_key):
-        raise InvalidArgumentError("crid.api.stream_enable_tls: needs stream_tls_cert and stream_tls_key")
-    return ServerTls(TlsFiles(api.stream_tls_cert, api.stream_tls_key, api.stream_tls_ca, VERSIONS[api.tls_min_version]))
