@@ -103,7 +103,8 @@ async def why_not_created(program: RuntimeProgram, bundle: Path, identifier: str
     """Create a container of `bundle` and remove it again; return None if that worked, else the reason."""
     command = RuntimeCommand(replace(program, root=bundle / "root"), os.environ)
     try:
-        done = await _run(command, "create", "--bundle", str(bundle), identifier)
+        pivot = ("--no-pivot",) if program.no_pivot else ()
+        done = await _run(command, "create", *pivot, "--bundle", str(bundle), identifier)
         return None if done.exit_code == 0 else done.error_text or f"exit code {done.exit_code}"
     except CridError as error:
         return str(error)

@@ -9,6 +9,7 @@ import pytest
 
 from crid.cri import api_pb2 as cri
 from tests.harness.client import refused
+from tests.harness.configs import namespaces
 from tests.harness.daemon import Daemon, Settings
 from tests.harness.node import Node
 from tests.harness.registry import LocalRegistry
@@ -19,14 +20,19 @@ DEVICES = "devices.crio.io"
 
 
 @pytest.fixture(scope="module")
-def two(registry: LocalRegistry, image: str) -> Iterator[Node]:
+def two(registry: LocalRegistry, image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """A daemon with the runtimes `open` and `closed`, both runc."""
+    profiles = tmp_path_factory.mktemp("profiles")
+    for name, calls in (("open", ["mkdir", "mkdirat"]), ("all", ["chmod", "fchmodat", "fchmodat2"])):
+        rules = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": calls, "action": "SCMP_ACT_ERRNO"}]}
+        (profiles / f"{name}.json").write_text(json.dumps(rules))
     runtimes: dict[str, dict[str, Any]] = {
         "open": {
             "runtime_path": "runc",
             "allowed_annotations": ["io.example.*", DEVICES],
             "privileged_without_host_devices": True,
             "container_min_memory": "12MiB",
+            "seccomp_profile": str(profiles / "open.json"),
         },
         "closed": {"runtime_path": "runc"},
     }
@@ -41,6 +47,7 @@ def two(registry: LocalRegistry, image: str) -> Iterator[Node]:
             "default_capabilities": ["CHOWN"],
             "additional_devices": ["/dev/null:/dev/nothing:rw"],
             "allowed_devices": ["/dev/full"],
+            "seccomp_profile": str(profiles / "all.json"),
         },
     )
     with Daemon(settings) as daemon:
@@ -97,6 +104,17 @@ def test_privileged_without_the_hosts_devices(two: Node) -> None:
         for handler in ("open", "closed")
     }
     assert found == {"open": "not there", "closed": "there"}
+
+
+def test_the_default_seccomp_profile_is_the_handlers_own(two: Node) -> None:
+    """Before the one of all handlers; and only where the container asks for the default."""
+    script = "mkdir /tmp/a 2>/dev/null && echo made; touch /tmp/b; chmod 600 /tmp/b 2>/dev/null && echo changed; true"
+    found = {handler: two.pod(handler=handler).printed("sh", "-c", script) for handler in ("open", "closed")}
+    assert found == {"open": "changed", "closed": "made"}
+    unconfined = cri.LinuxContainerSecurityContext(
+        namespace_options=namespaces(), seccomp=cri.SecurityProfile(profile_type=cri.SecurityProfile.Unconfined)
+    )
+    assert two.pod(handler="open").printed("sh", "-c", script, security=unconfined) == "made\nchanged"
 
 
 def test_the_least_memory(two: Node) -> None:

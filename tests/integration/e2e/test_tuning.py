@@ -255,6 +255,32 @@ def test_interrupts_and_sleep(node: Node) -> None:
     eventually(lambda: (AFFINITY.read_text(), LATENCY.read_text().strip()) == before, "it is set back")
 
 
+def test_what_irqbalance_bans(node: Node) -> None:
+    """The container's CPUs, too, while it lives; before, and after a reboot, what the administrator says."""
+    kept = node.daemon.root / "irqbalance-banned-cpus"
+    configuration = Path(node.daemon.config.read_text().partition("irqbalance_config_file = ")[2].split('"')[1])
+    configuration.write_text("IRQBALANCE_BANNED_CPUS=1\n# mine\n")
+    pod = node.pod(annotations={"irq-load-balancing.crio.io": "disable"})
+    container = pod.sleeper(resources=own_cpus())
+    assert configuration.read_text() == 'IRQBALANCE_BANNED_CPUS="00000003"\n# mine\n'
+    assert kept.read_text() == "0\n"
+    node.cri.stop(container)
+    eventually(lambda: configuration.read_text() == 'IRQBALANCE_BANNED_CPUS="00000001"\n# mine\n', "it is set back")
+    eventually(lambda: not kept.exists(), "nothing is kept for the next start")
+
+    affinity = AFFINITY.read_text()
+    container = pod.sleeper(resources=own_cpus())
+    assert "00000003" in configuration.read_text()
+    node.daemon.kill()
+    for pid in path_pid(container):
+        os.kill(int(pid), 9)
+    (node.daemon.run_root / "tuning.json").unlink()  # a reboot empties the one and resets the other
+    AFFINITY.write_text(affinity)
+    node.daemon.start()
+    eventually(lambda: configuration.read_text() == 'IRQBALANCE_BANNED_CPUS="00000001"\n# mine\n', "it is set back")
+    eventually(lambda: not kept.exists(), "nothing is kept any more")
+
+
 def path_pid(container: str) -> Iterator[str]:
     """The pids of a container's processes, by its cgroup."""
     for procs in ROOT.glob(f"**/crid-{container}/cgroup.procs"):
