@@ -1,5 +1,6 @@
 """What a pod asks for by annotation, with crun and runc, where the handler allows it; docs/annotations.md is the list."""
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tests.integration.e2e.conftest import require_runtime
 
 pytestmark = pytest.mark.root
 
+FIPS = Path("/proc/sys/crypto/fips_enabled")
 V2 = Path("/sys/fs/cgroup/cgroup.controllers").exists()
 
 
@@ -149,6 +151,26 @@ def test_logs_in_a_volume(asking: Node, tmp_path: Path) -> None:
     assert [path.name for path in logs.glob("*.log")] == [f"{reader}.log"]
     asking.cri.remove_pod(pod)
     assert {path.name for path in logs.iterdir()} == {"talker", "reader"}
+
+
+@pytest.mark.skipif(not FIPS.exists(), reason="this kernel knows of no FIPS mode")
+@pytest.mark.parametrize("runtime", ["crun", "runc"])
+def test_fips_mode(registry: LocalRegistry, image: str, tmp_path: Path, runtime: str) -> None:
+    """A container for which it is off is told so; the daemon here is told that it is on."""
+    require_runtime(runtime)
+    (tmp_path / "on").write_text("1\n")
+    subprocess.run(["mount", "--bind", tmp_path / "on", FIPS], check=True)
+    try:
+        handler = {"allowed_annotations": ["disable-fips.crio.io"]}
+        with Daemon(Settings(runtime, {runtime: handler}, registry.registries_conf())) as daemon:
+            node = Node(daemon, daemon.cri.pull(image))
+            script = f"cat {FIPS}; grep -c ' {FIPS} ' /proc/mounts; true"
+            assert node.pod().printed("sh", "-c", script).split()[1] == "0"
+            asking = node.pod(annotations={"disable-fips.crio.io": "true"})
+            assert asking.printed("sh", "-c", script).split() == ["0", "1"]
+            node.clean()
+    finally:
+        subprocess.run(["umount", FIPS], check=True)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from crid.model.sandbox import NamespacePaths
+from crid.oci.spec.asked import Asked
 from crid.oci.spec.inputs import BuiltSpec, SpecInputs
 
 Make = Callable[..., BuiltSpec]
@@ -95,3 +96,11 @@ def test_a_user_namespace_with_the_hosts_network_gets_the_hosts_sys(make: Make, 
 def test_the_group_of_terminals_must_be_mapped(make: Make) -> None:
     assert "gid=5" in str(mount(make(), "/dev/pts")["options"])
     assert "gid=5" not in str(mount(make(pod=USERNS.replace("65536", "5")), "/dev/pts")["options"])
+
+
+@pytest.mark.parametrize(("host", "asked", "there"), [("/run/no", True, True), ("", True, False), ("/run/no", False, False)])
+def test_programs_are_told_that_fips_is_off(make: Make, inputs: SpecInputs, host: str, *, asked: bool, there: bool) -> None:
+    """Only where it is on, and where that is asked for."""
+    built = make(host=replace(inputs.host, no_fips=host), asked=Asked(disable_fips=asked))
+    found = [item for item in built.spec["mounts"] if item["destination"] == "/proc/sys/crypto/fips_enabled"]
+    assert [(item["source"], "ro" in item["options"]) for item in found] == ([(host, True)] if there else [])
