@@ -177,7 +177,7 @@ async def providers(config: Config, supervisor: Supervisor) -> Providers:
         pids_limit=config.runtime.pids_limit,
         tuning=tuning,
         monitors=monitors,
-        classes=await asyncio.to_thread(hosts_tuning.classes, config.runtime),
+        classes=await asyncio.to_thread(hosts_tuning.classes, config.runtime, run_root),
         cdi=cdi,
         oci_hooks=oci_hooks,
         hooks=listeners,

@@ -98,6 +98,7 @@ class Daemon:
         self._undo.push_async_callback(providers.close)
         self._undo.push_async_callback(_leave, providers.parts)
         parts = providers.parts
+        await asyncio.to_thread(parts.classes.prepare)
         exits = Exits(parts.containers, parts.state, read_exit)
         containers = ContainerLifecycle(parts, exits)
         sandboxes = SandboxLifecycle(parts, containers)

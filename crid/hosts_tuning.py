@@ -5,6 +5,7 @@ A value that cannot be meant stops the daemon then, named by its key (InvalidArg
 
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import TypeVar
 
 from crid.config import RuntimeConfig, RuntimeHandlerConfig
@@ -53,14 +54,14 @@ def infra_cpus(runtime: RuntimeConfig) -> frozenset[int]:
     return _cpus("infra_ctr_cpuset", runtime.infra_ctr_cpuset)
 
 
-def classes(runtime: RuntimeConfig) -> Classes:
-    """Return the classes of block I/O and RDT, read from their files."""
+def classes(runtime: RuntimeConfig, run_root: Path) -> Classes:
+    """Return the classes of block I/O and RDT, read from their files. Nothing of the host is changed."""
     block_io, rdt = runtime.blockio_config_file, runtime.rdt_config_file
     return Classes(
         _named("blockio_config_file", lambda path: BlockIO(path, reload=runtime.blockio_reload), block_io)
         if block_io
         else None,
-        _named("rdt_config_file", Rdt, rdt) if rdt else None,
+        _named("rdt_config_file", lambda path: Rdt(path, run_root / "rdt-groups"), rdt) if rdt else None,
     )
 
 

@@ -32,10 +32,11 @@ class RuntimeHandlerConfig:
     `allowed_annotations` are names, or beginnings of names that end in `*`, of pods' and containers' annotations that the
     runtime gets to see, and that may ask crid itself for something (crid.oci.spec.asked). An empty `seccomp_profile` and a
     `container_create_timeout` of 0 take those of `[crid.runtime]`. With `inherit_default_runtime` the runtime's path and root
-    are those of the default one.
+    are those of the default one. A `runtime_type` is "oci" or empty: CRI-O's others, for virtual machines, are not served.
     """
 
     runtime_path: str = ""
+    runtime_type: str = ""
     runtime_root: str = ""
     monitor_path: str = ""
     allowed_annotations: list[str] = field(default_factory=list)
@@ -55,6 +56,8 @@ class RuntimeHandlerConfig:
         """Refuse values that can only be wrong; `table` is this one's name. Raises InvalidArgumentError naming the key."""
         if self.container_create_timeout < 0:
             raise InvalidArgumentError(f"{table}.container_create_timeout: must not be negative")
+        if self.runtime_type not in ("", "oci"):
+            raise InvalidArgumentError(f"{table}.runtime_type: {self.runtime_type!r} is not served, only oci is")
         check_path(f"{table}.seccomp_profile", self.seccomp_profile)
         _check_monitor_cgroup(f"{table}.monitor_cgroup", self.monitor_cgroup, cgroup_manager)
         if self.monitor_exec_cgroup not in ("", "container"):

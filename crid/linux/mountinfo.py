@@ -23,6 +23,8 @@ class MountEntry:
     """The file system's `major:minor`."""
     propagation: frozenset[str] = frozenset()
     """`shared` if its peers get its events, `master` if it gets those of another one (mount_namespaces(7))."""
+    options: frozenset[str] = frozenset()
+    """The file system's own (`super options`), not those of the mount."""
 
 
 def parse(content: bytes) -> list[MountEntry]:
@@ -51,6 +53,7 @@ def _entry(line: bytes) -> MountEntry:
         kind=_text(rest[0]),
         source=_text(rest[1]),
         device=_text(fields[2]),
+        options=frozenset(_text(rest[2]).split(",")) if len(rest) > 2 else frozenset(),
         propagation=frozenset(_text(word).partition(":")[0] for word in fields[6:]),
     )
 

@@ -16,13 +16,12 @@ from typing import Any
 import yaml
 
 from crid.cri import api_pb2 as cri
-from crid.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
+from crid.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, UnavailableError
+from crid.linux.resctrl import DEFAULT_GROUP, Resctrl
 from crid.log import fields
-from crid.oci.spec import blockio, rdt
+from crid.oci.spec import blockio, rdt, rdt_shares
 
 logger = logging.getLogger(__name__)
-
-RESCTRL = Path("/sys/fs/resctrl")
 
 
 class BlockIO:
@@ -53,25 +52,74 @@ class BlockIO:
 
 
 class Rdt:
-    """The classes of `rdt_config_file`, on a host whose resctrl file system has their groups."""
+    """The classes of `rdt_config_file`, and their groups in the host's resctrl file system.
 
-    def __init__(self, path: str, resctrl: Path = RESCTRL) -> None:
+    `record` is a file with the names of the groups that crid has made, which is to be gone after a reboot as they are.
+    """
+
+    def __init__(self, path: str, record: Path, resctrl: Resctrl | None = None) -> None:
         """Raises InvalidArgumentError if the file cannot be read or means nothing."""
+        self._path = path
+        self._record = record
+        self._resctrl = resctrl or Resctrl()
         try:
-            self.classes: Mapping[str, rdt.Class] = rdt.parse(_document(path))
+            self._configuration = rdt.parse(_document(path))
         except InvalidArgumentError as error:
             raise InvalidArgumentError(f"{path}: {error}") from error
-        self._resctrl = resctrl
 
     def __repr__(self) -> str:
         return f"<Rdt {sorted(self.classes)}>"
 
+    @property
+    def classes(self) -> Mapping[str, rdt.Class]:
+        """Which there are."""
+        return self._configuration.classes
+
+    def make_groups(self) -> None:
+        """Make the groups of all classes, with their shares, and remove those that crid made for classes of before; groups of
+        others stay. A host without resctrl, whose pods cannot have classes, is told of in the log.
+
+        Raises InvalidArgumentError for shares that this machine cannot have, UnavailableError if the kernel refuses.
+        """
+        if not self._resctrl.available:
+            logger.info("this host has no resctrl file system: pods cannot have RDT classes%s", fields(file=self._path))
+            return
+        try:
+            wanted = rdt_shares.lines(self._configuration.partitions, self._configuration.optional, self._resctrl.controls())
+        except InvalidArgumentError as error:
+            raise InvalidArgumentError(f"crid.runtime.rdt_config_file: {self._path}: {error}") from error
+        try:
+            self._change(wanted)
+        except OSError as error:
+            raise UnavailableError(f"crid.runtime.rdt_config_file: {self._path}: {error}") from error
+        logger.info("RDT classes are set up%s", fields(file=self._path, classes=",".join(sorted(wanted))))
+
+    def _change(self, wanted: Mapping[str, list[str]]) -> None:
+        made = set(self._record.read_text().splitlines()) if self._record.exists() else set()
+        for name in sorted(made - wanted.keys()):
+            self._resctrl.remove_group(name)
+        own = {name for name in wanted if name != rdt.SYSTEM_DEFAULT}
+        made = (made & own) | {name for name in own if not self._resctrl.has_group(name)}
+        self._record.write_text("".join(f"{name}\n" for name in sorted(made)))  # first, so that no group is forgotten
+        for name, lines in wanted.items():
+            group = DEFAULT_GROUP if name == rdt.SYSTEM_DEFAULT else name
+            if group != DEFAULT_GROUP:
+                self._resctrl.make_group(group)
+            for line in lines:
+                self._set(group, line, f"class {name}")
+
+    def _set(self, group: str, line: str, where: str) -> None:
+        try:
+            self._resctrl.set_share(group, line)
+        except OSError as error:
+            raise OSError(error.errno, f"{where}: {line}: {error.strerror}", error.filename) from error
+
     def require(self, name: str) -> None:
         """Raises FailedPreconditionError unless the host has a group for the class."""
-        if not (self._resctrl / "schemata").exists():
-            raise FailedPreconditionError(f"RDT class {name}: this host has no resctrl file system at {self._resctrl}")
-        if not (self._resctrl / name / "schemata").exists():
-            raise FailedPreconditionError(f"RDT class {name}: there is no group {self._resctrl / name}")
+        if not self._resctrl.available:
+            raise FailedPreconditionError(f"RDT class {name}: this host has no resctrl file system at {self._resctrl.root}")
+        if not self._resctrl.has_group(name):
+            raise FailedPreconditionError(f"RDT class {name}: there is no group {self._resctrl.root / name}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +128,11 @@ class Classes:
 
     block_io: BlockIO | None = None
     rdt: Rdt | None = None
+
+    def prepare(self) -> None:
+        """Make of the host what the classes need; once, before there are containers. Raises as `Rdt.make_groups`."""
+        if self.rdt is not None:
+            self.rdt.make_groups()
 
     def block_io_of(self, config: cri.ContainerConfig, pod: Mapping[str, str]) -> blockio.Section:
         """Return the section of the class that the annotations choose; empty for none. Raises as `BlockIO.section`.

@@ -15,7 +15,7 @@ from crid.oci.spec.workloads import CpuLimits
 def test_the_defaults_are_the_policys() -> None:
     assert hosts_tuning.tuning_policy(RuntimeConfig(), RuntimeHandlerConfig()) == TuningPolicy()
     assert hosts_tuning.infra_cpus(RuntimeConfig()) == frozenset()
-    classes = hosts_tuning.classes(RuntimeConfig())
+    classes = hosts_tuning.classes(RuntimeConfig(), Path("/none"))
     assert (classes.block_io, classes.rdt) == (None, None)
 
 
@@ -47,7 +47,7 @@ def test_refusals_name_the_key(key: str, value: Any, words: str) -> None:
     def everything() -> None:
         hosts_tuning.tuning_policy(runtime, RuntimeHandlerConfig())
         hosts_tuning.infra_cpus(runtime)
-        hosts_tuning.classes(runtime)
+        hosts_tuning.classes(runtime, Path("/none"))
 
     with pytest.raises(InvalidArgumentError, match=rf"crid\.runtime\.{key}: .*{words}"):
         everything()
@@ -57,4 +57,4 @@ def test_files_of_classes_are_read(tmp_path: Path) -> None:
     path = tmp_path / "classes.yaml"
     path.write_text("Classes: {slow: [{Weight: 5}]}")
     with pytest.raises(InvalidArgumentError, match=r"crid\.runtime\.blockio_config_file: .*classes\.yaml: class slow: Weight"):
-        hosts_tuning.classes(RuntimeConfig(blockio_config_file=str(path)))
+        hosts_tuning.classes(RuntimeConfig(blockio_config_file=str(path)), tmp_path)

@@ -23,7 +23,9 @@ ELSEWHERE = {
     # Tables of the configuration file, read together.
     "config/": "tests/unit/config/test_file.py",
     # Interfaces and their fakes: one suite for all implementations.
+    "linux/fake_resctrl.py": "tests/contract/test_resctrl_contract.py",
     "linux/kernel.py": "tests/contract/test_linux_contract.py",
+    "linux/resctrl.py": "tests/contract/test_resctrl_contract.py",
     "net/fake.py": "tests/contract/test_network_contract.py",
     "net/plugin.py": "tests/contract/test_network_contract.py",
     "oci/fake.py": "tests/contract/test_runtime_contract.py",
@@ -105,6 +107,7 @@ DATA = {
     "model/image.py",
     "model/mount.py",
     "model/process.py",
+    "model/rdt.py",
     "model/tracked.py",
     "oci/placement.py",
     "oci/spec/inputs.py",

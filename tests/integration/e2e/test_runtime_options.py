@@ -139,6 +139,10 @@ def test_logs_are_flushed_unless_they_are_not_to_be(registry: LocalRegistry, ima
             assert (node.cri.status(container).log_path in synced.read_text().splitlines()) is flushed
 
 
+def unmount(path: Path) -> None:
+    subprocess.run(["umount", "-l", path], check=True)
+
+
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Path]:
     """A journal that takes entries at the usual socket, and the directory that it is kept in."""
@@ -152,7 +156,7 @@ def journal(tmp_path: Path) -> Iterator[Path]:
         for path in (JOURNAL, kept):
             path.mkdir(parents=True, exist_ok=True)
             subprocess.run(["mount", "-t", "tmpfs", "none", path], check=True)
-            undo.callback(subprocess.run, ["umount", "-l", path], check=True)
+            undo.callback(unmount, path)
         log = undo.enter_context((tmp_path / "journald.log").open("wb"))
         running = subprocess.Popen([JOURNALD], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         undo.callback(running.wait, 30)
@@ -165,7 +169,7 @@ def journal(tmp_path: Path) -> Iterator[Path]:
 
 def entries(journal: Path, container: str) -> list[dict[str, str]]:
     """The journal's entries of a container, as journalctl tells them."""
-    argv = [require_tool("journalctl"), "-D", journal, "-o", "json", f"CONTAINER_ID_FULL={container}"]
+    argv = [str(require_tool("journalctl")), "-D", str(journal), "-o", "json", f"CONTAINER_ID_FULL={container}"]
     lines = subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     return [json.loads(line) for line in lines]
 
@@ -177,7 +181,8 @@ def test_output_is_in_the_journal_too(registry: LocalRegistry, image: str, progr
         container = pod.run("sh", "-c", "echo out; echo err >&2", name="app")
         node.cri.wait_exited(container)
         assert sorted(line.text for line in pod.log(container)) == ["err", "out"]
-        found = eventually(lambda: len(each := entries(journal, container)) == 2 and each, "both lines are in the journal")
+        eventually(lambda: len(entries(journal, container)) == 2, "both lines are in the journal")
+        found = entries(journal, container)
     name = f"k8s_app_talking_default_{pod.config.metadata.uid}_0"
     assert {entry["MESSAGE"]: entry["PRIORITY"] for entry in found} == {"out": "6", "err": "3"}
     for entry in found:

@@ -89,6 +89,7 @@ OTHER_VALUES: dict[str, Any] = {
             "no_sync_log": True,
             "monitor_env": ["B=2"],
             "monitor_cgroup": "pod",
+            "runtime_type": "oci",
             "monitor_exec_cgroup": "container",
             "exec_cpu_affinity": "first",
         }
@@ -243,6 +244,7 @@ def test_nothing_gives_the_defaults() -> None:
         ("[crid.runtime]\nirqbalance_config_restore_file = 'off'", "crid.runtime.irqbalance_config_restore_file"),
         ("[crid.runtime]\nblockio_config_file = 'b.yaml'", "crid.runtime.blockio_config_file"),
         ("[crid.runtime.runtimes.crun]\nmonitor_cgroup = '/a'", "crid.runtime.runtimes.crun.monitor_cgroup"),
+        ("[crid.runtime.runtimes.kata]\nruntime_type = 'vm'", "crid.runtime.runtimes.kata.runtime_type"),
         ("[crid.runtime.runtimes.crun]\nmonitor_exec_cgroup = 'pod'", "crid.runtime.runtimes.crun.monitor_exec_cgroup"),
         ("[crid.runtime.runtimes.crun]\nexec_cpu_affinity = 'last'", "crid.runtime.runtimes.crun.exec_cpu_affinity"),
         ("[crid.runtime.workloads.w.resources]\ncpus = 1", "crid.runtime.workloads.w.resources.cpus"),

@@ -9,9 +9,16 @@ RECORDED = rb"""22 28 0:20 / /sys rw,nosuid shared:7 - sysfs sysfs rw
 
 def test_parse() -> None:
     assert mountinfo.parse(RECORDED) == [
-        MountEntry("/sys", "sysfs", "sysfs", "0:20", frozenset({"shared"})),
-        MountEntry("/mnt2 with\todd\\names\n", "ext3", "/dev/root", "98:0", frozenset({"master", "propagate_from"})),
-        MountEntry("/run/ü", "tmpfs", "tm pfs", "0:44"),
+        MountEntry("/sys", "sysfs", "sysfs", "0:20", frozenset({"shared"}), frozenset({"rw"})),
+        MountEntry(
+            "/mnt2 with\todd\\names\n",
+            "ext3",
+            "/dev/root",
+            "98:0",
+            frozenset({"master", "propagate_from"}),
+            frozenset({"rw", "errors=continue"}),
+        ),
+        MountEntry("/run/ü", "tmpfs", "tm pfs", "0:44", options=frozenset({"rw", "size=1024k"})),
     ]
 
 

@@ -19,8 +19,14 @@ OWN = "io.kubernetes.cri.rdt-class"
 
 
 def test_the_classes_of_all_partitions() -> None:
-    assert rdt.parse(DOCUMENT) == {"gold": rdt.Class(), "plain": rdt.Class(), "inner": rdt.Class(by_pods=False)}
-    assert rdt.parse({}) == {}
+    found = rdt.parse(DOCUMENT)
+    assert found.classes == {"gold": rdt.Class(), "plain": rdt.Class(), "inner": rdt.Class(by_pods=False)}
+    assert {name: set(partition.classes) for name, partition in found.partitions.items()} == {
+        "exclusive": {"gold", "plain"},
+        "shared": {"inner"},
+    }
+    assert found.optional == {"L3"}
+    assert rdt.parse({}) == rdt.Configuration({}, {})
 
 
 @pytest.mark.parametrize(
@@ -32,6 +38,8 @@ def test_the_classes_of_all_partitions() -> None:
         {"a": {"classes": {"../b": {}}}},
         {"a": {"classes": {"info": {}}}},
         {"a": {"classes": {"x": {}}}, "b": {"classes": {"x": {}}}},
+        {"a": {"l4Allocation": "50%"}},
+        {"a": {"classes": {"x": {"l3allocation": "50%"}}}},
     ],
 )
 def test_what_cannot_be_meant_is_refused(partitions: Any) -> None:
@@ -39,8 +47,14 @@ def test_what_cannot_be_meant_is_refused(partitions: Any) -> None:
         rdt.parse({"partitions": partitions})
 
 
+def test_the_class_of_all_others_is_none() -> None:
+    """Whoever chooses it is in no group of its own."""
+    classes = rdt.parse({"partitions": {"p": {"classes": {"system/default": {}}}}}).classes
+    assert rdt.chosen(classes, "app", {}, {POD: "system/default"}) == ""
+
+
 def test_who_may_choose() -> None:
-    classes = rdt.parse(DOCUMENT)
+    classes = rdt.parse(DOCUMENT).classes
     assert rdt.chosen(classes, "app", {}, {}) == rdt.chosen(None, "app", {}, {}) == ""
     assert rdt.chosen(classes, "app", {}, {POD: "gold"}) == "gold"
     assert rdt.chosen(classes, "app", {}, {POD: "gold", "rdt.resources.beta.kubernetes.io/container.app": "plain"}) == "plain"
@@ -51,8 +65,8 @@ def test_who_may_choose() -> None:
     ("classes", "pod", "error", "words"),
     [
         (None, "gold", FailedPreconditionError, "rdt_config_file"),
-        (rdt.parse(DOCUMENT), "silver", NotFoundError, "'silver'"),
-        (rdt.parse(DOCUMENT), "inner", InvalidArgumentError, "must not be chosen"),
+        (rdt.parse(DOCUMENT).classes, "silver", NotFoundError, "'silver'"),
+        (rdt.parse(DOCUMENT).classes, "inner", InvalidArgumentError, "must not be chosen"),
     ],
 )
 def test_what_is_refused(classes: dict[str, rdt.Class] | None, pod: str, error: type[CridError], words: str) -> None:
