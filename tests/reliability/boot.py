@@ -20,6 +20,7 @@ from crid.cri import api_pb2 as cri
 from tests.harness.daemon import Daemon, Settings
 from tests.harness.node import Node
 from tests.harness.registry import LocalRegistry
+from tests.reliability.coming_network import ComingNetwork
 from tests.reliability.inspection import findings, leftovers, start_check
 from tests.reliability.ledger import Ledger
 from tests.reliability.load import Load
@@ -54,7 +55,7 @@ def main(registry_directory: str, answers: str) -> int:
         for complaint in unusable(node):
             say("broken:", complaint)
         node.clean()
-        for left in leftovers(daemon, Ledger(), set()):
+        for left in leftovers(daemon, Ledger(), ComingNetwork(daemon), set()):
             if "damaged" not in left:  # records that the cut has torn are set aside, for a person to look at
                 say("broken: left over:", left)
         for finding in findings(start_check(daemon, "--full")):

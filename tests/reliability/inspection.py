@@ -14,8 +14,8 @@ from tests.harness import footprint
 from tests.harness.client import Cri
 from tests.harness.daemon import CRID, Daemon
 from tests.harness.tools import PATIENCE, eventually
+from tests.reliability.coming_network import ComingNetwork
 from tests.reliability.ledger import KILLED, ContainerFacts, Ledger, PodFacts, Said
-from tests.reliability.load import lines_of
 from tests.reliability.session import INJECTED
 
 IDENTIFIER = re.compile(r"[0-9a-f]{64}")
@@ -24,16 +24,18 @@ OWN_CGROUPS = "crid"
 the machine have them, too."""
 
 
-def broken_promises(daemon: Daemon, ledger: Ledger, known_leftovers: set[str]) -> list[str]:
+def broken_promises(daemon: Daemon, ledger: Ledger, network: ComingNetwork, known_leftovers: set[str]) -> list[str]:
     """Return everything that is not as the clients were told, or is left over and was not before."""
     client = daemon.cri
     pods = {item.id: item for item in client.runtime.ListPodSandbox(cri.ListPodSandboxRequest()).items}
     containers = {item.id: item for item in client.runtime.ListContainers(cri.ListContainersRequest()).containers}
     found = [*_pods(ledger, pods), *_containers(client, ledger, containers), *_images(client, ledger)]
+    ready = [identifier for identifier, item in pods.items() if item.state == cri.SANDBOX_READY]
+    found += network.problems({identifier: client.pod_status(identifier).network.ip for identifier in ready})
     known = pods.keys() | containers.keys()
 
     def new() -> set[str]:
-        return set(leftovers(daemon, ledger, known)) - known_leftovers
+        return set(leftovers(daemon, ledger, network, known)) - known_leftovers
 
     try:
         eventually(lambda: not new(), "nothing is left over", patience=PATIENCE / 3)
@@ -116,7 +118,7 @@ def _container(client: Cri, facts: ContainerFacts, identifier: str) -> Iterator[
 
 def log_complaints(facts: ContainerFacts, exit_code: int | None) -> Iterator[str]:
     """Say what is wrong with the log of a container that has ended with `exit_code`, or still runs."""
-    texts = lines_of(facts.log)
+    texts = facts.texts()
     ends = texts[-1:] == ["end"]
     numbered = texts[:-1] if ends else texts
     if numbered != [f"line {number}" for number in range(len(numbered))]:
@@ -138,10 +140,10 @@ def _images(client: Cri, ledger: Ledger) -> Iterator[str]:
             yield f"image {name} was removed and is there again"
 
 
-def leftovers(daemon: Daemon, ledger: Ledger, known: set[str]) -> list[str]:
+def leftovers(daemon: Daemon, ledger: Ledger, network: ComingNetwork, known: set[str]) -> list[str]:
     """Return whatever bears the id of a pod or a container of this daemon that it does not know."""
     seen = ledger.ids | known | set(IDENTIFIER.findall(daemon.log_text()))
-    found = [*_named(daemon), *(path for path in _own_cgroups() if set(IDENTIFIER.findall(path)) & seen)]
+    found = [*_named(daemon), *network.traces(), *(path for path in _own_cgroups() if set(IDENTIFIER.findall(path)) & seen)]
     return [line for line in found if not set(IDENTIFIER.findall(line)) <= known]
 
 

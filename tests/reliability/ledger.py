@@ -34,6 +34,7 @@ class PodFacts:
     """One pod. `id` is empty until RunPodSandbox was answered."""
 
     config: cri.PodSandboxConfig
+    handler: str = ""
     id: str = ""
     stopped: Said = Said.NO
     removed: Said = Said.NO
@@ -51,11 +52,27 @@ class ContainerFacts:
     id: str = ""
     started: Said = Said.NO
     removed: Said = Said.NO
+    rotated: list[Path] = field(default_factory=list)
+    """What its log was renamed to, oldest first."""
+    _renaming: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def log(self) -> Path:
         """Where its log is."""
         return Path(self.pod.config.log_directory, self.config.log_path)
+
+    def rotate(self) -> None:
+        """Rename its log, as the kubelet does before it has it reopened."""
+        with self._renaming:
+            self.rotated.append(self.log.with_name(f"{self.log.name}.{len(self.rotated)}"))
+            self.log.rename(self.rotated[-1])
+
+    def texts(self) -> list[str]:
+        """Return the texts of all complete lines that it has logged, whatever the file."""
+        with self._renaming:
+            content = "".join(path.read_text() for path in (*self.rotated, self.log) if path.exists())
+        complete = content[: content.rfind("\n") + 1]
+        return [line.split(" ", 3)[3] for line in complete.splitlines()]
 
     @property
     def may_be_gone(self) -> bool:

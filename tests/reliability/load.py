@@ -1,4 +1,5 @@
-"""A mixed load: pods with containers from start to removal, commands, pulls and removals of images, several at a time.
+"""A mixed load: pods with containers from start to removal, commands, pulls and removals of images, several at a time, with
+crun and with runc, in the built-in network and in one of CNI plugins that comes and goes.
 
 Each worker is a thread that goes through a life after the other, as the kubelet's pod workers do. What it is told goes into
 the ledger at once.
@@ -9,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 import grpc
 
@@ -18,11 +18,14 @@ from tests.harness.client import Cri
 from tests.harness.configs import namespaces
 from tests.harness.node import Node
 from tests.harness.stream_clients import SpdyCommand
+from tests.reliability.coming_network import ComingNetwork
 from tests.reliability.ledger import KILLED, PROGRAM, START_ERROR, TERM_CODE, ContainerFacts, Ledger, PodFacts, Said
 from tests.reliability.session import INJECTED, Session, StoppedError, code, words
 
 FOREVER = 1_000_000
 """Lines of a container that is to be stopped."""
+OWNERS = cri.IDMapping(container_id=0, host_id=300_000, length=65_536)
+"""Of pods with a user namespace."""
 
 
 class Load:
@@ -33,8 +36,9 @@ class Load:
         self._session = session
         self._ledger = ledger
         self._ending = threading.Event()
+        self.network = ComingNetwork(node.daemon)
         lives: list[Callable[[random.Random], None]] = [self._pod_life, self._pod_life, self._pod_life, self._stream_life]
-        lives += [partial(self._image_life, image) for image in images]
+        lives += [self._network_life, *(partial(self._image_life, image) for image in images)]
         self._threads = [
             threading.Thread(target=self._work, args=(life, random.Random(f"{seed} {number}")), name=f"worker {number}")
             for number, life in enumerate(lives)
@@ -54,6 +58,7 @@ class Load:
         for thread in self._threads:
             thread.join()
         self._remove_pod(self.longest.pod)
+        self.network.go()
 
     def abandon(self) -> None:
         """End the workers where they are, after a failure."""
@@ -81,7 +86,7 @@ class Load:
     # A pod's life.
 
     def _pod_life(self, chance: random.Random) -> None:
-        pod = PodFacts(self._pod_config(chance))
+        pod = PodFacts(self._pod_config(chance), handler=chance.choice(["", "", "runc"]))
         self._run_pod(pod)
         job = self._plan(pod, lines=chance.randrange(5, 60), exit_code=chance.choice([0, 1, 42, 100]))
         service = self._plan(pod, lines=FOREVER, exit_code=0)
@@ -105,9 +110,13 @@ class Load:
         self._remove_pod(pod)
 
     def _pod_config(self, chance: random.Random) -> cri.PodSandboxConfig:
-        """Return an ordinary pod, one whose containers share a PID namespace, or one with a host port and crid's cgroup."""
-        kind = chance.choice(["plain", "shared", "own"])
-        config = self._node.pod_config(options=namespaces(pid=cri.POD if kind == "shared" else cri.CONTAINER))
+        """Return an ordinary pod, one whose containers share a PID namespace, one with a host port and crid's cgroup, or one
+        with a user namespace."""
+        kind = chance.choice(["plain", "shared", "own", "users"])
+        options = namespaces(pid=cri.POD if kind == "shared" else cri.CONTAINER)
+        if kind == "users":
+            options.userns_options.CopyFrom(cri.UserNamespace(mode=cri.POD, uids=[OWNERS], gids=[OWNERS]))
+        config = self._node.pod_config(options=options)
         if kind == "own":
             config.linux.cgroup_parent = ""
             config.linux.resources.CopyFrom(cri.LinuxContainerResources(cpu_shares=512))
@@ -116,7 +125,7 @@ class Load:
 
     def _run_pod(self, pod: PodFacts) -> None:
         self._ledger.add(pod)
-        pod.id = self._session.ask(lambda daemon: daemon.run_pod(pod.config))
+        pod.id = self._session.ask(lambda daemon: daemon.run_pod(pod.config, handler=pod.handler))
 
     def _remove_pod(self, pod: PodFacts) -> None:
         for facts in self._ledger.containers:
@@ -133,8 +142,15 @@ class Load:
     # A container's life.
 
     def _plan(self, pod: PodFacts, *, lines: int, exit_code: int) -> ContainerFacts:
-        config = self._node.container_config("sh", "-c", PROGRAM, "sh", str(lines), str(exit_code))
+        config = self._container_config(pod, "sh", "-c", PROGRAM, "sh", str(lines), str(exit_code))
         return ContainerFacts(config, pod, lines, {exit_code})
+
+    def _container_config(self, pod: PodFacts, *command: str) -> cri.ContainerConfig:
+        """Return a container with the namespaces of its pod, as the kubelet says it."""
+        config = self._node.container_config(*command)
+        options = pod.config.linux.security_context.namespace_options
+        config.linux.security_context.namespace_options.CopyFrom(options)
+        return config
 
     def _run_container(self, facts: ContainerFacts) -> None:
         if not facts.pod.id:
@@ -155,7 +171,7 @@ class Load:
 
     def _fail_to_create(self, pod: PodFacts) -> None:
         """Ask for a container that cannot be: everything that was made for it is to be undone."""
-        facts = ContainerFacts(self._node.container_config("/no/such/program"), pod, 0, {KILLED})
+        facts = ContainerFacts(self._container_config(pod, "/no/such/program"), pod, 0, {KILLED})
         self._ledger.add(facts)
         try:
             self._session.ask(lambda daemon: daemon.create(pod.id, facts.config, pod.config))
@@ -168,9 +184,11 @@ class Load:
             raise AssertionError("a container without a program was created")
 
     def _use(self, facts: ContainerFacts, chance: random.Random) -> None:
-        """Run commands in a container and change its limits."""
+        """Run commands in a container, change its limits, and have its log rotated."""
         if facts.lines == 0:
             return  # its start was made to fail
+        if chance.random() < 0.5:
+            self._rotate_log(facts)
         for _ in range(chance.randrange(1, 4)):
             self._run_command(facts, str(chance.random()), chance.randrange(100))
         update = cri.LinuxContainerResources(cpu_shares=chance.randrange(10, 1000))
@@ -183,6 +201,12 @@ class Load:
     def _run_command(self, facts: ContainerFacts, word: str, number: int) -> None:
         answer = self._session.ask(lambda daemon: daemon.exec(facts.id, ["sh", "-c", f"echo {word}; exit {number}"]))
         assert (answer.stdout.decode(), answer.exit_code) == (f"{word}\n", number), answer
+
+    def _rotate_log(self, facts: ContainerFacts) -> None:
+        facts.rotate()
+        request = cri.ReopenContainerLogRequest(container_id=facts.id)
+        self._session.ask(lambda daemon: daemon.runtime.ReopenContainerLog(request, timeout=60))
+        assert facts.log.exists(), "the log was reopened and is not there"
 
     def _await_end(self, facts: ContainerFacts) -> None:
         while self._session.ask(lambda daemon: daemon.status(facts.id)).state != cri.CONTAINER_EXITED:
@@ -213,6 +237,15 @@ class Load:
             return result.stdout
 
         assert self._session.ask(run).decode() == f"{word}\n"
+        if chance.random() < 0.1:
+            self._rotate_log(self.longest)
+
+    def _network_life(self, chance: random.Random) -> None:
+        """Have CNI configured for some pods, and then not for some."""
+        self.network.come()
+        self._ending.wait(chance.uniform(0.5, 4))
+        self.network.go()
+        self._ending.wait(chance.uniform(0.5, 4))
 
     def _image_life(self, image: str, chance: random.Random) -> None:
         """Pull an image and remove it."""
@@ -223,10 +256,3 @@ class Load:
         spec = cri.ImageSpec(image=image)
         self._session.ask(lambda daemon: daemon.image.RemoveImage(cri.RemoveImageRequest(image=spec), timeout=60))
         self._ledger.images[image] = Said.NO
-
-
-def lines_of(log: Path) -> list[str]:
-    """Return the texts of a log that nobody writes to any more, or of what is complete of it."""
-    content = log.read_bytes().decode() if log.exists() else ""
-    complete = content[: content.rfind("\n") + 1]
-    return [line.split(" ", 3)[3] for line in complete.splitlines()]

@@ -25,8 +25,10 @@ from tests.harness.layers import artifact, write_layout
 from tests.harness.node import Node
 from tests.harness.registry import LocalRegistry
 from tests.harness.tools import PATIENCE
+from tests.reliability.coming_network import ComingNetwork
 from tests.reliability.inspection import broken_promises, findings, start_check
 from tests.reliability.ledger import Ledger
+from tests.reliability.listener import Listener
 from tests.reliability.load import Load
 from tests.reliability.session import Session
 
@@ -108,9 +110,11 @@ def test_nothing_is_lost_whenever_the_daemon_dies(node: Node, images: list[str])
     before = node.daemon.footprint()
     session, ledger = Session(), Ledger()
     load = Load(node, session, ledger, images, SEED)
-    run = Run(node.daemon, session, ledger)
+    listener = Listener(node.daemon.run_root / "nri.sock", ledger)
+    run = Run(node.daemon, session, ledger, load.network)
     session.open(node.daemon.cri)
     load.start()
+    listener.start()
     try:
         run.die(Kill(after=0.5))
         for kill in course(chance):
@@ -120,13 +124,19 @@ def test_nothing_is_lost_whenever_the_daemon_dies(node: Node, images: list[str])
         run.note_failures()
     finally:
         load.abandon()
-        print(f"seed {SEED}: {run}; {load.lives} lives, {session.asked} answers, {session.repeated} requests repeated")
+        listener.end()
+        load.network.remove()
+        print(
+            f"seed {SEED}: {run}; {load.lives} lives, {session.asked} answers, {session.repeated} requests repeated; {listener}"
+        )
     for name in images:
         node.cri.image.RemoveImage(cri.RemoveImageRequest(image=cri.ImageSpec(image=name)))
     node.clean()
     left = node.daemon.footprint().new_since(before)
     left.pop("descriptors", None)  # another process
     assert run.broken == []
+    assert listener.complaints == []
+    assert listener.heard
     assert left == {}
     assert run.missed == []
 
@@ -134,10 +144,11 @@ def test_nothing_is_lost_whenever_the_daemon_dies(node: Node, images: list[str])
 class Run:
     """The daemons, one after the other."""
 
-    def __init__(self, daemon: Daemon, session: Session, ledger: Ledger) -> None:
+    def __init__(self, daemon: Daemon, session: Session, ledger: Ledger, network: ComingNetwork) -> None:
         self._daemon = daemon
         self._session = session
         self._ledger = ledger
+        self._network = network
         self._last: Kill | None = None
         self.kills = 0
         self.missed: list[str] = []
@@ -176,7 +187,7 @@ class Run:
         """Compare. A daemon may come to its step meanwhile, by what it does on its own; then the next one is compared."""
         checking = start_check(self._daemon)
         try:
-            complaints = broken_promises(self._daemon, self._ledger, self._left)
+            complaints = broken_promises(self._daemon, self._ledger, self._network, self._left)
         except grpc.RpcError:
             if self._daemon.wait_ended(PATIENCE) is None:
                 raise
