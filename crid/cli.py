@@ -10,6 +10,7 @@ The modules that a verb needs are imported when it runs, so that `crid --version
 
 import argparse
 import asyncio
+import faulthandler
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -90,6 +91,7 @@ def _add_verb(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]", name
 def _serve(settings: config.Config, options: argparse.Namespace) -> int:
     from crid.daemon import serve
 
+    faulthandler.enable()  # a watchdog's SIGABRT shows where the daemon hung
     asyncio.run(serve(settings))
     return 0
 

@@ -26,7 +26,7 @@ from crid.lifecycle.recovery import Recovery
 from crid.lifecycle.sandbox import SandboxLifecycle
 from crid.lifecycle.stats import Stats
 from crid.lifecycle.streams import StreamsLifecycle
-from crid.linux.notify import notify
+from crid.linux.notify import feed_watchdog, notify, watchdog_patience
 from crid.log import fields
 from crid.oci.exits import read_exit
 from crid.server.admin import AdminServicer
@@ -56,6 +56,7 @@ async def serve(config: Config) -> None:
             await daemon.start()
             _settle_garbage()
             notify("READY=1")
+            daemon.feed_watchdog()
             logger.info("crid is ready%s", fields(version=crid.__version__, ms=round((time.monotonic() - began) * 1000)))
             await stopping.wait()
             notify("STOPPING=1")
@@ -160,6 +161,11 @@ class Daemon:
         self._undo.push_async_callback(endpoint.stop)
         await endpoint.start()
         return operations
+
+    def feed_watchdog(self) -> None:
+        """Begin to tell the init system's watchdog that the daemon does not hang, if there is one."""
+        if patience := watchdog_patience():
+            self._watching.start_logged(feed_watchdog(patience), "watchdog")
 
     async def stop(self) -> None:
         """Close the socket, let requests end, release everything. Containers go on."""

@@ -1,5 +1,6 @@
 """Telling the init system how the daemon is (sd_notify(3)): one datagram to the socket that it names in the environment."""
 
+import asyncio
 import logging
 import os
 import socket
@@ -9,6 +10,8 @@ from crid.log import fields
 logger = logging.getLogger(__name__)
 
 VARIABLE = "NOTIFY_SOCKET"
+WATCHDOG = "WATCHDOG_USEC"
+WATCHDOG_OF = "WATCHDOG_PID"
 
 
 def notify(state: str) -> bool:
@@ -24,3 +27,24 @@ def notify(state: str) -> bool:
         logger.warning("the init system cannot be told%s", fields(state=state, socket=address, error=error))
         return False
     return True
+
+
+def watchdog_patience() -> float:
+    """Return after how many seconds of silence the init system ends the daemon, 0 if it does not (sd_watchdog_enabled(3))."""
+    if os.environ.get(WATCHDOG_OF, str(os.getpid())) != str(os.getpid()):
+        return 0
+    try:
+        return max(int(os.environ.get(WATCHDOG, "0")), 0) / 1e6
+    except ValueError:
+        logger.warning("the watchdog's patience is no number%s", fields(variable=WATCHDOG, value=os.environ[WATCHDOG]))
+        return 0
+
+
+async def feed_watchdog(patience: float) -> None:
+    """Say, twice as often as the init system wants to hear it, that the event loop turns; never returns.
+
+    All requests are served on that loop, so one that stands still is what a client would find, without one.
+    """
+    while True:
+        notify("WATCHDOG=1")
+        await asyncio.sleep(patience / 2)
