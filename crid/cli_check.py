@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import grpc
@@ -22,13 +21,10 @@ from crid.config import Config
 from crid.cri import api_pb2 as cri
 from crid.cri.api_pb2_grpc import RuntimeServiceStub
 from crid.errors import AlreadyExistsError, CridError, UnavailableError
-from crid.lifecycle.check.finding import Finding, Severity
+from crid.lifecycle.check.finding import Finding
+from crid.lifecycle.check.looks import findings_that_stay, is_wrong
 
 COULD_NOT_LOOK = 2
-_BETWEEN_LOOKS = 1.0
-"""Seconds after which what a daemon was about to change has changed."""
-_LOOKS = 3
-"""A finding that stays while its object is not being worked on is one."""
 _ANSWER_TIMEOUT = 10.0
 
 
@@ -49,7 +45,7 @@ def check(settings: Config, options: argparse.Namespace) -> int:
             print(f"repaired {item}")
         for item in found:
             print(item)
-    return int(any(item.severity is not Severity.NOTICE for item in found))
+    return int(is_wrong(found))
 
 
 def wipe(settings: Config, options: argparse.Namespace) -> int:
@@ -66,34 +62,16 @@ def wipe(settings: Config, options: argparse.Namespace) -> int:
 
 
 async def _look(settings: Config, *, full: bool) -> list[Finding]:
-    """Look; beside a daemon as often as it takes to tell what stays from what is on its way."""
-    found = await upkeep.look(settings, full=full)
-    for _ in range(_LOOKS - 1):
-        if not _wrong(found) or lock_holder(Path(settings.root)) is None:
-            break
-        busy = await _busy(settings)
-        await asyncio.sleep(_BETWEEN_LOOKS)
-        again = await upkeep.look(settings, full=False)
-        busy |= await _busy(settings)
-        found = [
-            item for item in found if (item in again or _costly(item, full)) and not {item.identifier, item.related} & busy
-        ]
-    return found
+    async def look(full: bool) -> list[Finding]:
+        return await upkeep.look(settings, full=full)
+
+    return await findings_that_stay(look, lambda: _busy(settings), full=full)
 
 
-def _wrong(found: Sequence[Finding]) -> bool:
-    return any(item.severity is not Severity.NOTICE for item in found)
-
-
-def _costly(item: Finding, full: bool) -> bool:
-    """Whether only a full look would see it again. Contents do not change by themselves."""
-    return full and item.subject == "images"
-
-
-async def _busy(settings: Config) -> set[str]:
-    """Ask the daemon which objects it is working on; nothing if it has ended meanwhile. Raises UnavailableError."""
+async def _busy(settings: Config) -> set[str] | None:
+    """Ask the daemon which objects it is working on; None if there is none. Raises UnavailableError."""
     if lock_holder(Path(settings.root)) is None:
-        return set()
+        return None
     address = f"unix:{settings.api.listen.removeprefix('unix://')}"
     async with grpc.aio.insecure_channel(address) as channel:
         try:
