@@ -30,6 +30,7 @@ from crid.image.exporter import export
 from crid.image.registries_file import load
 from crid.image.service import ImageService
 from crid.image.transfers import Transfer, Transfers, Watch
+from crid.model.digest import hexadecimal
 from crid.server.images import image_message
 from crid.tasks import Supervisor
 
@@ -113,7 +114,7 @@ def _list(settings: Config, options: argparse.Namespace) -> int:
 
 def _rows(image: cri.Image) -> list[tuple[str, str, str]]:
     """Return a row a name."""
-    identifier, size = image.id.removeprefix("sha256:")[:12], f"{image.size / (1 << 20):.1f} MiB"
+    identifier, size = hexadecimal(image.id)[:12], f"{image.size / (1 << 20):.1f} MiB"
     names = image.repo_tags or image.repo_digests or ["-"]
     return [(identifier, size, f"{name} (pinned)" if image.pinned else name) for name in names]
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from crid.image.transfers import Transfer
+from crid.model.digest import hexadecimal
 
 _WIDTH = 30
 _MIB = 1 << 20
@@ -60,4 +61,4 @@ def bar(transfer: Transfer) -> str:
 
 
 def _short(digest: str) -> str:
-    return digest.removeprefix("sha256:")[:12]
+    return hexadecimal(digest)[:12]

@@ -10,20 +10,22 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Iterable, Sequence, Set
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from crid.config.reread import Reread
 from crid.errors import CridError, InvalidArgumentError, NotFoundError, PermissionDeniedError
 from crid.image import signatures, sigstore
+from crid.image.document import off_loop
 from crid.image.lookaside import Lookaside
 from crid.image.policy import Policy
 from crid.image.policy_file import read_policy
 from crid.image.references import Reference, parse
 from crid.image.signatures import OPENPGP, SIGSTORE, Signature
 from crid.linux.files import remove_unfinished, write_atomic
+from crid.model.digest import check_digest, has_digest, hexadecimal, whole
 from crid.model.image import Descriptor, Image
-from crid.store.content import check_digest, digest_of
 
 DEFAULT_POLICY = Path("/etc/containers/policy.json")
 DEFAULT_REGISTRIES_D = Path("/etc/containers/registries.d")
@@ -98,7 +100,7 @@ class Admission:
         """Delete the signatures of images other than `image_ids`, and what a kill has left."""
         if self._kept.exists():
             remove_unfinished(self._kept)
-            self.forget({f"sha256:{path.stem}" for path in self._kept.glob("*.json")} - image_ids)
+            self.forget({digest for path in self._kept.glob("*.json") if (digest := whole(path.stem))} - image_ids)
 
     def forget(self, image_ids: Iterable[str]) -> None:
         """Delete the signatures of images that are gone. Idempotent."""
@@ -113,7 +115,7 @@ class Admission:
         return self._policy.get()
 
     def _path(self, image_id: str) -> Path:
-        return self._kept / f"{check_digest(image_id).removeprefix('sha256:')}.json"
+        return self._kept / f"{hexadecimal(check_digest(image_id))}.json"
 
     def _keep(self, image_id: str, found: tuple[Signature, ...]) -> None:
         self._kept.mkdir(mode=0o700, exist_ok=True)
@@ -141,13 +143,15 @@ def _names(image: Image, reference: str) -> Sequence[Reference | None]:
 
 async def _attached(source: SignatureSource, digest: str) -> list[Signature]:
     """Return the signatures that are attached to the manifest `digest`; none if the registry has none."""
+    if not (tag := sigstore.signature_tag(digest)):
+        return []
     try:
-        content, _ = await source.manifest(sigstore.signature_tag(digest))
+        content, _ = await source.manifest(tag)
     except NotFoundError:
         return []
     found = []
-    for payload_digest, size, signature in sigstore.parse_attached(content):
+    for payload_digest, size, signature in await off_loop(content, partial(sigstore.parse_attached, content)):
         payload = await source.small_blob(Descriptor("", payload_digest, size), signatures.PAYLOAD_LIMIT)
-        if digest_of(payload) == payload_digest:
+        if has_digest(payload, payload_digest):
             found.append(sigstore.with_payload(signature, payload))
     return found

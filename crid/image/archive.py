@@ -6,7 +6,6 @@ image its configuration, its names and its layers' files.
 """
 
 import contextlib
-import json
 import os
 import stat
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import IO, Any
 
 from crid.errors import DataLossError, InvalidArgumentError, NotFoundError
 from crid.image.compression import Hashed
+from crid.image.document import read_json, read_object
 from crid.image.manifest import (
     CONFIG_LIMIT,
     MANIFEST_LIMIT,
@@ -30,8 +30,9 @@ from crid.image.manifest import (
 )
 from crid.image.references import Reference, parse
 from crid.linux.openat2 import open_beneath
+from crid.model.digest import digest_of, has_digest
 from crid.model.image import Descriptor
-from crid.store.content import NAME_ANNOTATION, digest_of
+from crid.store.content import NAME_ANNOTATION
 
 _CONTAINERD_NAME = "io.containerd.image.name"
 _INDEX_DEPTH = 3
@@ -85,13 +86,6 @@ def _small(directory: Path, name: str, limit: int) -> bytes:
     return content
 
 
-def _json(content: bytes, name: str) -> Any:
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise DataLossError(f"archive: {name} is not JSON: {error}") from error
-
-
 def _blob(digest: str) -> str:
     return "blobs/" + digest.replace(":", "/")
 
@@ -101,11 +95,12 @@ def _read_layout(directory: Path, platform: Platform) -> list[ArchivedImage]:
     index = parse_manifest(content)
     if not isinstance(index, Index):
         raise InvalidArgumentError("archive: index.json is not an index")
-    annotations = [entry.get("annotations") or {} for entry in _json(content, "index.json").get("manifests") or []]
+    entries = read_object(content, "archive: index.json").get("manifests") or []
+    annotations = [entry.get("annotations") or {} for entry in entries]
     images: dict[str, ArchivedImage] = {}
     for position, (descriptor, _) in zip(index.positions, index.entries, strict=True):
         image = _resolve(directory, descriptor, platform)
-        names = _layout_names(annotations[position], image.descriptor.digest)
+        names = _layout_names(annotations[position], image.content)
         known = images.get(image.descriptor.digest)
         images[image.descriptor.digest] = replace(image, names=((known.names if known else ()) + names))
     return list(images.values())
@@ -115,27 +110,27 @@ def _resolve(directory: Path, descriptor: Descriptor, platform: Platform) -> Arc
     """Return the image that a layout's descriptor leads to."""
     for _ in range(_INDEX_DEPTH):
         content = _small(directory, _blob(descriptor.digest), MANIFEST_LIMIT)
-        if digest_of(content) != descriptor.digest:
+        if not has_digest(content, descriptor.digest):
             raise DataLossError(f"archive: blob {descriptor.digest} has other content")
         parsed = parse_manifest(content, descriptor.media_type)
         if isinstance(parsed, Manifest):
             files = {blob.digest: _blob(blob.digest) for blob in (parsed.config, *parsed.layers)}
-            return ArchivedImage((), Descriptor(parsed.media_type, descriptor.digest, len(content)), content, parsed, files)
+            return ArchivedImage((), Descriptor(parsed.media_type, digest_of(content), len(content)), content, parsed, files)
         descriptor = parsed.choose(platform)
     raise DataLossError(f"archive: more than {_INDEX_DEPTH} indexes inside each other")
 
 
-def _layout_names(annotations: dict[str, Any], digest: str) -> tuple[Reference, ...]:
+def _layout_names(annotations: dict[str, Any], manifest: bytes) -> tuple[Reference, ...]:
     """Return the name an index entry gives; a bare word is a tag of a repository that the archive does not name."""
     text = annotations.get(_CONTAINERD_NAME) or annotations.get(NAME_ANNOTATION)
     if not isinstance(text, str) or not any(character in text for character in "/:@"):
         return ()
     name = parse(text)
-    return () if name.digest and name.digest != digest else (name,)
+    return () if name.digest and not has_digest(manifest, name.digest) else (name,)
 
 
 def _read_docker(directory: Path) -> list[ArchivedImage]:
-    document = _json(_small(directory, "manifest.json", MANIFEST_LIMIT), "manifest.json")
+    document = read_json(_small(directory, "manifest.json", MANIFEST_LIMIT), "archive: manifest.json")
     try:
         entries = [
             (str(entry["Config"]), [str(layer) for layer in entry["Layers"]], [str(tag) for tag in entry.get("RepoTags") or []])

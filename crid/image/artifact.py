@@ -8,7 +8,6 @@ blobs, so that nothing is kept twice.
 """
 
 import errno
-import hashlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from crid.image.limits import LayerLimits
 from crid.image.manifest import Manifest
 from crid.image.recording import Stores
 from crid.linux.disk import disk_usage
+from crid.model.digest import digest_of, hexadecimal
 from crid.model.image import Descriptor, Image, ImageProcess
 from crid.store.content import ContentStore
 from crid.store.images import ImageContent
@@ -33,7 +33,7 @@ _PATH_LIMIT = 4096 - 256
 
 def chain_id(digest: str) -> str:
     """Return the chain id of the files of the artifact whose manifest is `digest`. No layer of an image can have it."""
-    return "sha256:" + hashlib.sha256(f"artifact {digest}".encode()).hexdigest()
+    return digest_of(f"artifact {digest}".encode())
 
 
 def blobs(manifest: Manifest) -> list[Descriptor]:
@@ -55,7 +55,7 @@ def files(manifest: Manifest, limits: LayerLimits) -> Mapping[PurePosixPath, Des
     """
     found: dict[PurePosixPath, Descriptor] = {}
     for title, blob in zip(manifest.titles, manifest.layers, strict=True):
-        path = _path(title or blob.digest.partition(":")[2], blob)
+        path = _path(title or hexadecimal(blob.digest), blob)
         if path in found:
             raise InvalidArgumentError(f"layer {blob.digest}: another one has the title {title[:200]!r}, too")
         found[path] = blob

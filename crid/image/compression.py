@@ -4,7 +4,6 @@ The compression is told by the content's first bytes, not by the media type, whi
 that other runtimes look at the content too.
 """
 
-import hashlib
 import zlib
 from typing import IO, Protocol, cast
 
@@ -13,6 +12,7 @@ from isal import igzip, igzip_lib
 
 from crid.errors import DataLossError
 from crid.image.tar import ByteSource
+from crid.model.digest import digest_so_far, new_hash
 
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
@@ -24,11 +24,11 @@ _MAGIC = 6
 
 
 class Hashed:
-    """Reads from a source and keeps the sha256 of what was read."""
+    """Reads from a source and keeps the hash of what was read, by the algorithm of the digest that was `promised`."""
 
-    def __init__(self, source: ByteSource) -> None:
+    def __init__(self, source: ByteSource, promised: str = "") -> None:
         self._source = source
-        self._hash = hashlib.sha256()
+        self._hash = new_hash(promised)
         self.size = 0
 
     def read(self, size: int) -> bytes:
@@ -41,7 +41,7 @@ class Hashed:
     @property
     def digest(self) -> str:
         """The digest of what was read so far."""
-        return "sha256:" + self._hash.hexdigest()
+        return digest_so_far(self._hash)
 
 
 class _Pushed:

@@ -16,8 +16,8 @@ from typing import IO, Any
 
 from crid.errors import InvalidArgumentError, NotFoundError
 from crid.image.manifest import MANIFEST_LIMIT, Manifest, parse_manifest
-from crid.image.references import id_digits
-from crid.store.content import NAME_ANNOTATION, check_digest
+from crid.model.digest import begins, is_prefix
+from crid.store.content import NAME_ANNOTATION, blob_path
 
 
 def export(roots: Sequence[Path], names: Iterable[str], path: Path) -> str:
@@ -59,14 +59,14 @@ class _Stores:
             for descriptor in manifests:
                 if descriptor.get("annotations", {}).get(NAME_ANNOTATION) == name:
                     return descriptor, name
-        digits = [digit for name in names if (digit := id_digits(name))]
+        prefixes = [name for name in names if is_prefix(name)]
         found: dict[str, dict[str, Any]] = {}
-        for descriptor in manifests if digits else ():
+        for descriptor in manifests if prefixes else ():
             identifier = self._manifest(descriptor).identifier(descriptor["digest"])
-            if any(identifier.startswith(f"sha256:{digit}") for digit in digits):
+            if any(begins(identifier, prefix) for prefix in prefixes):
                 found.setdefault(identifier, descriptor)  # an image's tags come before its digests
         if len(found) > 1:
-            raise InvalidArgumentError(f"image id {digits[0]}: is the beginning of several images' ids")
+            raise InvalidArgumentError(f"image id {prefixes[0]}: is the beginning of several images' ids")
         if not found:
             raise NotFoundError(f"image {names[0]}: not found")
         descriptor = found.popitem()[1]
@@ -82,7 +82,7 @@ class _Stores:
         """Open a blob. Raises NotFoundError."""
         for directory in self._directories:
             with contextlib.suppress(FileNotFoundError):
-                return (directory / "blobs/sha256" / check_digest(digest).removeprefix("sha256:")).open("rb")
+                return blob_path(directory / "blobs", digest).open("rb")
         raise NotFoundError(f"blob {digest}: not in {self._directories[0]}")
 
     def _manifest(self, descriptor: dict[str, Any]) -> Manifest:

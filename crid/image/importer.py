@@ -7,21 +7,23 @@ it, or the one that the caller gives; it has no repo digest, since no registry v
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from crid.errors import InvalidArgumentError, NotFoundError
 from crid.image import artifact
 from crid.image.archive import ArchivedImage, opened, read_archive
+from crid.image.document import off_loop
 from crid.image.ingest import LayerPlan, keep_blob, unpack_layer
 from crid.image.manifest import CONFIG_LIMIT, Platform, parse_config
 from crid.image.recording import Stores, layer_plans, leased, record_image
 from crid.image.references import Reference, parse
 from crid.image.transfers import Transfers, Watch
 from crid.image.unpack import unpack
+from crid.model.digest import has_digest
 from crid.model.image import Descriptor, Image
 from crid.store import gc
-from crid.store.content import digest_of
 
 
 async def import_path(
@@ -93,10 +95,10 @@ class _Import:
             return await self._artifact(directory, archived)
         with stores.leases.hold([manifest.config.digest]):
             configuration = await asyncio.to_thread(_read_config, directory, archived)
-            config = parse_config(configuration, manifest)
+            config = await off_loop(configuration, partial(parse_config, configuration, manifest))
             plans = layer_plans(manifest, config)
             with stores.leases.hold(leased(plans, manifest, archived.descriptor)):
-                await asyncio.to_thread(stores.content.add, manifest.config.media_type, configuration)
+                await asyncio.to_thread(stores.content.add, manifest.config.media_type, configuration, manifest.config.digest)
                 for plan in plans:
                     await asyncio.to_thread(self._layer, directory, plan, archived.files[plan.blob.digest])
                 tags, digests = self._names(archived)
@@ -146,6 +148,6 @@ def _read_config(directory: Path, archived: ArchivedImage) -> bytes:
     digest = archived.manifest.config.digest
     with opened(directory, archived.files[digest]) as file:
         content = file.read(CONFIG_LIMIT)
-    if digest_of(content) != digest:
+    if not has_digest(content, digest):
         raise InvalidArgumentError(f"archive: the configuration {digest} has other content")
     return content

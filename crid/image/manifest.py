@@ -5,7 +5,6 @@ Manifest Version 2, Schema 2", which name the same things differently. Schema 1 
 so no image id. What is refused says why: InvalidArgumentError for what crid does not run, DataLossError for damage.
 """
 
-import hashlib
 import json
 import platform
 import re
@@ -14,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from crid.errors import DataLossError, InvalidArgumentError, NotFoundError
+from crid.image.document import read_object
 from crid.linux.cpu import x86_64_level
+from crid.model.digest import check_digest, digest_of
 from crid.model.image import Descriptor, ImageProcess
-from crid.store.content import check_digest, digest_of
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -119,7 +119,7 @@ class ImageConfig:
         """The chain id of each layer, lowest first (OCI image-spec, config.md, "Layer ChainID")."""
         chain: list[str] = []
         for diff_id in self.diff_ids:
-            chain.append("sha256:" + hashlib.sha256(f"{chain[-1]} {diff_id}".encode()).hexdigest() if chain else diff_id)
+            chain.append(digest_of(f"{chain[-1]} {diff_id}".encode()) if chain else diff_id)
         return tuple(chain)
 
 
@@ -136,7 +136,7 @@ def parse_manifest(content: bytes, media_type: str = "") -> Manifest | Index:
 
     Raises InvalidArgumentError for a kind that crid does not take, DataLossError for a malformed one.
     """
-    document = _document(content, "manifest")
+    document = read_object(content, "manifest")
     claimed = _get(document, "mediaType", str, "")
     if media_type in _SCHEMA1 or document.get("schemaVersion") == 1:
         raise InvalidArgumentError("manifest: Docker schema 1 is not supported; push the image again as OCI")
@@ -175,7 +175,7 @@ def _oci_layer(media_type: str) -> str:
 
 def parse_config(content: bytes, manifest: Manifest) -> ImageConfig:
     """Read an image configuration. Raises DataLossError if it is malformed or does not fit the manifest."""
-    document = _document(content, "image configuration")
+    document = read_object(content, "image configuration")
     rootfs = _get(document, "rootfs", dict, {})
     diff_ids = tuple(_digest(value, "diff_ids") for value in _get(rootfs, "diff_ids", list, []))
     if len(diff_ids) != len(manifest.layers):
@@ -256,16 +256,6 @@ def _level(of: Platform) -> int:
     return 1 if not of.variant else int(of.variant[1]) if _VARIANT.fullmatch(of.variant) else 0
 
 
-def _document(content: bytes, what: str) -> dict[str, Any]:
-    try:
-        document = json.loads(content.decode())  # JSON between programs is UTF-8 (RFC 8259, 8.1)
-    except (ValueError, RecursionError) as error:
-        raise DataLossError(f"{what}: not JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise DataLossError(f"{what}: not a JSON object")
-    return document
-
-
 def _descriptor(value: object, what: str) -> Descriptor:
     if not isinstance(value, dict):
         raise DataLossError(f"{what}: not an object")
@@ -277,7 +267,7 @@ def _descriptor(value: object, what: str) -> Descriptor:
 
 def _digest(value: object, what: str) -> str:
     try:
-        return check_digest(value if isinstance(value, str) else repr(value))
+        return check_digest(value if isinstance(value, str) else _short(value))
     except InvalidArgumentError as error:
         raise DataLossError(f"{what}: {error}") from error
 
@@ -291,7 +281,7 @@ def _strings(table: Mapping[str, Any], key: str) -> tuple[str, ...]:
 
 def _short(value: object) -> str:
     """Return the beginning of what a hostile document says, for an error."""
-    return repr(value)[:100]
+    return type(value).__name__ if isinstance(value, list | dict) else repr(value)[:100]
 
 
 def _sound(text: str, key: str) -> str:

@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from crid import trace
-from crid.errors import CridError, DataLossError, ResourceExhaustedError, UnavailableError
+from crid.errors import CridError, ResourceExhaustedError, UnavailableError
 from crid.image import artifact
 from crid.image.admission import Admission
 from crid.image.auth import NONE, Credentials
@@ -27,14 +27,15 @@ from crid.image.auth_files import NodeCredentials
 from crid.image.download import Downloads, settle
 from crid.image.hosts_toml import Hosts
 from crid.image.ingest import LayerPlan, StagedLayer, keep_blob, unpack_layer
-from crid.image.manifest import CONFIG_LIMIT, ImageConfig, Index, Manifest, Platform, parse_config, parse_manifest
+from crid.image.manifest import Platform
 from crid.image.recording import Stores, check_room, check_room_for, layer_plans, leased, record_image
 from crid.image.references import Reference
 from crid.image.registries import Endpoint, Registries
+from crid.image.resolve import Found, configuration, find
 from crid.image.transfers import Transfers, Watch
 from crid.log import fields
+from crid.model.digest import digest_of
 from crid.model.image import Descriptor, Image
-from crid.store.content import digest_of
 from crid.tasks import KeyedLock, Supervisor
 
 if TYPE_CHECKING:
@@ -42,37 +43,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_INDEX_DEPTH = 3
-"""An index may lead to an index so often before it is taken for a cycle."""
-
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
 
 _Key = tuple[str, Credentials, str]
 """What makes two pulls the same: the name, the credentials, the namespace."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A manifest for this machine, and the digest of what the name stands for: itself, or the index it is in."""
-
-    target_digest: str
-    descriptor: Descriptor
-    content: bytes
-    manifest: Manifest
-
-    @property
-    def identifier(self) -> str:
-        """The image's id."""
-        return self.manifest.identifier(self.descriptor.digest)
-
-    def tags(self, reference: Reference) -> tuple[str, ...]:
-        """Return the tag that a pull of `reference` gives the image."""
-        return () if reference.digest else (str(reference),)
-
-    def digests(self, reference: Reference) -> tuple[str, ...]:
-        """Return the repo digest that it gives it."""
-        return (str(reference.at_digest(self.target_digest)),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +173,8 @@ class Puller:
     ) -> Image:
         """Pull from one place, but under the name that was asked for; `version` is what is asked for there."""
         trace.step("pull", "asking for the manifest")
-        found = await self._find(repository, reference, version)
-        digests = (found.target_digest, found.descriptor.digest)
+        found = await find(repository, reference, version, self._platform)
+        digests = (*found.targets, found.descriptor.digest)
         await self._admission.admit(repository, reference, digests, found.identifier, namespace)
         transfers.expect((found.manifest.config, *found.manifest.layers))
         if (present := self._present(found, reference)) is not None:
@@ -208,7 +183,7 @@ class Puller:
             return await self._artifact(repository, reference, found)
         with self._stores.leases.hold([found.manifest.config.digest]):
             trace.step("pull", "fetching the configuration")
-            config = await self._config(repository, found.manifest)
+            config = await configuration(repository, self._stores.content, found.manifest, self._platform)
             plans = layer_plans(found.manifest, config)
             with self._stores.leases.hold(leased(plans, found.manifest, found.descriptor)):
                 await asyncio.to_thread(check_room, self._stores, plans)
@@ -235,7 +210,7 @@ class Puller:
                 self._stores.content.drop_partials(blob.digest for blob in blobs)
             raise
 
-    async def _artifact(self, repository: "Repository", reference: Reference, found: _Found) -> Image:
+    async def _artifact(self, repository: "Repository", reference: Reference, found: Found) -> Image:
         """Bring an artifact's blobs, then make its files."""
         stores, manifest = self._stores, found.manifest
         artifact.files(manifest, stores.limits)
@@ -264,47 +239,15 @@ class Puller:
             if blob.digest not in content:
                 await self._downloads.fetch(repository, blob, partial(keep_blob, content, blob))
 
-    def _present(self, found: _Found, reference: Reference) -> Image | None:
+    def _present(self, found: Found, reference: Reference) -> Image | None:
         """Return the image, if all of it is here and it bears the names that this pull would give it."""
         image = self._stores.images.get(found.identifier)
         if image is None or image.manifest_digest != found.descriptor.digest:
             return None
         named = reference.digest or str(reference) in image.repo_tags
-        named = named and str(reference.at_digest(found.target_digest)) in image.repo_digests
+        named = named and set(found.digests(reference)) <= set(image.repo_digests)
         whole = all(chain_id in self._stores.layers for chain_id in image.chain_ids)
         return image if named and whole else None
-
-    async def _find(self, repository: "Repository", reference: Reference, version: str) -> _Found:
-        """Return the manifest that `reference` leads to on this platform. Each step is verified by its digest."""
-        content, media_type = await repository.manifest(version)
-        target = digest_of(content)
-        if ":" in version and target != version:
-            raise DataLossError(f"image {reference}: the registry sent something with the digest {target}")
-        parsed = parse_manifest(content, media_type)
-        for _ in range(_INDEX_DEPTH):
-            if not isinstance(parsed, Index):
-                return _Found(target, Descriptor(parsed.media_type, digest_of(content), len(content)), content, parsed)
-            chosen = parsed.choose(self._platform)
-            content, media_type = await repository.manifest(chosen.digest)
-            if (digest_of(content), len(content)) != (chosen.digest, chosen.size):
-                raise DataLossError(f"image {reference}: manifest {chosen.digest} is not what the index promises")
-            parsed = parse_manifest(content, media_type)
-        raise DataLossError(f"image {reference}: more than {_INDEX_DEPTH} indexes inside each other")
-
-    async def _config(self, repository: "Repository", manifest: Manifest) -> ImageConfig:
-        descriptor = manifest.config
-        content = self._stores.content
-        if descriptor.digest in content:
-            return parse_config(await asyncio.to_thread(content.read, descriptor.digest, limit=CONFIG_LIMIT), manifest)
-        blob = await repository.small_blob(descriptor, CONFIG_LIMIT)
-        if (digest_of(blob), len(blob)) != (descriptor.digest, descriptor.size):
-            raise DataLossError(f"blob {descriptor.digest}: the registry sent {len(blob)} bytes, {digest_of(blob)}")
-        config = parse_config(blob, manifest)
-        if config.architecture not in ("", self._platform.architecture):
-            # As with CRI-O: the kernel may know how to run it (binfmt_misc).
-            logger.warning("image of another architecture%s", fields(id=descriptor.digest, architecture=config.architecture))
-        await asyncio.to_thread(content.add, descriptor.media_type, blob)
-        return config
 
     async def _layers(self, repository: "Repository", plans: Sequence[LayerPlan]) -> None:
         """Bring all layers, each in a task that waits for the one below only to become visible."""

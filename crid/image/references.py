@@ -10,19 +10,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from crid.errors import InvalidArgumentError
-from crid.store.content import check_digest
+from crid.model.digest import check_digest, whole
 
 DEFAULT_DOMAIN = "docker.io"
 DEFAULT_TAG = "latest"
+TAG_LIMIT = 128
 _NAME_LIMIT = 255
 
 _DOMAIN_LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
 _DOMAIN = re.compile(rf"(?:{_DOMAIN_LABEL}(?:\.{_DOMAIN_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?")
 _COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _PATH = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
-_TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
-_ID = re.compile(r"[0-9a-f]{64}")
-_ID_PREFIX = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})")
+_TAG = re.compile(rf"\w[\w.-]{{0,{TAG_LIMIT - 1}}}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ class Reference:
 
 def parse(text: str) -> Reference:
     """Return the reference that `text` means, with Docker's defaults. Raises InvalidArgumentError quoting `text`."""
-    if _ID.fullmatch(text):
+    if ":" not in text and whole(text):
         raise InvalidArgumentError(f"image reference {text!r}: an image id cannot be a repository name")
     domain, path = split_domain(text)
     if not domain:
@@ -115,12 +114,6 @@ def scopes(reference: Reference) -> Iterator[str]:
         name = name.rpartition("/")[0]
     labels = reference.domain.partition(":")[0].split(".")
     yield from ("*." + ".".join(labels[position:]) for position in range(1, len(labels)))
-
-
-def id_digits(text: str) -> str:
-    """Return the hexadecimal digits if `text` can be (the beginning of) an image's id, else an empty string."""
-    match = _ID_PREFIX.fullmatch(text)
-    return match[1] if match else ""
 
 
 def matches(pattern: str, name: str) -> bool:

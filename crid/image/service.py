@@ -30,11 +30,12 @@ from crid.image.limits import LayerLimits
 from crid.image.manifest import host_platform
 from crid.image.pull import Puller
 from crid.image.recording import Stores
-from crid.image.references import id_digits, matches, parse
+from crid.image.references import matches, parse
 from crid.image.registries_file import configured
 from crid.image.transfers import Watch
 from crid.linux.disk import disk_usage
 from crid.log import fields
+from crid.model.digest import is_prefix, whole
 from crid.model.idmap import IdMap
 from crid.model.image import Image
 from crid.model.mount import Mount
@@ -183,13 +184,13 @@ class ImageService:
         images = self._stores.images
         if not reference:
             raise InvalidArgumentError("image reference: is empty")
-        digits = id_digits(reference)
-        image = images.get(f"sha256:{digits}") if len(digits) == 64 else None
-        if image is None and not reference.startswith("sha256:") and len(digits) != 64:
+        identifier, beginning = whole(reference), is_prefix(reference)
+        image = images.get(identifier)
+        if image is None and not identifier and not (beginning and ":" in reference):
             names = [str(candidate) for candidate in self._registries.get().candidates(reference)]
             image = next((found for name in names if (found := images.named(name)) is not None), None)
-        if image is None and digits:
-            image = images.with_prefix(digits)
+        if image is None and beginning:
+            image = images.with_prefix(reference)
         return None if image is None else self._shown(image)
 
     def resolve(self, reference: str) -> Image:

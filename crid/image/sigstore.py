@@ -12,15 +12,17 @@ signed is part of the annotations, so nothing is asked of it (crid.image.rekor).
 
 import base64
 import binascii
-import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from crid.errors import DataLossError, InvalidArgumentError
+from crid.errors import CridError, DataLossError, InvalidArgumentError
 from crid.image import rekor
 from crid.image.certificates import check_chain, check_fulcio_identity, check_pki_identity, load_certificates
+from crid.image.document import read_object
+from crid.image.references import TAG_LIMIT
 from crid.image.signatures import SIGNATURES_LIMIT, SIGSTORE, Signature, UntrustedError
+from crid.model.digest import check_digest
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -38,8 +40,9 @@ _BUNDLE = "dev.sigstore.cosign/bundle"
 
 
 def signature_tag(digest: str) -> str:
-    """Return the tag under which the signatures of the manifest `digest` are."""
-    return digest.replace(":", "-") + ".sig"
+    """Return the tag under which the signatures of the manifest `digest` are; empty for sha512, which no tag has room for."""
+    tag = digest.replace(":", "-") + ".sig"
+    return tag if len(tag) <= TAG_LIMIT else ""
 
 
 def parse_attached(content: bytes) -> list[tuple[str, int, Signature]]:
@@ -49,13 +52,13 @@ def parse_attached(content: bytes) -> list[tuple[str, int, Signature]]:
     """
     found = []
     try:
-        for layer in json.loads(content)["layers"]:
+        for layer in read_object(content, "signature manifest")["layers"]:
             notes = layer.get("annotations") or {}
             if layer["mediaType"] == PAYLOAD_TYPE and _SIGNATURE in notes:
                 signature = base64.b64decode(notes[_SIGNATURE], validate=True)
                 words = {key: str(notes.get(name, "")) for key, name in _EVIDENCE.items()}
-                found.append((str(layer["digest"]), int(layer["size"]), Signature(b"", signature, **words)))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, binascii.Error) as error:
+                found.append((check_digest(str(layer["digest"])), int(layer["size"]), Signature(b"", signature, **words)))
+    except (ValueError, KeyError, TypeError, AttributeError, binascii.Error, CridError) as error:
         raise DataLossError(f"signature manifest: malformed: {error!r}") from error
     return found[:SIGNATURES_LIMIT]
 

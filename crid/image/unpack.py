@@ -65,7 +65,7 @@ def unpack(
     leave its root or cannot be taken, and beyond the `limits`; DataLossError for a damaged archive or one whose digest is
     not `diff_id`; ResourceExhaustedError for a full disk; each names the member.
     """
-    plain = Hashed(decompressed(source))
+    plain = Hashed(decompressed(source), diff_id)
     limited = Limited(plain, limits, compressed)
     reader = TarReader(limited)
     with _Tree(target, limited.count_member) as tree:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """What identifies a blob: its media type, its digest (`sha256:` and 64 hexadecimal digits) and its size in bytes."""
+    """What identifies a blob: its media type, its digest (crid.model.digest) and its size in bytes."""
 
     media_type: str
     digest: str
@@ -34,8 +34,7 @@ class Image:
     """An image in the store. Equal ids mean equal configuration and layers."""
 
     id: str
-    """`sha256:` and the hexadecimal digest of the configuration, of the manifest for an artifact: the id that every RPC
-    reports."""
+    """The digest of the configuration, of the manifest for an artifact: the id that every RPC reports."""
     repo_tags: tuple[str, ...]
     repo_digests: tuple[str, ...]
     size: int
@@ -44,6 +43,7 @@ class Image:
     chain_ids: tuple[str, ...]
     """The layers, lowest first, by the chain id under which each is unpacked (OCI image-spec, config.md, "Layer ChainID")."""
     manifest_digest: str
+    """The canonical one, by whatever else the manifest may be asked for."""
     pinned: bool = False
     artifact_type: str = ""
     """What kind of OCI artifact it is; empty for an image. An artifact has one layer, which holds its files."""

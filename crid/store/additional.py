@@ -10,14 +10,14 @@ from pathlib import Path
 
 from crid.errors import UnavailableError
 from crid.log import fields
+from crid.model.digest import whole
 from crid.model.image import Image
+from crid.store.content import stored
 from crid.store.images import ImageContent, read_record
 from crid.store.layers import Layer, read_layer
 from crid.store.records import DAMAGE
 
 logger = logging.getLogger(__name__)
-
-_DIGITS = 64
 
 
 class AdditionalStore:
@@ -26,7 +26,7 @@ class AdditionalStore:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.layers_directory = root / "layers"
-        self._blobs = root / "images" / "blobs" / "sha256"
+        self._blobs = root / "images" / "blobs"
         self.blobs: dict[str, Path] = {}
         """Every blob's file, by digest."""
         self.layers: dict[str, Layer] = {}
@@ -46,9 +46,9 @@ class AdditionalStore:
         if not records.is_dir() or not self.layers_directory.is_dir():
             raise UnavailableError(f"additional image store {self.root}: there is no store of images (images/records, layers)")
         try:
-            self.blobs = {f"sha256:{path.name}": path for path in self._blobs.iterdir() if len(path.name) == _DIGITS}
+            self.blobs = stored(self._blobs)
             for directory in self.layers_directory.iterdir():
-                if len(directory.name) == _DIGITS:
+                if whole(directory.name):
                     self._add_layer(directory)
             for path in sorted(records.glob("*.json")):
                 self._add_image(path)

@@ -2,9 +2,9 @@
 
     <root>/images/oci-layout            says that this is an OCI image layout
     <root>/images/index.json            one descriptor a name; derived from crid.store.images' records
-    <root>/images/blobs/sha256/<hex>    complete, verified content: manifests, configurations, compressed layers
-    <root>/images/ingest/<random>       a blob that is still arriving; nothing here outlives the daemon
-    <root>/images/partial/<hex>         what has arrived of a blob whose download broke; the next one goes on from there
+    <root>/images/blobs/<algorithm>/<hex>   complete, verified content: manifests, configurations, compressed layers
+    <root>/images/ingest/<random>           a blob that is still arriving; nothing here outlives the daemon
+    <root>/images/partial/<digest>          what has arrived of a blob whose download broke; the next one goes on from there
 
 A blob is written below `ingest` or `partial`, hashed on the way (what a partial one had already, too), flushed to the
 disk, compared with the digest and size that were promised, and only then renamed to its name: what stands under a digest
@@ -14,10 +14,8 @@ The store knows nothing of what a blob means, nor who still needs one: that is c
 """
 
 import contextlib
-import hashlib
 import json
 import os
-import re
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -25,9 +23,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from crid.errors import DataLossError, InvalidArgumentError, NotFoundError, UnavailableError
+from crid.errors import DataLossError, NotFoundError, UnavailableError
 from crid.linux.files import remove_unfinished, sync_directory, write_atomic
 from crid.linux.remove import remove_tree
+from crid.model.digest import LENGTHS, check_digest, digest_of, digest_so_far, has_digest, new_hash, whole
 from crid.model.image import Descriptor
 
 if TYPE_CHECKING:
@@ -37,19 +36,21 @@ NAME_ANNOTATION = "org.opencontainers.image.ref.name"
 _INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 PARTIAL_SECONDS = 24 * 3600.0
 """How long what an interrupted pull has brought waits for the next one."""
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
-def check_digest(digest: str) -> str:
-    """Return `digest` if it is a sha256 digest in canonical form. Raises InvalidArgumentError."""
-    if not _DIGEST.fullmatch(digest):
-        raise InvalidArgumentError(f"digest {digest[:100]!r}: must be sha256: and 64 lower-case hexadecimal digits")
-    return digest
+def blob_path(blobs: Path, digest: str) -> Path:
+    """Return where a layout's directory `blobs` has, or would have, the blob `digest`. Raises InvalidArgumentError."""
+    return blobs / check_digest(digest).replace(":", "/")
 
 
-def digest_of(content: bytes) -> str:
-    """Return the digest of `content`."""
-    return "sha256:" + hashlib.sha256(content).hexdigest()
+def stored(blobs: Path) -> dict[str, Path]:
+    """Return the blobs in a layout's directory `blobs` by digest; what has another name is passed over. Raises OSError."""
+    found: dict[str, Path] = {}
+    for directory in (blobs / algorithm for algorithm in LENGTHS):
+        with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
+            names = {entry.name: f"{directory.name}:{entry.name}" for entry in entries}
+            found |= {digest: directory / name for name, digest in names.items() if whole(digest)}
+    return found
 
 
 class ContentStore:
@@ -59,7 +60,7 @@ class ContentStore:
         """Blobs of `additional` read-only stores are there, too, but neither counted nor removed."""
         self.directory = root / "images"
         self._additional = additional
-        self._blobs = self.directory / "blobs" / "sha256"
+        self._blobs = self.directory / "blobs"
         self._ingest = self.directory / "ingest"
         self._partial = self.directory / "partial"
         self._sizes: dict[str, int] = {}
@@ -72,7 +73,8 @@ class ContentStore:
         blobs exist. Raises OSError."""
         with contextlib.suppress(OSError):
             remove_tree(self._ingest)
-        for directory in (self.directory, self._blobs, self._ingest, self._partial):
+        algorithms = [self._blobs / algorithm for algorithm in LENGTHS]
+        for directory in (self.directory, *algorithms, self._ingest, self._partial):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         remove_unfinished(self.directory)
         layout = self.directory / "oci-layout"
@@ -80,12 +82,11 @@ class ContentStore:
             write_atomic(layout, b'{"imageLayoutVersion":"1.0.0"}', durable=True)
         if not (self.directory / "index.json").exists():
             self.write_index([])
-        with os.scandir(self._blobs) as entries:
-            self._sizes = {f"sha256:{entry.name}": entry.stat().st_size for entry in entries if len(entry.name) == 64}
+        self._sizes = {digest: path.stat().st_size for digest, path in stored(self._blobs).items()}
 
     def path(self, digest: str) -> Path:
         """Return where the blob `digest` is, or would be. Raises InvalidArgumentError for a malformed digest."""
-        own = self._blobs / check_digest(digest).removeprefix("sha256:")
+        own = blob_path(self._blobs, digest)
         if digest in self._sizes:
             return own
         return next((store.blobs[digest] for store in self._additional if digest in store.blobs), own)
@@ -109,13 +110,16 @@ class ContentStore:
             raise NotFoundError(f"blob {digest}: not in {self._blobs}") from error
         if len(content) > limit:
             raise DataLossError(f"blob {digest}: longer than {limit} bytes")
-        if digest_of(content) != digest:
+        if not has_digest(content, digest):
             raise DataLossError(f"blob {digest}: damaged on disk")
         return content
 
-    def add(self, media_type: str, content: bytes) -> Descriptor:
-        """Store `content` and return its descriptor. Idempotent. Raises OSError."""
-        descriptor = Descriptor(media_type, digest_of(content), len(content))
+    def add(self, media_type: str, content: bytes, digest: str = "") -> Descriptor:
+        """Store `content` under its `digest`, the canonical one without, and return its descriptor. Idempotent.
+
+        Raises DataLossError if it has another digest, OSError.
+        """
+        descriptor = Descriptor(media_type, digest or digest_of(content), len(content))
         if descriptor.digest not in self:
             with self.ingest(descriptor) as blob:
                 blob.write(content)
@@ -131,14 +135,14 @@ class ContentStore:
         """
         if expected is None:
             return Ingest(self, expected, self._ingest / secrets.token_hex(8))
-        hexadecimal = check_digest(expected.digest).removeprefix("sha256:")
-        path = self._partial / hexadecimal if resume else self._ingest / secrets.token_hex(8)
+        check_digest(expected.digest)
+        path = self._partial_path(expected.digest) if resume else self._ingest / secrets.token_hex(8)
         return Ingest(self, expected, path, resume=resume)
 
     def partial_size(self, blob: Descriptor) -> int:
         """Return how many bytes of `blob` a broken download has left."""
         try:
-            size = (self._partial / check_digest(blob.digest).removeprefix("sha256:")).stat().st_size
+            size = self._partial_path(blob.digest).stat().st_size
         except FileNotFoundError:
             return 0
         return size if size <= blob.size else 0
@@ -149,21 +153,21 @@ class ContentStore:
         oldest = time.time() - PARTIAL_SECONDS
         with os.scandir(self._partial) as entries:
             return [
-                self._partial / entry.name
-                for entry in entries
-                if entry.stat().st_mtime < oldest and f"sha256:{entry.name}" not in needed
+                self._partial / entry.name for entry in entries if entry.stat().st_mtime < oldest and entry.name not in needed
             ]
 
     def drop_partials(self, digests: Iterable[str]) -> None:
         """Delete what broken downloads have left of the blobs `digests`. Idempotent."""
         for digest in digests:
-            (self._partial / check_digest(digest).removeprefix("sha256:")).unlink(missing_ok=True)
+            self._partial_path(digest).unlink(missing_ok=True)
 
     def recent(self) -> set[str]:
         """Return the blobs that came within the last `PARTIAL_SECONDS`."""
         oldest = time.time() - PARTIAL_SECONDS
-        with os.scandir(self._blobs) as entries:
-            return {f"sha256:{entry.name}" for entry in entries if entry.stat().st_mtime >= oldest}
+        return {digest for digest, path in stored(self._blobs).items() if path.stat().st_mtime >= oldest}
+
+    def _partial_path(self, digest: str) -> Path:
+        return self._partial / check_digest(digest)
 
     def scratch(self) -> Path:
         """Make and return an empty directory that does not outlive the daemon; the caller removes it."""
@@ -173,8 +177,9 @@ class ContentStore:
 
     def publish(self, temporary: Path, digest: str, size: int) -> None:
         """Give a verified file its name (for Ingest)."""
-        os.rename(temporary, self._blobs / digest.removeprefix("sha256:"))
-        sync_directory(self._blobs)
+        path = blob_path(self._blobs, digest)
+        os.rename(temporary, path)
+        sync_directory(path.parent)
         self._sizes[digest] = size
 
     def discard(self, digest: str) -> Path | None:
@@ -185,7 +190,7 @@ class ContentStore:
         if self._sizes.pop(digest, None) is None:
             return None
         doomed = self._ingest / secrets.token_hex(8)
-        os.rename(self._blobs / digest.removeprefix("sha256:"), doomed)
+        os.rename(blob_path(self._blobs, digest), doomed)
         return doomed
 
     def write_index(self, names: Iterable[tuple[str, Descriptor]]) -> None:
@@ -212,7 +217,7 @@ class Ingest:
         self._temporary = temporary
         self._resume = resume
         self._left = 0
-        self._hash = hashlib.sha256()
+        self._hash = new_hash(expected.digest if expected else "")
         self._descriptor = -1
         self.size = 0
         """Bytes replayed and written so far."""
@@ -254,7 +259,7 @@ class Ingest:
 
         Raises DataLossError naming the promised digest if the content has another digest or size, OSError.
         """
-        digest = "sha256:" + self._hash.hexdigest()
+        digest = digest_so_far(self._hash)
         expected = self._expected or Descriptor(media_type, digest, self.size)
         if self.size != expected.size:
             raise DataLossError(f"blob {expected.digest}: has {self.size} bytes, {expected.size} were promised")

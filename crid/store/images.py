@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from crid.errors import DataLossError, FailedPreconditionError, InvalidArgumentError
 from crid.linux.files import remove_unfinished, write_atomic
 from crid.log import fields
+from crid.model.digest import begins, hexadecimal
 from crid.model.image import Descriptor, Image, ImageProcess
 from crid.store.content import ContentStore
 from crid.store.records import seal, unseal
@@ -114,7 +115,7 @@ class ImageStore:
         return [image for _, image in sorted(self._view.images.items())]
 
     def get(self, identifier: str) -> Image | None:
-        """Return the image whose id is `identifier` (`sha256:...`)."""
+        """Return the image whose id is `identifier`, a digest."""
         return self._view.images.get(identifier)
 
     def named(self, name: str) -> Image | None:
@@ -122,11 +123,11 @@ class ImageStore:
         view = self._view
         return view.images.get(view.names.get(name, ""))
 
-    def with_prefix(self, digits: str) -> Image | None:
-        """Return the image whose id starts with the hexadecimal `digits`. Raises InvalidArgumentError if several do."""
-        found = [image for identifier, image in self._view.images.items() if identifier.startswith(f"sha256:{digits}")]
+    def with_prefix(self, prefix: str) -> Image | None:
+        """Return the image whose id, or its digits, start with `prefix`. Raises InvalidArgumentError if several do."""
+        found = [image for identifier, image in self._view.images.items() if begins(identifier, prefix)]
         if len(found) > 1:
-            raise InvalidArgumentError(f"image id {digits}: is the beginning of {len(found)} images' ids")
+            raise InvalidArgumentError(f"image id {prefix}: is the beginning of {len(found)} images' ids")
         return found[0] if found else None
 
     def contents(self) -> Mapping[str, ImageContent]:
@@ -160,7 +161,7 @@ class ImageStore:
         with self._writing:
             if identifier not in self._own.images and (holder := self.read_only(identifier)) is not None:
                 raise FailedPreconditionError(f"image {identifier}: is in the read-only store {holder}")
-            (self._directory / f"{identifier.removeprefix('sha256:')}.json").unlink(missing_ok=True)
+            (self._directory / f"{hexadecimal(identifier)}.json").unlink(missing_ok=True)
             self._publish(self._own.without(identifier))
 
     def read_only(self, identifier: str) -> Path | None:
@@ -177,7 +178,7 @@ class ImageStore:
         return view
 
     def _write(self, image: Image, content: ImageContent) -> None:
-        path = self._directory / f"{image.id.removeprefix('sha256:')}.json"
+        path = self._directory / f"{hexadecimal(image.id)}.json"
         write_atomic(path, seal(_KIND, {"image": asdict(image), "content": asdict(content)}), durable=True)
 
     def _write_index(self, view: _View) -> None:
@@ -217,7 +218,7 @@ def _merged(own: _View, additional: Sequence["AdditionalStore"]) -> _View:
 def read_record(path: Path) -> tuple[Image, ImageContent]:
     """Return what the record `path` says. Raises DataLossError, KeyError or TypeError for a damaged one, OSError."""
     image, content = _decode(unseal(_KIND, path.read_bytes(), path))
-    if path.stem != image.id.removeprefix("sha256:"):
+    if path.stem != hexadecimal(image.id):
         raise DataLossError(f"record {path}: describes {image.id}")
     return image, content
 

@@ -36,6 +36,7 @@ from crid.linux.files import sync_file_system, write_atomic
 from crid.linux.mount import is_mount_point
 from crid.linux.remove import remove_tree
 from crid.log import fields
+from crid.model.digest import hexadecimal
 from crid.model.idmap import IdMap
 from crid.model.mount import Mount
 from crid.store.diff import copy_attributes, directory_beneath, hide, inherit
@@ -79,7 +80,7 @@ class Snapshot:
 def read_layer(directory: Path) -> Layer:
     """Return the layer in `directory`. Raises OSError, ValueError or TypeError for a record that does not describe it."""
     layer = Layer(**json.loads((directory / "record.json").read_bytes()))
-    if layer.chain_id != f"sha256:{directory.name}" or not (directory / "diff").is_dir():
+    if hexadecimal(layer.chain_id) != directory.name or not (directory / "diff").is_dir():
         raise ValueError("does not describe its directory")
     return layer
 
@@ -169,7 +170,7 @@ class LayerStore:
 
     def diff(self, chain_id: str) -> Path:
         """Return the directory of the layer's own files."""
-        return self._find(chain_id)[0] / chain_id.removeprefix("sha256:") / "diff"
+        return self._find(chain_id)[0] / hexadecimal(chain_id) / "diff"
 
     def _find(self, chain_id: str) -> tuple[Path, Layer]:
         """Return a layer, and the directory that it is in. Raises NotFoundError."""
@@ -214,14 +215,14 @@ class LayerStore:
             inherit(staged / "diff", name, below)
         if opaque:
             inodes += hide(staged / "diff", below)
-        hexadecimal = chain_id.removeprefix("sha256:")
+        name = hexadecimal(chain_id)
         with self._naming:
             if chain_id in self:
                 return
-            layer = Layer(chain_id, parent, self._free_link(hexadecimal), size, inodes, boot_id())
+            layer = Layer(chain_id, parent, self._free_link(name), size, inodes, boot_id())
             write_atomic(staged / "record.json", json.dumps(asdict(layer)).encode())
-            os.rename(staged, self.directory / hexadecimal)
-            _replace_link(self._links / layer.link, hexadecimal)
+            os.rename(staged, self.directory / name)
+            _replace_link(self._links / layer.link, name)
             self._layers[chain_id] = layer
             self._unsynced.add(chain_id)
 
@@ -233,7 +234,7 @@ class LayerStore:
             sync_file_system(self.directory)
             for chain_id in chain_ids & self._layers.keys():
                 with contextlib.suppress(FileNotFoundError):  # discarded in between
-                    (self.directory / chain_id.removeprefix("sha256:") / "synced").touch()
+                    (self.directory / hexadecimal(chain_id) / "synced").touch()
             self._unsynced -= chain_ids
 
     def discard(self, chain_id: str) -> Path | None:
@@ -244,7 +245,7 @@ class LayerStore:
             return None
         (self._links / layer.link).unlink(missing_ok=True)
         doomed = self._staging / secrets.token_hex(8)
-        os.rename(self.directory / chain_id.removeprefix("sha256:"), doomed)
+        os.rename(self.directory / hexadecimal(chain_id), doomed)
         return doomed
 
     def prepare(
@@ -327,13 +328,13 @@ class LayerStore:
             yield chain_id
             chain_id = self._find(chain_id)[1].parent
 
-    def _free_link(self, hexadecimal: str) -> str:
-        """Return the shortest link name for a layer that no other layer has."""
-        for length in range(_SHORT, 64):
-            link = self._links / hexadecimal[:length]
-            if not link.is_symlink() or link.readlink() == Path("..", hexadecimal, "diff"):
+    def _free_link(self, name: str) -> str:
+        """Return the shortest link name for the layer in the directory `name` that no other layer has."""
+        for length in range(_SHORT, len(name)):
+            link = self._links / name[:length]
+            if not link.is_symlink() or link.readlink() == Path("..", name, "diff"):
                 return link.name
-        raise DataLossError(f"layer {hexadecimal}: no free link in {self._links}")
+        raise DataLossError(f"layer {name}: no free link in {self._links}")
 
 
 def _remove(directory: Path) -> None:
@@ -362,9 +363,9 @@ def _setting_aside(directory: Path) -> Iterator[None]:
             os.rename(directory, aside)
 
 
-def _replace_link(link: Path, hexadecimal: str) -> None:
+def _replace_link(link: Path, layer: str) -> None:
     link.unlink(missing_ok=True)
-    link.symlink_to(Path("..", hexadecimal, "diff"))
+    link.symlink_to(Path("..", layer, "diff"))
 
 
 def _escape(path: Path | str) -> str:

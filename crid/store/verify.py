@@ -12,20 +12,18 @@ after its next start there are none. While a daemon is at work, what it is about
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from crid.linux.disk import disk_usage
+from crid.model.digest import digest_so_far, hexadecimal, new_hash
 from crid.model.image import Image
 from crid.store.additional import AdditionalStore
-from crid.store.content import NAME_ANNOTATION
+from crid.store.content import NAME_ANNOTATION, stored
 from crid.store.images import ImageContent, read_record
 from crid.store.layers import Layer, read_layer, read_snapshot
 from crid.store.records import DAMAGE
-
-_CHUNK = 1 << 20
-_SHA256 = "sha256:"
 
 Images = Mapping[str, tuple[Image, ImageContent]]
 
@@ -55,19 +53,19 @@ def verify(
     images, layers = (imagestore or root) / "images", (imagestore or root) / "layers"
     if not images.is_dir():
         return []
-    sizes = {path.name: path.stat().st_size for path in _listed(images / "blobs" / "sha256")}
+    blobs = set(stored(images / "blobs"))
     known: dict[str, tuple[Image, ImageContent]] = {}
     unpacked: dict[str, Layer] = {}
     for store in map(AdditionalStore, additional):
         store.load()
-        sizes |= dict.fromkeys((digest.removeprefix(_SHA256) for digest in store.blobs), 0)
+        blobs |= store.blobs.keys()
         unpacked |= store.layers
     return [
         *_leftovers(images / "ingest", images / "records", layers / "staging", layers, root / "snapshots"),
-        *_blobs(images / "blobs" / "sha256", contents=contents),
+        *_blobs(images / "blobs", contents=contents),
         *_layers(layers, unpacked, contents=contents),
         *_records(images / "records", known),
-        *_images(images / "records", known, sizes, unpacked),
+        *_images(images / "records", known, blobs, unpacked),
         *_index(images / "index.json", known),
         *_snapshots(root / "snapshots", unpacked),
     ]
@@ -92,16 +90,18 @@ def _leftovers(ingest: Path, records: Path, staging: Path, layers: Path, snapsho
 
 
 def _blobs(directory: Path, *, contents: bool) -> Iterator[Finding]:
-    for path in _listed(directory):
-        if len(path.name) != 64 or not path.is_file():
+    found = stored(directory)
+    for path in (path for algorithm in _listed(directory) for path in _listed(algorithm)):
+        digest = f"{path.parent.name}:{path.name}"
+        if digest not in found or not path.is_file():
             yield Finding(path, "is no blob")
-        elif contents and (digest := _hash(path)) != path.name:
-            yield Finding(path, f"its content has the digest {_SHA256}{digest}")
+        elif contents and (actual := _digest(path, digest)) != digest:
+            yield Finding(path, f"its content has the digest {actual}")
 
 
-def _hash(path: Path) -> str:
+def _digest(path: Path, promised: str) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return digest_so_far(hashlib.file_digest(file, lambda: new_hash(promised)))
 
 
 def _layers(directory: Path, found: dict[str, Layer], *, contents: bool) -> Iterator[Finding]:
@@ -138,12 +138,12 @@ def _records(directory: Path, found: dict[str, tuple[Image, ImageContent]]) -> I
             found[image.id] = image, content
 
 
-def _images(directory: Path, images: Images, sizes: Mapping[str, int], layers: Mapping[str, Layer]) -> Iterator[Finding]:
+def _images(directory: Path, images: Images, blobs: Set[str], layers: Mapping[str, Layer]) -> Iterator[Finding]:
     owners: dict[str, str] = {}
     for identifier, (image, content) in images.items():
-        path = directory / f"{identifier.removeprefix(_SHA256)}.json"
+        path = directory / f"{hexadecimal(identifier)}.json"
         for digest in sorted({identifier, content.manifest.digest, *content.blobs}):
-            if digest.removeprefix(_SHA256) not in sizes:
+            if digest not in blobs:
                 yield Finding(path, f"its blob {digest} is missing")
         below = ""
         for chain_id in image.chain_ids:

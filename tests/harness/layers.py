@@ -7,6 +7,7 @@ import json
 import tarfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import zstandard
@@ -91,9 +92,9 @@ END = bytes(1024)
 """What ends an archive."""
 
 
-def digest_of(content: bytes) -> str:
-    """Return the sha256 digest."""
-    return "sha256:" + hashlib.sha256(content).hexdigest()
+def digest_of(content: bytes, algorithm: str = "sha256") -> str:
+    """Return the digest."""
+    return f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
 
 
 def compressed(content: bytes, compression: str) -> bytes:
@@ -146,27 +147,29 @@ class MadeImage:
 
 
 def image(layers: Sequence[bytes], *, form: str = "oci", compression: str = "gzip", config: dict[str, object] | None = None,
-          diff_ids: Iterable[str] | None = None) -> MadeImage:  # fmt: skip
-    """Return an image of uncompressed `layers`, in OCI's or Docker's media types; `diff_ids` may lie."""
+          diff_ids: Iterable[str] | None = None, algorithm: str = "sha256") -> MadeImage:  # fmt: skip
+    """Return an image of uncompressed `layers`, in OCI's or Docker's media types, all digests by `algorithm`; `diff_ids` may
+    lie."""
+    digest = partial(digest_of, algorithm=algorithm)
     manifest_type, config_type, layer_type = _TYPES[form]
     stored = [compressed(content, compression) for content in layers]
     configuration = {
         "architecture": "amd64",
         "os": "linux",
         "config": config or {"Cmd": ["sh"]},
-        "rootfs": {"type": "layers", "diff_ids": list(diff_ids or map(digest_of, layers))},
+        "rootfs": {"type": "layers", "diff_ids": list(diff_ids or map(digest, layers))},
     }
     blob = json.dumps(configuration).encode()
     document = {
         "schemaVersion": 2,
         "mediaType": manifest_type,
-        "config": {"mediaType": config_type, "digest": digest_of(blob), "size": len(blob)},
+        "config": {"mediaType": config_type, "digest": digest(blob), "size": len(blob)},
         "layers": [
-            {"mediaType": layer_type + _SUFFIX[form][compression], "digest": digest_of(content), "size": len(content)}
+            {"mediaType": layer_type + _SUFFIX[form][compression], "digest": digest(content), "size": len(content)}
             for content in stored
         ],
     }
-    blobs = {digest_of(content): content for content in (blob, *stored)}
+    blobs = {digest(content): content for content in (blob, *stored)}
     return MadeImage(manifest_type, json.dumps(document).encode(), blobs)
 
 
@@ -196,15 +199,15 @@ def artifact(
     return MadeImage(_TYPES["oci"][0], json.dumps(document).encode(), blobs)
 
 
-def index(*images: tuple[MadeImage, str, str]) -> MadeImage:
-    """Return an OCI index over (image, architecture, variant)."""
+def index(*images: tuple[MadeImage, str, str], algorithm: str = "sha256") -> MadeImage:
+    """Return an OCI index over (image, architecture, variant), which it calls by `algorithm`."""
     document = {
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.index.v1+json",
         "manifests": [
             {
                 "mediaType": made.media_type,
-                "digest": made.digest,
+                "digest": digest_of(made.manifest, algorithm),
                 "size": len(made.manifest),
                 "platform": {"os": "linux", "architecture": architecture, **({"variant": variant} if variant else {})},
             }
@@ -216,9 +219,10 @@ def index(*images: tuple[MadeImage, str, str]) -> MadeImage:
 
 def write_layout(where: Path, made: MadeImage) -> Path:
     """Write `made` into `where` as an OCI layout with the tag `latest`, and return `where`."""
-    (where / "blobs/sha256").mkdir(parents=True)
     for digest, content in {**made.blobs, made.digest: made.manifest}.items():
-        (where / "blobs/sha256" / digest[7:]).write_bytes(content)
+        path = where / "blobs" / digest.replace(":", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
     annotations = {"org.opencontainers.image.ref.name": "latest"}
     entry = {"mediaType": made.media_type, "digest": made.digest, "size": len(made.manifest), "annotations": annotations}
     (where / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.harness.layers import MadeImage
 from tests.harness.tools import eventually, require_tool
 
 
@@ -69,6 +70,22 @@ class LocalRegistry:
         require_tool("skopeo")
         subprocess.run([*argv, f"oci:{layout}:{layout_tag}", f"docker://{reference}"], check=True)
         return reference
+
+    def put(self, made: MadeImage, name: str) -> str:
+        """Upload an image as it is to `name` (with tag), by digests that skopeo would not keep; return the full reference."""
+        repository, _, tag = name.rpartition(":")
+        base = f"http://{self.address}/v2/{repository}"
+        for digest, content in made.blobs.items():
+            with urllib.request.urlopen(urllib.request.Request(f"{base}/blobs/uploads/", method="POST"), timeout=30) as begun:
+                place = begun.headers["Location"]
+            self._put(f"{place}&digest={digest}", content, "application/octet-stream")
+        self._put(f"{base}/manifests/{tag}", made.manifest, made.media_type)
+        return f"{self.address}/{name}"
+
+    def _put(self, url: str, content: bytes, media_type: str) -> None:
+        request = urllib.request.Request(url, content, {"Content-Type": media_type}, method="PUT")
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            assert answer.status == 201
 
     def registries_conf(self) -> str:
         """Return the text of a registries.conf that lets a client use plain HTTP here."""

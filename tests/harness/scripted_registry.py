@@ -7,7 +7,7 @@ from typing import Self
 
 from aiohttp import web
 
-from tests.harness.layers import MadeImage
+from tests.harness.layers import MadeImage, digest_of
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -50,8 +50,8 @@ class ScriptedRegistry:
         await self._runner.cleanup()
 
     def add(self, repository: str, image: MadeImage, tag: str = "latest") -> str:
-        """Serve `image`, by tag and digest, and return its reference."""
-        for version in (tag, image.digest):
+        """Serve `image`, by tag and digest, be that sha256 or sha512, and return its reference."""
+        for version in (tag, image.digest, digest_of(image.manifest, "sha512")):
             self.manifests[repository, version] = (image.manifest, image.media_type)
         self.blobs |= image.blobs
         return f"{self.address}/{repository}:{tag}"

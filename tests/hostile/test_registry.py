@@ -144,11 +144,11 @@ async def test_lies(bench: Bench, name: str) -> None:
 async def test_an_index_that_promises_another_manifest(bench: Bench) -> None:
     made = image(LAYERS)
     bench.registry.add("a", made)
-    for change in ({"size": 5}, {"digest": "sha256:" + "0" * 64}):
+    for change, complaint in (({"size": 5}, "the index promises 5"), ({"digest": "sha256:" + "0" * 64}, made.digest)):
         descriptor = {"mediaType": made.media_type, "digest": made.digest, "size": len(made.manifest), **change}
         bench.registry.manifests["a", str(descriptor["digest"])] = (made.manifest, made.media_type)
         index = raw(json.dumps({"schemaVersion": 2, "manifests": [descriptor]}).encode(), INDEX)
-        with pytest.raises(DataLossError, match="is not what the index promises"):
+        with pytest.raises(DataLossError, match=complaint):
             await bench.service.pull(bench.registry.add("a", index, "index"))
     assert bench.files() == []
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from crid.image.exporter import export
 from crid.image.service import ImageService
 from crid.linux import mount
+from crid.store.verify import verify
 from crid.tasks import Supervisor
 from tests.harness.layers import directory, file, hardlink, image, layer, symlink, write_layout
 from tests.harness.registry import LocalRegistry
@@ -90,3 +92,18 @@ async def test_import_of_what_skopeo_writes(service: ImageService, tmp_path: Pat
     (found,) = await service.import_path(tmp_path / "copy")
     assert (found.id, found.repo_tags) == (MADE.id, ("q.io/made:v2",))
     assert len(found.chain_ids) == 2
+
+
+async def test_an_image_whose_parts_are_called_by_sha512(
+    service: ImageService, registry: LocalRegistry, tmp_path: Path
+) -> None:
+    """From docker-registry, and again from an archive of it. (skopeo 1.9 neither pushes nor inspects one.)"""
+    made = image([layer(file("a", b"one")), layer(file("b", b"two"))], algorithm="sha512")
+    reference = registry.put(made, "crid/sha512:v1")
+    found = await service.pull(reference)
+    assert (found.id, len(found.id)) == (made.id, len("sha512:") + 128)
+    export([tmp_path / "root"], [reference], tmp_path / "a.tar")
+    await service.remove(reference)
+    assert service.list_images() == []
+    assert [one.id for one in await service.import_path(tmp_path / "a.tar")] == [made.id]
+    assert verify(tmp_path / "root") == []

@@ -53,7 +53,7 @@ async def interrupted(bench: Bench, made: MadeImage, after: int = 100_000) -> tu
     with pytest.raises(UnavailableError):
         await bench.service.pull(reference)
     del bench.registry.script[path]
-    return reference, bench.root / "images/partial" / made.layers[0][7:]
+    return reference, bench.root / "images/partial" / made.layers[0]
 
 
 async def restarted(bench: Bench) -> ImageService:

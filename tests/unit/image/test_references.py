@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crid.errors import InvalidArgumentError
-from crid.image.references import Reference, id_digits, parse
+from crid.image.references import Reference, parse
 
 HEX = "ab" * 32
 DIGEST = f"sha256:{HEX}"
@@ -57,11 +57,3 @@ def test_parts() -> None:
     assert parse("q.io/a/b:c") == Reference("q.io", "a/b", "c")
     assert parse("q.io/a/b:c").version == "c"
     assert str(parse("q.io/a/b:c").at_digest(DIGEST)) == f"q.io/a/b@{DIGEST}"
-
-
-def test_beginnings_of_ids() -> None:
-    assert id_digits(DIGEST) == HEX
-    assert id_digits("sha256:abc") == "abc"
-    assert id_digits("abc") == "abc"
-    assert id_digits("abcg") == ""
-    assert id_digits(HEX + "0") == ""

@@ -1,8 +1,9 @@
 from pathlib import Path
 
 from crid.image.transfers import Transfer, Transfers
+from crid.model.digest import digest_of
 from crid.model.image import Descriptor
-from crid.store.content import ContentStore, digest_of
+from crid.store.content import ContentStore
 
 A, B = Descriptor("", digest_of(b"aaaa"), 4), Descriptor("", digest_of(b"bbbbbbbb"), 8)
 

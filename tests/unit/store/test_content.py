@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from crid.errors import DataLossError, InvalidArgumentError, NotFoundError
+from crid.model.digest import digest_of
 from crid.model.image import Descriptor
-from crid.store.content import ContentStore, digest_of
+from crid.store.content import ContentStore
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_a_blob_that_was_damaged_since(store: ContentStore) -> None:
         store.read(digest_of(b"x"), limit=4)
 
 
-@pytest.mark.parametrize("digest", ["", "sha256:", "sha256:../../../etc/passwd", "sha512:" + "a" * 128, "sha256:" + "A" * 64])
+@pytest.mark.parametrize("digest", ["", "sha256:", "sha256:../../../etc/passwd", "sha512:" + "a" * 64, "sha256:" + "A" * 64])
 def test_malformed_digests_are_no_paths(store: ContentStore, digest: str) -> None:
     with pytest.raises(InvalidArgumentError):
         store.path(digest)
