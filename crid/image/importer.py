@@ -17,7 +17,7 @@ from crid.image.archive import ArchivedImage, opened, read_archive
 from crid.image.document import off_loop
 from crid.image.ingest import LayerPlan, keep_blob, unpack_layer
 from crid.image.manifest import CONFIG_LIMIT, Platform, parse_config
-from crid.image.recording import Stores, layer_plans, leased, record_image
+from crid.image.recording import Stores, layer_plans, leased, record_image, room_for_blobs, room_for_layers
 from crid.image.references import Reference, parse
 from crid.image.transfers import Transfers, Watch
 from crid.image.unpack import unpack
@@ -99,8 +99,9 @@ class _Import:
             plans = layer_plans(manifest, config)
             with stores.leases.hold(leased(plans, manifest, archived.descriptor)):
                 await asyncio.to_thread(stores.content.add, manifest.config.media_type, configuration, manifest.config.digest)
-                for plan in plans:
-                    await asyncio.to_thread(self._layer, directory, plan, archived.files[plan.blob.digest])
+                with room_for_layers(stores, plans, self._what(archived)):
+                    for plan in plans:
+                        await asyncio.to_thread(self._layer, directory, plan, archived.files[plan.blob.digest])
                 tags, digests = self._names(archived)
                 return await asyncio.to_thread(
                     record_image, stores, manifest, archived.content, config, tags=tags, digests=digests
@@ -110,13 +111,17 @@ class _Import:
         manifest, stores = archived.manifest, self.stores
         artifact.files(manifest, stores.limits)
         with stores.leases.hold(artifact.leased(manifest, archived.descriptor)):
-            for blob in artifact.blobs(manifest):
-                if blob.digest not in stores.content:
-                    await asyncio.to_thread(self._blob, directory, blob, archived.files[blob.digest])
+            with room_for_blobs(stores, artifact.blobs(manifest), self._what(archived)):
+                for blob in artifact.blobs(manifest):
+                    if blob.digest not in stores.content:
+                        await asyncio.to_thread(self._blob, directory, blob, archived.files[blob.digest])
             tags, digests = self._names(archived)
             return await asyncio.to_thread(
                 artifact.record_artifact, stores, manifest, archived.content, tags=tags, digests=digests
             )
+
+    def _what(self, archived: ArchivedImage) -> str:
+        return f"image {self.given or next(iter(archived.names), archived.manifest.config.digest)}"
 
     def _names(self, archived: ArchivedImage) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the tags and the repo digests that an image gets."""

@@ -16,6 +16,7 @@ from crid.image.unpack import Unpacked, unpack
 from crid.model.image import Descriptor
 from crid.store.content import ContentStore, Ingest
 from crid.store.layers import LayerStore
+from crid.store.room import Room, layer_key
 
 _CHUNK = 1 << 18
 
@@ -28,6 +29,20 @@ class LayerPlan:
     diff_id: str
     chain_id: str
     parent: str
+
+
+class _Unpacking:
+    """Reads from a source that is unpacked as a layer, and notes that what was read needs no reserved room any more."""
+
+    def __init__(self, source: ByteSource, room: Room, chain_id: str) -> None:
+        self._source = source
+        self._room = room
+        self._key = layer_key(chain_id)
+
+    def read(self, size: int) -> bytes:
+        data = self._source.read(size)
+        self._room.written(len(data), self._key)
+        return data
 
 
 class _Kept:
@@ -73,7 +88,7 @@ def unpack_layer(
     with contextlib.ExitStack() as stack:
         staged = stack.enter_context(layers.stage())
         ingest = stack.enter_context(content.ingest(plan.blob, resume=resume)) if keep else None
-        kept = _Kept(source, ingest) if ingest is not None else source
+        kept = _Unpacking(_Kept(source, ingest) if ingest is not None else source, content.room, plan.chain_id)
         try:
             unpacked = unpack(kept, staged / "diff", plan.diff_id, limits, plan.blob.size)
         except CridError as error:

@@ -28,7 +28,7 @@ from crid.image.download import Downloads, settle
 from crid.image.hosts_toml import Hosts
 from crid.image.ingest import LayerPlan, StagedLayer, keep_blob, unpack_layer
 from crid.image.manifest import Platform
-from crid.image.recording import Stores, check_room, check_room_for, layer_plans, leased, record_image
+from crid.image.recording import Stores, layer_plans, leased, record_image, room_for_blobs, room_for_layers
 from crid.image.references import Reference
 from crid.image.registries import Endpoint, Registries
 from crid.image.resolve import Found, configuration, find
@@ -186,9 +186,9 @@ class Puller:
             config = await configuration(repository, self._stores.content, found.manifest, self._platform)
             plans = layer_plans(found.manifest, config)
             with self._stores.leases.hold(leased(plans, found.manifest, found.descriptor)):
-                await asyncio.to_thread(check_room, self._stores, plans)
                 trace.step("pull", "fetching layers")
-                with self._dropping_partials(plan.blob for plan in plans):
+                room = room_for_layers(self._stores, plans, f"image {reference}")
+                with room, self._dropping_partials(plan.blob for plan in plans):
                     await self._layers(repository, plans)
                 return await asyncio.to_thread(
                     record_image,
@@ -219,8 +219,7 @@ class Puller:
             if manifest.config.digest == artifact.EMPTY_DIGEST:
                 await asyncio.to_thread(stores.content.add, manifest.config.media_type, artifact.EMPTY)
             blobs = [blob for blob in artifact.blobs(manifest) if blob.digest not in stores.content]
-            await asyncio.to_thread(check_room_for, stores, blobs)
-            with self._dropping_partials(blobs):
+            with room_for_blobs(stores, blobs, f"image {reference}"), self._dropping_partials(blobs):
                 async with asyncio.TaskGroup() as group:
                     for blob in blobs:
                         group.create_task(self._keep(repository, blob))

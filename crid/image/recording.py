@@ -5,12 +5,11 @@ kept as it came, under the digest by which it is known, and a second manifest of
 and layers, stands in the index.
 """
 
-import os
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from crid import trace
-from crid.errors import ResourceExhaustedError
 from crid.image.ingest import LayerPlan
 from crid.image.limits import NO_LIMITS, LayerLimits
 from crid.image.manifest import OCI_MANIFEST, ImageConfig, Manifest, write_manifest
@@ -19,6 +18,7 @@ from crid.store.content import ContentStore
 from crid.store.gc import Leases
 from crid.store.images import ImageContent, ImageStore
 from crid.store.layers import LayerStore
+from crid.store.room import blob_key, layer_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +46,20 @@ def leased(plans: list[LayerPlan], manifest: Manifest, descriptor: Descriptor) -
     return blobs + [plan.chain_id for plan in plans]
 
 
-def check_room(stores: Stores, plans: list[LayerPlan]) -> None:
-    """Refuse early what cannot fit: a layer that is not here takes at least twice its blob's size, packed and unpacked.
-
-    Raises ResourceExhaustedError saying what is needed and what there is.
-    """
-    unpacked = sum(plan.blob.size for plan in plans if plan.chain_id not in stores.layers)
-    check_room_for(stores, [plan.blob for plan in plans], unpacked)
+def room_for_layers(stores: Stores, plans: Iterable[LayerPlan], what: str) -> AbstractContextManager[None]:
+    """Reserve, as long as the returned context is entered, what the layers that are not here take: at least twice their blobs'
+    sizes, packed and unpacked. Entering raises as `Room.reserve`."""
+    unpacked = {layer_key(plan.chain_id): plan.blob.size for plan in plans if plan.chain_id not in stores.layers}
+    return stores.content.room.reserve(what, unpacked | _needs(stores.content, [plan.blob for plan in plans]))
 
 
-def check_room_for(stores: Stores, blobs: Iterable[Descriptor], besides: int = 0) -> None:
-    """Refuse `blobs` if those that are not here, and `besides` bytes, do not fit. Raises as `check_room`."""
-    content = stores.content
-    needed = besides + sum(blob.size - content.partial_size(blob) for blob in blobs if blob.digest not in content)
-    status = os.statvfs(content.directory)
-    free = status.f_bavail * status.f_frsize
-    if needed > free:
-        raise ResourceExhaustedError(f"{content.directory}: the image needs at least {needed} bytes, {free} are free")
+def room_for_blobs(stores: Stores, blobs: Iterable[Descriptor], what: str) -> AbstractContextManager[None]:
+    """Likewise for blobs that are only kept."""
+    return stores.content.room.reserve(what, _needs(stores.content, blobs))
+
+
+def _needs(content: ContentStore, blobs: Iterable[Descriptor]) -> dict[str, int]:
+    return {blob_key(blob.digest): blob.size - content.partial_size(blob) for blob in blobs if blob.digest not in content}
 
 
 def record_image(

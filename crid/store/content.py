@@ -28,6 +28,7 @@ from crid.linux.files import remove_unfinished, sync_directory, write_atomic
 from crid.linux.remove import remove_tree
 from crid.model.digest import LENGTHS, check_digest, digest_of, digest_so_far, has_digest, new_hash, whole
 from crid.model.image import Descriptor
+from crid.store.room import Room, blob_key
 
 if TYPE_CHECKING:
     from crid.store.additional import AdditionalStore
@@ -64,6 +65,8 @@ class ContentStore:
         self._ingest = self.directory / "ingest"
         self._partial = self.directory / "partial"
         self._sizes: dict[str, int] = {}
+        self.room = Room(self.directory)
+        """That of the file system, for unpacked layers as well."""
 
     def __repr__(self) -> str:
         return f"<ContentStore {self.directory} blobs={len(self._sizes)}>"
@@ -253,6 +256,8 @@ class Ingest:
         view = memoryview(data)
         while view:
             view = view[os.write(self._descriptor, view) :]
+        if self._expected is not None:
+            self._store.room.written(len(data), blob_key(self._expected.digest))
 
     def commit(self, media_type: str = "") -> Descriptor:
         """Verify, flush and publish what was written; return its descriptor.

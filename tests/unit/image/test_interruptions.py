@@ -154,10 +154,8 @@ async def test_what_cannot_fit_is_not_begun(bench: Bench, monkeypatch: pytest.Mo
     made = large()
     reference = bench.registry.add("a", made)
     real = os.statvfs(bench.root)
-    monkeypatch.setattr(
-        "crid.image.recording.os.statvfs", lambda path: os.statvfs_result([real.f_bsize, 1, 9, 9, 9, *real[5:]])
-    )
-    with pytest.raises(ResourceExhaustedError, match=r"needs at least \d+ bytes, 9 are free"):
+    monkeypatch.setattr("crid.store.room.os.statvfs", lambda path: os.statvfs_result([real.f_bsize, 1, 9, 9, 9, *real[5:]]))
+    with pytest.raises(ResourceExhaustedError, match=rf"^image {reference}: needs at least \d+ bytes in .*, 9 are free$"):
         await bench.service.pull(reference)
     assert f"/v2/a/blobs/{made.layers[0]}" not in bench.registry.paths()
     assert bench.files() == []
