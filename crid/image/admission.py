@@ -16,7 +16,7 @@ from typing import Protocol
 
 from crid.config.reread import Reread
 from crid.errors import CridError, InvalidArgumentError, NotFoundError, PermissionDeniedError
-from crid.image import signatures, sigstore
+from crid.image import signature_api, signatures, sigstore
 from crid.image.document import off_loop
 from crid.image.lookaside import Lookaside
 from crid.image.policy import Policy
@@ -39,6 +39,9 @@ class SignatureSource(Protocol):
 
     async def small_blob(self, descriptor: Descriptor, limit: int) -> bytes:
         """Return a blob of at most `limit` bytes."""
+
+    async def stored_signatures(self, digest: str) -> bytes | None:
+        """Return what the registry's own store of signatures has for a manifest; None if it does not say that it has one."""
 
     async def document(self, url: str, limit: int) -> bytes:
         """Return what `url` holds, on whatever host, at most `limit` bytes. Raises NotFoundError."""
@@ -73,10 +76,20 @@ class Admission:
             if SIGSTORE in forms:
                 found += tuple(await _attached(source, digest))
             if OPENPGP in forms:
-                found += tuple(await self._lookaside.signatures(reference, digest, source.document))
+                found += tuple(await self._openpgp(source, reference, digest))
         policy.check(reference, digests, found)
         if found:
             await asyncio.to_thread(self._keep, image_id, found)
+
+    async def _openpgp(self, source: SignatureSource, reference: Reference, digest: str) -> list[Signature]:
+        """Return those of the registry, if it says that it keeps signatures, or else those of the lookaside store."""
+        try:
+            stored = await source.stored_signatures(digest)
+        except NotFoundError:
+            return []
+        if stored is not None:
+            return await off_loop(stored, partial(signature_api.parse_stored, stored))
+        return await self._lookaside.signatures(reference, digest, source.document)
 
     def check(self, image: Image, reference: str = "", namespace: str = "") -> None:
         """Check an image that is about to run. `reference` is what the user calls it; without it one of the image's own names

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from crid.config import seconds
 from crid.config.reread import Reread
 from crid.errors import InvalidArgumentError
 from crid.image.references import DEFAULT_DOMAIN, Reference, parse_in
@@ -44,6 +45,8 @@ class Place:
     headers: Mapping[str, str] = field(default_factory=dict, hash=False)
     namespace: str = ""
     """The registry that it stands for, to be told as `ns`; empty for that registry itself."""
+    connect: float = 0.0
+    """The seconds that a connection to it may take to come about; 0 for as long as to anybody."""
     server: bool = False
     """Whether it is the `server`, which takes the registry's place and so may see credentials that are for that."""
 
@@ -134,7 +137,15 @@ def _place(url: object, table: Mapping[str, Any], directory: Path, domain: str, 
         clients=tuple(_clients(table.get("client", []), directory, f"{url}: client")),
         headers={name: ", ".join(_words(value, f"{url}: header: {name}")) for name, value in headers.items()},
         namespace="" if parts.netloc == registry else domain,
+        connect=_seconds(table.get("dial_timeout", ""), url),
     )
+
+
+def _seconds(value: object, url: str) -> float:
+    try:
+        return seconds(value if isinstance(value, str) else repr(value))
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"{url}: dial_timeout: {error}") from error
 
 
 def _clients(value: object, directory: Path, where: str) -> list[tuple[Path, Path]]:

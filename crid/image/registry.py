@@ -19,6 +19,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 import aiohttp
 
 from crid.errors import CridError, DataLossError, PermissionDeniedError, UnavailableError
+from crid.image import signature_api
 from crid.image.answers import (
     TOKEN_LIMIT,
     OtherRangeError,
@@ -79,10 +80,15 @@ class RegistryClient:
             cookie_jar=aiohttp.DummyCookieJar(),
             connector=aiohttp.TCPConnector(limit=0, limit_per_host=0),
             headers={"User-Agent": "crid", "Accept-Encoding": "identity"},
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.patience.connect, sock_read=self.patience.read),
+            timeout=self._timeout(None),
             read_bufsize=1 << 18,
         )
         self._plain_hosts: set[str] = set()
+
+    def _timeout(self, at: "Place | None") -> aiohttp.ClientTimeout:
+        """Return how long a request's connection, and a silence in its answer, may take; a place may have less patience."""
+        connect = (at.connect if at else 0.0) or self.patience.connect
+        return aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=self.patience.read)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -117,6 +123,7 @@ class RegistryClient:
             proxy=proxy,
             data=form,
             params=query,
+            timeout=self._timeout(at),
         )
 
 
@@ -140,6 +147,7 @@ class Repository:
         """HOST[:PORT]."""
         self._plain_hosts = plain_hosts
         self._authorization = f"Bearer {credentials.registry_token}" if credentials.registry_token else ""
+        self._announces: bool | None = None
 
     def __repr__(self) -> str:
         return f"<Repository {self._reference.repository} at {self.host}>"
@@ -169,6 +177,28 @@ class Repository:
                     return await read(response, limit, url)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise UnavailableError(f"{url}: {describe(error)}") from error
+
+    async def stored_signatures(self, digest: str) -> bytes | None:
+        """Return the signatures that the registry itself keeps of the manifest `digest`, as crid.image.signature_api reads
+        them; None if it does not say that it keeps any. Raises as `manifest` does."""
+        what = f"signatures of {self._reference.repository}@{digest}"
+        if self._place is not None:
+            return None
+        if self._announces is None:
+            self._announces = await self._announcement()
+        if not self._announces:
+            return None
+        path = f"/extensions/v2/{self._reference.path}/signatures/{digest}"
+        return (await self._document(path, {}, signature_api.LIMIT, what))[0]
+
+    async def _announcement(self) -> bool:
+        """Whether the registry says that it keeps signatures; it may do so while it refuses the request."""
+        try:
+            async with asyncio.timeout(self._patience.answer):
+                with closing(await self._reach("/v2/", {})) as response:
+                    return response.headers.get(signature_api.HEADER) == "1"
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise UnavailableError(f"registry {self.host}: {describe(error)}") from error
 
     async def blob(self, descriptor: Descriptor, start: int = 0) -> AsyncGenerator[bytes, None]:
         """Yield the blob's content from byte `start` on, resuming where a connection broke.
@@ -217,7 +247,7 @@ class Repository:
                 cause = caught
             except (aiohttp.ClientError, TimeoutError, OSError) as caught:
                 error, cause = UnavailableError(f"{what}: {describe(caught)}"), caught
-                if isinstance(caught, (aiohttp.ClientConnectorError, aiohttp.InvalidURL)):
+                if isinstance(caught, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)):
                     raise error from cause  # nobody listens, or a certificate is wrong: soon is no better
             if attempt == self._patience.attempts:
                 raise error from cause
@@ -250,11 +280,12 @@ class Repository:
             return response
 
     async def _reach(self, path: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
-        """GET with TLS, or where `insecure` allows it and TLS does not work, without. A place has an address of its own."""
+        """GET with TLS, or where `insecure` allows it and TLS does not work, without. A place has an address of its own. `path`
+        is below the repository, or with a slash before it below the registry."""
         if self._place is not None:
             told = f"?{urlencode({'ns': self._place.namespace})}" if self._place.namespace else ""
             return await self._open(f"{self._place.url}/{self._reference.path}/{path}{told}", headers)
-        tail = f"{self.host}/v2/{self._reference.path}/{path}"
+        tail = self.host + (path if path.startswith("/") else f"/v2/{self._reference.path}/{path}")
         if self._insecure and self.host in self._plain_hosts:
             return await self._open(f"http://{tail}", headers)
         try:

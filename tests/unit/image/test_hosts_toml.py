@@ -1,9 +1,12 @@
 """containerd's hosts.toml: whom a pull asks, in which order, and how."""
 
+import asyncio
+import contextlib
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,7 @@ from crid.errors import InvalidArgumentError, UnavailableError
 from crid.image.hosts_toml import Hosts
 from crid.image.references import parse
 from crid.image.service import ImageService
-from tests.harness.image_bench import Bench
+from tests.harness.image_bench import IMPATIENT, Bench
 from tests.harness.layers import file, image, layer
 from tests.harness.scripted_registry import ScriptedRegistry
 from tests.unit.image.test_transport import key_pair
@@ -145,6 +148,22 @@ async def test_a_table_of_registries_conf_comes_first(node: Node, bench: Bench) 
     assert (node.two.registry.paths(), set(node.one.namespaces)) == ([], {""})
 
 
+async def test_a_place_that_does_not_answer_is_given_up_in_its_own_time(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose queue of connections is full, the kernel answers nothing. Everybody else would be waited for without end."""
+    endless = replace(IMPATIENT, connect=1e6, answer=1e6, document=1e6)
+    monkeypatch.setattr("crid.image.registry.Patience", lambda progress: endless)
+    with socket.socket() as deaf, contextlib.ExitStack() as waiting:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        for _ in range(2):
+            client = waiting.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(deaf.getsockname())
+        node.write(f'server = "TWO"\n[host."http://127.0.0.1:{deaf.getsockname()[1]}"]\ndial_timeout = "20ms"\n')
+        async with asyncio.timeout(120):
+            assert (await node.service.pull(NAME)).id == MADE.id
+
+
 async def test_which_file_counts_and_that_it_is_read_again(node: Node) -> None:
     """`HOST_PORT_` before `HOST:PORT` before `_default`."""
     hosts = Hosts([node.hosts])
@@ -228,6 +247,8 @@ async def test_tls(node: Node) -> None:
         ('[host."https://x"]\nskip_verify = "no"', "skip_verify: must be true or false"),
         ('[host."https://x"]\nca = 3', "ca: must be a string"),
         ('[host."https://x"]\nclient = [["a", "b", "c"]]', "client: must be a file, or pairs"),
+        ('[host."https://x"]\ndial_timeout = "soon"', "https://x: dial_timeout: 'soon' is no duration"),
+        ('[host."https://x"]\ndial_timeout = 5', "https://x: dial_timeout: '5' is no duration"),
         ('[host."https://x"]\nheader = "x"', "header: must be a table"),
         ('[host."https://x"]\nheader = {a = 3}', "header: a: must be a string"),
     ],
