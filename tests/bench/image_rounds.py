@@ -14,17 +14,22 @@ import os
 import shutil
 import subprocess
 import tarfile
+import threading
+import time
 from pathlib import Path
 
 from isal import igzip
 
 from crid.cri import api_pb2 as cri
 from tests.bench.crid_rounds import pull_round, timed
-from tests.bench.numbers import Row, summarise
+from tests.bench.numbers import Row, Summary, percentile, summarise
 from tests.harness.node import Node
 from tests.harness.registry import LocalRegistry
 
 LAYERS, FILES, SIZE = 6, 9000, 300 << 20
+WATCHED = 2
+"""Pulls during which the daemon is asked for its version, besides those that are timed."""
+_PAUSE = 0.01
 _TYPE = "application/vnd.oci.image."
 
 
@@ -91,27 +96,59 @@ def _status(process: Path, key: str) -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{key}:"))
 
 
+def versions(node: Node, until: threading.Event) -> list[float]:
+    """Ask the daemon for its version, with short pauses, and return how many milliseconds each answer took."""
+    times = []
+    while not until.is_set():
+        times.append(timed(lambda: node.cri.runtime.Version(cri.VersionRequest())) * 1000)
+        time.sleep(_PAUSE)
+    return times
+
+
+def latency_rows(node: Node, references: list[str]) -> list[Row]:
+    """Measure how long Version takes while images are pulled, against as many answers of the idle daemon."""
+    busy: list[float] = []
+    for reference in references:
+        pulled = threading.Event()
+        watcher = threading.Thread(target=lambda done=pulled: busy.extend(versions(node, done)))
+        watcher.start()
+        pull_round(node, reference)
+        pulled.set()
+        watcher.join()
+    rest = threading.Event()
+    timer = threading.Timer(len(busy) * _PAUSE, rest.set)
+    timer.start()
+    idle = versions(node, rest)
+    late = percentile(busy, 99)
+    return [
+        Row("Version while an image is pulled, against idle", "ms", summarise(busy), summarise(idle).median),
+        Row("Version while an image is pulled, 99th percentile", "ms", Summary(late, late), percentile(idle, 99)),
+    ]
+
+
 def image_rows(registry: LocalRegistry, node: Node, directory: Path, rounds: int = 3) -> list[Row]:
     """Measure; the node must have pulled something before, so that what a first pull loads is not counted."""
     references = []
-    for number in range(rounds):
+    for number in range(rounds + WATCHED):
         write_layout(directory / f"six{number}")
         references.append(registry.push(directory / f"six{number}", f"bench/six:{number}"))
     pulls, floors, growths = [], [], []
-    for number, reference in enumerate(references):
+    for number, reference in enumerate(references[:rounds]):
         floors.append(skopeo_and_tar(reference, directory / f"floor-six{number}") * 1000)
         seconds, growth = peak_growth(node, reference)
         pulls.append(seconds * 1000)
         growths.append(growth)
+    latency = latency_rows(node, references[rounds:])
     present = [timed(lambda: node.cri.pull(references[0])) * 1000 for _ in range(30)]
     trips = [timed(lambda: node.cri.runtime.Version(cri.VersionRequest())) * 1000 for _ in range(30)]
     for number, reference in enumerate(references):
         node.cri.image.RemoveImage(cri.RemoveImageRequest(image=cri.ImageSpec(image=reference)))
         shutil.rmtree(directory / f"six{number}")
-        shutil.rmtree(directory / f"floor-six{number}")
+        shutil.rmtree(directory / f"floor-six{number}", ignore_errors=number >= rounds)
     name = f"PullImage, {SIZE >> 20} MiB in {LAYERS} layers of {FILES} files"
     return [
         Row(name, "ms", summarise(pulls), summarise(floors).median, 0.8),
         Row(f"{name}: growth of the daemon's resident set", "MiB", summarise(growths), limit=64),
         Row("PullImage, already present, against Version", "ms", summarise(present), summarise(trips).median, 10),
+        *latency,
     ]

@@ -22,6 +22,11 @@ def summarise(series: Sequence[float]) -> Summary:
     return Summary(statistics.median(series), statistics.quantiles(series, n=20, method="inclusive")[-1])
 
 
+def percentile(series: Sequence[float], percent: int) -> float:
+    """Return the value that so many percent of a series of at least two do not exceed, interpolated."""
+    return statistics.quantiles(series, n=100, method="inclusive")[percent - 1]
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One line of the table. `floor` is the OCI runtime's own time for it; `limit` the largest value (or ratio) aimed at."""

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.numbers import BEGIN, END, Row, Summary, replace_between_markers, summarise, table
+from tests.bench.numbers import BEGIN, END, Row, Summary, percentile, replace_between_markers, summarise, table
 
 
 def test_summary() -> None:
     """Median and 95th percentile, interpolated."""
-    assert summarise([float(value) for value in range(101)]) == Summary(50.0, 95.0)
+    values = [float(value) for value in range(101)]
+    assert summarise(values) == Summary(50.0, 95.0)
+    assert [percentile(values, percent) for percent in (1, 50, 99)] == [1.0, 50.0, 99.0]
 
 
 @pytest.mark.parametrize(("median", "met"), [(9.0, True), (10.0, True), (10.1, False)])
