@@ -1,11 +1,13 @@
-"""Signatures that other people's programs make: skopeo with a gpg key."""
+"""Signatures that other people's programs make: skopeo with a gpg key, and openssl."""
 
+import base64
 import json
 import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.harness.layers import MadeImage, image
 from tests.harness.registry import LocalRegistry
 from tests.harness.tools import require_tool
 
@@ -40,6 +42,33 @@ class Signer:
     def sign_by_gpg(self, layout: Path, name: str, key: str) -> str:
         """Push an OCI layout as `name`, signed by the gpg key `key`; return the full reference."""
         return self._copy(layout, name, "--sign-by", key)
+
+    def sign_by_openssl(self, reference: str, digest: str, key: str) -> bytes:
+        """Sign the manifest `digest` of `reference` by an ECDSA key called `key`, made if it is not there, and attach that in
+        the registry as cosign does (specs/SIGNATURE_SPEC.md); return the key's public half, PEM."""
+        private, payload = self.directory / f"{key}.pem", self.directory / "payload"
+        if not private.exists():
+            self._openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", private)
+        repository = reference.rpartition(":")[0]
+        critical = {
+            "identity": {"docker-reference": reference},
+            "image": {"docker-manifest-digest": digest},
+            "type": "cosign container image signature",
+        }
+        payload.write_text(json.dumps({"critical": critical, "optional": None}))
+        signature = base64.b64encode(self._openssl("dgst", "-sha256", "-sign", private, payload)).decode()
+        made = image([payload.read_bytes()], compression="")
+        document = json.loads(made.manifest)
+        document["layers"][0] |= {
+            "mediaType": "application/vnd.dev.cosign.simplesigning.v1+json",
+            "annotations": {"dev.cosignproject.cosign/signature": signature},
+        }
+        attached = MadeImage(made.media_type, json.dumps(document).encode(), made.blobs)
+        self.registry.put(attached, f"{repository.partition('/')[2]}:{digest.replace(':', '-')}.sig")
+        return self._openssl("ec", "-in", private, "-pubout")
+
+    def _openssl(self, *arguments: str | Path) -> bytes:
+        return subprocess.run([require_tool("openssl"), *arguments], check=True, capture_output=True).stdout
 
     def _copy(self, layout: Path, name: str, *options: str) -> str:
         reference = f"{self.registry.address}/{name}"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from aiohttp import web
 
 from crid.config import ImageConfig
 from crid.cri import api_pb2 as cri
@@ -24,6 +25,7 @@ from tests.harness.daemon import Daemon, Settings
 from tests.harness.layers import file, image, layer, write_layout
 from tests.harness.node import Node
 from tests.harness.registry import LocalRegistry
+from tests.harness.scripted_registry import ScriptedRegistry
 from tests.harness.signing import Signer
 from tests.harness.tools import require_tool
 
@@ -55,6 +57,9 @@ class Verifier:
 
     def want(self, kind: str, **more: object) -> None:
         (self.etc / "policy.json").write_text(json.dumps({"default": [{"type": kind, **more}]}))
+
+    def want_sigstore(self, key: bytes) -> None:
+        self.want("sigstoreSigned", keyData=base64.b64encode(key).decode())
 
     def want_gpg(self, *keys: bytes, **more: object) -> None:
         keyring = base64.b64encode(b"\n".join(keys)).decode()
@@ -149,6 +154,63 @@ async def test_keys_from_files_and_a_web_server(node: Verifier, signer: Signer, 
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+async def test_signatures_that_the_registry_keeps(node: Verifier, signer: Signer, tmp_path: Path) -> None:
+    """Where a registry announces that it keeps signatures, those count, and the lookaside store does not."""
+    key = signer.gpg_key("joe@example.com")
+    signed = signer.sign_by_gpg(write_layout(tmp_path / "layout", MADE), "gpg/kept:1", "joe@example.com")
+    [stored] = (signer.directory / "lookaside").glob("gpg/kept@*/signature-1")
+    node.want_gpg(key, signedIdentity={"type": "exactReference", "dockerReference": signed})
+    entry = {"schemaVersion": 2, "type": "atomic", "name": "x", "content": base64.b64encode(stored.read_bytes()).decode()}
+    announced, kept = "1", [entry]
+
+    async def version(request: web.Request) -> web.Response:
+        """Answer as one that wants to know who asks, which is no reason not to say what it can."""
+        return web.Response(status=401, headers={"X-Registry-Supports-Signatures": announced})
+
+    async def signatures(request: web.Request) -> web.Response:
+        return web.json_response({"signatures": kept}) if kept else web.Response(status=404)
+
+    async with ScriptedRegistry() as scripted:
+        reference = scripted.add("gpg/kept", MADE, "1")
+        conf = node.etc / "registries.conf"
+        conf.write_text(f'{conf.read_text()}\n[[registry]]\nlocation = "{scripted.address}"\ninsecure = true\n')
+        scripted.script["/v2/"] = version
+        scripted.script[f"/extensions/v2/gpg/kept/signatures/{MADE.digest}"] = signatures
+        pulled = await node.service.pull(reference)
+        node.service.check_policy(pulled, reference)
+        kept = []
+        with pytest.raises(PermissionDeniedError, match="there is none"):
+            await node.service.pull(reference)
+        announced = "0"
+        await node.service.pull(reference)
+        node.want_gpg(signer.gpg_key("eve@example.com"))
+        announced, kept = "1", [entry]
+        with pytest.raises(PermissionDeniedError, match="no trusted key"):
+            await node.service.pull(reference)
+        scripted.requests.clear()
+        node.want("insecureAcceptAnything")
+        await node.service.pull(reference)
+        assert scripted.paths() == ["/v2/gpg/kept/manifests/1"]
+
+
+async def test_signed_by_a_sigstore_key(node: Verifier, signer: Signer, tmp_path: Path) -> None:
+    """OpenSSL makes key and signature, docker-registry keeps it, attached as cosign does. (cosign itself cannot be had, and
+    Debian's skopeo is built without.)"""
+    reference = signer.registry.put(MADE, "sigstore/a:1")
+    key = signer.sign_by_openssl(reference, MADE.digest, "joe")
+    node.want_sigstore(key)
+    pulled = await node.service.pull(reference)
+    node.service.check_policy(pulled, reference)
+    moved = signer.registry.put(MADE, "sigstore/moved:1")
+    with pytest.raises(PermissionDeniedError, match="there is none"):
+        await node.service.pull(moved)
+    node.want_sigstore(signer.sign_by_openssl(moved, MADE.digest, "eve"))
+    with pytest.raises(PermissionDeniedError, match="no trusted key"):
+        await node.service.pull(reference)
+    with pytest.raises(PermissionDeniedError, match="no trusted key"):
+        node.service.check_policy(pulled, reference)
 
 
 async def test_a_key_that_has_expired_or_was_revoked(node: Verifier, signer: Signer, tmp_path: Path) -> None:
