@@ -17,13 +17,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from crid.cri import api_pb2 as cri
-from tests.harness.daemon import Daemon, Settings
+from tests.harness.daemon import Daemon
 from tests.harness.node import Node
 from tests.harness.registry import LocalRegistry
 from tests.reliability.coming_network import ComingNetwork
 from tests.reliability.inspection import findings, leftovers, start_check
 from tests.reliability.ledger import Ledger
-from tests.reliability.load import Load
+from tests.reliability.load import Load, settings
 from tests.reliability.session import Session
 
 DISK = Path("/var/lib/crid-vm-disk")
@@ -42,7 +42,7 @@ def say(*words: object) -> None:
 def main(registry_directory: str, answers: str) -> int:
     """Compare, then work."""
     with LocalRegistry(Path(registry_directory), port=PORT) as registry:
-        daemon = Daemon(Settings(registries_conf=registry.registries_conf()), directory=DISK / "crid")
+        daemon = Daemon(settings(registry.registries_conf()), directory=DISK / "crid")
         daemon.run_root = Path("/run/crid")  # on a tmpfs, as everywhere
         daemon.pod_logs = Path("/run/pod-logs")  # names come again in each boot, and logs are not what is compared
         daemon.subnet, daemon.bridge, daemon.cgroup = "10.99.0.0/24", "crid-boot", "/crid-boot"

@@ -13,8 +13,10 @@ SUBNET = ip_network("10.93.0.0/16")
 class ComingNetwork:
     """Debian's bridge and host-local plugins, which keep their addresses below the daemon's directory."""
 
+    name = "10-coming.conflist"
+
     def __init__(self, daemon: Daemon) -> None:
-        self._configuration = daemon.directory / "no-cni" / "10-coming.conflist"
+        self._configuration = daemon.directory / "no-cni" / self.name
         self._addresses = daemon.directory / "addresses"
         self._results = daemon.root / "network" / "cni" / "results"
 
@@ -33,9 +35,9 @@ class ComingNetwork:
         self._configuration.unlink(missing_ok=True)
 
     def holders(self) -> dict[str, str]:
-        """Return who has which address, by the plugin's own book."""
+        """Return who has which address, by the plugin's own book; a power cut may have taken a name from it."""
         files = [path for path in self._addresses.glob("*/*") if path.name[0].isdigit()]
-        return {path.name: path.read_text().split()[0] for path in files}
+        return {path.name: path.read_text().partition("\n")[0].strip() for path in files}
 
     def traces(self) -> list[str]:
         """Return what there is of pods in the plugin's book and in crid's cache; each bears a pod's id."""

@@ -158,6 +158,8 @@ def _named(daemon: Daemon) -> Iterator[str]:
         for path in base.glob("*/*"):
             if path.parent.name not in ("layers", "images"):
                 yield str(path)
+    for path in daemon.pod_logs.glob("*/*.log"):
+        yield f"link {path}"
     yield from footprint.cgroups(daemon.cgroup)
 
 

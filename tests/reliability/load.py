@@ -14,8 +14,10 @@ from functools import partial
 import grpc
 
 from crid.cri import api_pb2 as cri
+from crid.oci.spec import asked
 from tests.harness.client import Cri
 from tests.harness.configs import namespaces
+from tests.harness.daemon import Settings
 from tests.harness.node import Node
 from tests.harness.stream_clients import SpdyCommand
 from tests.reliability.coming_network import ComingNetwork
@@ -26,6 +28,12 @@ FOREVER = 1_000_000
 """Lines of a container that is to be stopped."""
 OWNERS = cri.IDMapping(container_id=0, host_id=300_000, length=65_536)
 """Of pods with a user namespace."""
+
+
+def settings(registries_conf: str) -> Settings:
+    """Return the settings of a daemon for the load: crun first, runc, and links to logs for whoever asks for them."""
+    allowed = {"allowed_annotations": [asked.OLDER[asked.LINK_LOGS]]}
+    return Settings(default_runtime="crun", runtimes={"crun": allowed, "runc": allowed}, registries_conf=registries_conf)
 
 
 class Load:
@@ -110,13 +118,15 @@ class Load:
         self._remove_pod(pod)
 
     def _pod_config(self, chance: random.Random) -> cri.PodSandboxConfig:
-        """Return an ordinary pod, one whose containers share a PID namespace, one with a host port and crid's cgroup, or one
-        with a user namespace."""
+        """Return a pod: with links to its logs, with a PID namespace for all its containers, with a host port and a cgroup of
+        crid's, or with a user namespace."""
         kind = chance.choice(["plain", "shared", "own", "users"])
         options = namespaces(pid=cri.POD if kind == "shared" else cri.CONTAINER)
         if kind == "users":
             options.userns_options.CopyFrom(cri.UserNamespace(mode=cri.POD, uids=[OWNERS], gids=[OWNERS]))
         config = self._node.pod_config(options=options)
+        if kind == "plain":
+            config.annotations[asked.LINK_LOGS] = "logs"
         if kind == "own":
             config.linux.cgroup_parent = ""
             config.linux.resources.CopyFrom(cri.LinuxContainerResources(cpu_shares=512))

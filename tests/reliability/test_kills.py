@@ -20,16 +20,16 @@ import pytest
 from crid.cri import api_pb2 as cri
 from scripts import small_image
 from tests.harness import steps
-from tests.harness.daemon import Daemon, Settings
+from tests.harness.daemon import Daemon
 from tests.harness.layers import artifact, write_layout
 from tests.harness.node import Node
 from tests.harness.registry import LocalRegistry
-from tests.harness.tools import PATIENCE
+from tests.harness.tools import PATIENCE, eventually
 from tests.reliability.coming_network import ComingNetwork
 from tests.reliability.inspection import broken_promises, findings, start_check
 from tests.reliability.ledger import Ledger
 from tests.reliability.listener import Listener
-from tests.reliability.load import Load
+from tests.reliability.load import Load, settings
 from tests.reliability.session import Session
 
 pytestmark = pytest.mark.root
@@ -42,6 +42,7 @@ LONGEST = 1.5
 NEEDS = {
     "undo": "pod: writing its record",
     "undo: container": "container: writing its record",
+    "undo: removing the link to its log": "container: writing its record",
     "undo: pause process": "pod: placing its pause process",
     "container start: noting that it failed": "container start: starting its program",
     "container start: deleting what failed": "container start: starting its program",
@@ -67,7 +68,7 @@ class Kill:
         return {"CRID_TRACE_KILL": self.step, **({"CRID_TRACE_FAIL": failing} if (failing := self._needs()) else {})}
 
     def _needs(self) -> str:
-        if self.step.startswith("undo:"):
+        if self.step.startswith("undo:") and self.step not in NEEDS:
             of = next((word for word in ("container", "pause process") if word in self.step), "")
             return NEEDS[f"undo: {of}" if of else "undo"]
         return NEEDS.get(self.step, "")
@@ -96,12 +97,19 @@ def images(registry: LocalRegistry, tmp_path: Path) -> list[str]:
 @pytest.fixture
 def node(registry: LocalRegistry, image: str) -> Iterator[Node]:
     """A node that has been used once, so that what is made once is there."""
-    with Daemon(Settings(registries_conf=registry.registries_conf())) as daemon:
+    with Daemon(settings(registry.registries_conf())) as daemon:
         node = Node(daemon, daemon.cri.pull(image))
         pod = node.pod()
         pod.printed("true")
+        network = ComingNetwork(daemon)
+        network.come()
+        eventually(lambda: network.name in daemon.log_text(), "the network is noticed")
+        node.pod()
+        network.go()
         node.clean()
+        daemon.restart()  # the rules know of the other bridge now
         yield node
+        network.remove()
 
 
 def test_nothing_is_lost_whenever_the_daemon_dies(node: Node, images: list[str]) -> None:
@@ -125,7 +133,6 @@ def test_nothing_is_lost_whenever_the_daemon_dies(node: Node, images: list[str])
     finally:
         load.abandon()
         listener.end()
-        load.network.remove()
         print(
             f"seed {SEED}: {run}; {load.lives} lives, {session.asked} answers, {session.repeated} requests repeated; {listener}"
         )
