@@ -121,6 +121,8 @@ class Daemon:
         self._undo.push_async_callback(self._supervisor.close, STOP_GRACE)
         for sandbox in found.stopping:  # beside everything else: a CNI plugin that hangs must not hold up the start
             self._supervisor.start_logged(sandboxes.stop(sandbox.id), f"finish the stop of pod {sandbox.id}")
+        stats = Stats(parts)
+        self._undo.callback(stats.close)
         streams = StreamsLifecycle(parts)
         streaming = StreamingServer(self._config.api, streams)
         self._undo.push_async_callback(streaming.stop)
@@ -132,7 +134,7 @@ class Daemon:
             sandboxes,
             containers,
             ExecLifecycle(parts),
-            Stats(parts),
+            stats,
             streams,
             streaming,
             providers.events,

@@ -7,12 +7,12 @@ groups that the configuration includes and no others, and labelled. A figure tha
 import asyncio
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
 from crid.cgroup import naming
-from crid.errors import CridError
+from crid.lifecycle.layer_sizes import DiskUsage
 from crid.lifecycle.metrics_table import (
     CONTAINER_SERIES,
     POD_SERIES,
@@ -22,13 +22,14 @@ from crid.lifecycle.metrics_table import (
     Series,
 )
 from crid.lifecycle.parts import Parts
-from crid.lifecycle.stats import Stats
+from crid.lifecycle.stats import InterfaceReading, Stats
 from crid.linux.devices import block_device_path
 from crid.linux.process_usage import open_files_limit, process_usage
 from crid.model.container import Container, ContainerState
 from crid.model.sandbox import PodSandbox
 
 T = TypeVar("T")
+Sizes = Mapping[str, DiskUsage | None]
 
 BASE_LABELS = ("id", "name", "image", "namespace", "pod", "container")
 """Labels of every series, as the kubelet gives them to cAdvisor's: `id` is the cgroup, `name` the runtime's own identifier."""
@@ -87,24 +88,30 @@ class Metrics:
         for container in self._parts.containers.list():
             if container.metadata.sandbox_id in own and container.status.state is not ContainerState.STOPPED:
                 own[container.metadata.sandbox_id].append(container)
-        return list(await asyncio.gather(*(self._pod(sandbox, own[sandbox.id]) for sandbox in ready)))
+        running = [container for containers in own.values() for container in containers]
+        sizes = await self._stats.layer_sizes.of(item.id for item in running) if "disk" in self._groups else {}
+        return await asyncio.to_thread(self._read, own, ready, sizes)
 
-    async def _pod(self, sandbox: PodSandbox, containers: list[Container]) -> PodMetrics:
+    def _read(self, own: Mapping[str, list[Container]], pods: list[PodSandbox], sizes: Sizes) -> list[PodMetrics]:
+        interfaces = self._stats.interfaces(pods) if self._pod_series else {}
+        return [self._pod(pod, own[pod.id], interfaces.get(pod.id, ()), sizes) for pod in pods]
+
+    def _pod(
+        self, sandbox: PodSandbox, containers: list[Container], interfaces: tuple[InterfaceReading, ...], sizes: Sizes
+    ) -> PodMetrics:
         metadata = sandbox.metadata.config.metadata
         pod_labels = (metadata.namespace, metadata.name)
         samples: tuple[LabelledSample, ...] = ()
         if self._pod_series:
-            interfaces = await asyncio.to_thread(self._stats.interfaces, sandbox)
             labels = (_cgroup(sandbox.metadata.cgroup_parent), sandbox.id, "", *pod_labels, POD_CONTAINER)
             samples = tuple(_samples(self._pod_series, interfaces, labels))
-        each = await asyncio.gather(*(self._container(container, pod_labels) for container in containers))
-        return PodMetrics(sandbox.id, samples, {item.id: found for item, found in zip(containers, each, strict=True)})
+        each = {item.id: self._container(item, pod_labels, sizes.get(item.id)) for item in containers}
+        return PodMetrics(sandbox.id, samples, each)
 
-    async def _container(self, container: Container, pod_labels: tuple[str, str]) -> tuple[LabelledSample, ...]:
-        try:
-            cgroup = await self._parts.runtime.of(container).stats(container)
-        except (CridError, OSError):  # it has just ended
-            cgroup = None
+    def _container(
+        self, container: Container, pod_labels: tuple[str, str], size: DiskUsage | None
+    ) -> tuple[LabelledSample, ...]:
+        cgroup = self._stats.cgroup(container)
         figures = ContainerFigures(
             now=time.time_ns(),
             started_at=container.status.started_at,
@@ -112,13 +119,13 @@ class Metrics:
             cgroup=cgroup,
         )
         if cgroup is not None:
-            figures = await asyncio.to_thread(self._complete, container, figures)
+            figures = self._complete(container, figures, size)
         config = container.metadata.config
         image = config.image.user_specified_image or config.image.image
         labels = (_cgroup(container.metadata.cgroup_path), container.id, image, *pod_labels, config.metadata.name)
         return tuple(_samples(self._container_series, figures, labels))
 
-    def _complete(self, container: Container, figures: ContainerFigures) -> ContainerFigures:
+    def _complete(self, container: Container, figures: ContainerFigures, size: DiskUsage | None) -> ContainerFigures:
         """Add what is not in the accounting of its cgroup's controllers, or costs more to read."""
         hierarchy, path = self._parts.cgroups.hierarchy, naming.resolve(container.metadata.cgroup_path)
         if "diskIO" in self._groups:
@@ -132,11 +139,10 @@ class Metrics:
             limit = open_files_limit(process.pid) if process is not None and process.pid in pids else None
             figures.process = ProcessFigures(process_usage(pids), limit)
         if "disk" in self._groups:
-            figures.disk = self._disk(container)
+            figures.disk = self._disk(container, size)
         return figures
 
-    def _disk(self, container: Container) -> DiskFigures | None:
-        usage = self._stats.disk_usage(container)
+    def _disk(self, container: Container, usage: DiskUsage | None) -> DiskFigures | None:
         directory = self._parts.images.upper(container.id)
         try:
             room, device = os.statvfs(directory), directory.stat().st_dev

@@ -3,6 +3,7 @@
 What is in force is recorded, so that status tells the truth, also after a restart of the daemon.
 """
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -109,7 +110,7 @@ def _in_force(container: Container) -> cri.LinuxContainerResources:
 async def _require_room(parts: Parts, container: Container, limit: int) -> None:
     """Refuse a memory limit below what is in use: on cgroup v2 the kernel would take it, and kill for it."""
     try:
-        memory = (await parts.runtime.of(container).stats(container)).memory
+        memory = (await asyncio.to_thread(parts.runtime.of(container).stats, container)).memory
     except (CridError, OSError):
         return  # nothing to compare with; the kernel decides
     if memory is not None and memory.working_set > limit:

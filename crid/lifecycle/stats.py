@@ -1,33 +1,19 @@
 """Accounting for the stats RPCs: the kernel's readings, the writable layer's size, and CPU use since the last reading.
 
-Readings are made in one worker thread for a whole list, since each is a handful of small files. The size of a writable
-layer needs a walk of it, so it is kept for a while: a busy layer's figure may be up to DISK_MAX_AGE seconds old.
+Readings are made on one worker thread for a whole list, since each is a handful of small files.
 """
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from crid.errors import CridError
+from crid.lifecycle.layer_sizes import DiskUsage, LayerSizes
 from crid.lifecycle.parts import Parts
-from crid.linux import disk
 from crid.model.container import Container, ContainerState
 from crid.model.sandbox import PodSandbox
 from crid.model.stats import CgroupStats, usage_nano_cores
-
-DISK_MAX_AGE = 10.0
-"""Seconds for which a writable layer's size is reused."""
-
-
-@dataclass(frozen=True, slots=True)
-class DiskUsage:
-    """Size of a writable layer. `timestamp` is nanoseconds since the epoch."""
-
-    timestamp: int
-    used_bytes: int
-    inodes: int
-    mountpoint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,41 +59,55 @@ class Stats:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._previous: dict[str, CgroupStats] = {}
-        self._disk: dict[str, tuple[float, DiskUsage]] = {}
+        self.layer_sizes = LayerSizes(parts.supervisor, parts.images.upper)
+
+    def close(self) -> None:
+        """Give up what is still being measured."""
+        self.layer_sizes.close()
 
     async def containers(self, containers: Iterable[Container]) -> list[ContainerReading]:
         """Read the containers that run or are created; others have no accounting and are left out."""
-        self._forget_removed()
-        live = [container for container in containers if container.status.state is not ContainerState.STOPPED]
-        return list(await asyncio.gather(*(self.container(container) for container in live)))
+        return await self._read([item for item in containers if item.status.state is not ContainerState.STOPPED])
 
     async def container(self, container: Container) -> ContainerReading:
         """Read one container. What the kernel no longer has is None."""
-        try:
-            cgroup = await self._parts.runtime.of(container).stats(container)
-        except CridError:
-            cgroup = None
-        nano_cores = self._rate(container.id, cgroup)
-        usage = await asyncio.to_thread(self.disk_usage, container)
-        return ContainerReading(container, cgroup, nano_cores, usage)
+        (reading,) = await self._read([container])
+        return reading
 
     async def sandboxes(self, sandboxes: Iterable[PodSandbox]) -> list[SandboxReading]:
         """Read pods with their containers."""
-        return list(await asyncio.gather(*(self.sandbox(sandbox) for sandbox in sandboxes)))
+        pods = list(sandboxes)
+        own: dict[str, list[ContainerReading]] = {pod.id: [] for pod in pods}
+        in_them = [item for item in self._parts.containers.list() if item.metadata.sandbox_id in own]
+        for reading in await self.containers(in_them):
+            own[reading.container.metadata.sandbox_id].append(reading)
+        now = time.time_ns()
+        facts = await asyncio.to_thread(self._pods, pods)
+        return [
+            SandboxReading(pod, cgroup, self._rate(pod.id, cgroup), interfaces, tuple(own[pod.id]), now)
+            for pod, (cgroup, interfaces) in zip(pods, facts, strict=True)
+        ]
 
     async def sandbox(self, sandbox: PodSandbox) -> SandboxReading:
         """Read one pod with its containers."""
-        own = [item for item in self._parts.containers.list() if item.metadata.sandbox_id == sandbox.id]
-        containers = await self.containers(own)
-        cgroup, interfaces = await asyncio.to_thread(self._pod, sandbox)
-        return SandboxReading(sandbox, cgroup, self._rate(sandbox.id, cgroup), interfaces, tuple(containers), time.time_ns())
+        (reading,) = await self.sandboxes([sandbox])
+        return reading
+
+    async def _read(self, containers: Sequence[Container]) -> list[ContainerReading]:
+        self._forget_removed()
+        sizes = await self.layer_sizes.of(container.id for container in containers)
+        facts = await asyncio.to_thread(lambda: [self.cgroup(container) for container in containers])
+        return [
+            ContainerReading(container, cgroup, self._rate(container.id, cgroup), sizes[container.id])
+            for container, cgroup in zip(containers, facts, strict=True)
+        ]
 
     def _forget_removed(self) -> None:
         """Drop what is remembered of containers and pods that are no more."""
         known = {item.id for store in (self._parts.sandboxes, self._parts.containers) for item in store.list()}
-        for identifier in (self._previous.keys() | self._disk.keys()) - known:
-            self._previous.pop(identifier, None)
-            self._disk.pop(identifier, None)
+        for identifier in self._previous.keys() - known:
+            del self._previous[identifier]
+        self.layer_sizes.keep_only(known)
 
     def _rate(self, identifier: str, current: CgroupStats | None) -> int | None:
         if current is None:
@@ -115,37 +115,28 @@ class Stats:
         previous, self._previous[identifier] = self._previous.get(identifier), current
         return None if previous is None else usage_nano_cores(previous, current)
 
-    def disk_usage(self, container: Container) -> DiskUsage | None:
-        """Return the writable layer's size, perhaps a kept one; None if it is gone. Blocks while the layer is walked."""
-        now = time.monotonic()
-        kept = self._disk.get(container.id)
-        if kept is not None and now - kept[0] < DISK_MAX_AGE:
-            return kept[1]
-        directory = str(self._parts.images.upper(container.id))
+    def cgroup(self, container: Container) -> CgroupStats | None:
+        """Read the accounting of the container's cgroup; None if there is none, as right after its end. Blocks."""
         try:
-            used = disk.disk_usage(directory)
-        except OSError:
-            return None
-        usage = DiskUsage(time.time_ns(), used.bytes, used.inodes, disk.mount_point_of(directory))
-        self._disk[container.id] = (now, usage)
-        return usage
-
-    def _pod(self, sandbox: PodSandbox) -> tuple[CgroupStats | None, tuple[InterfaceReading, ...]]:
-        try:
-            cgroup = self._parts.cgroups.sandbox_stats(sandbox.metadata)
+            return self._parts.runtime.of(container).stats(container)
         except (CridError, OSError):
-            cgroup = None
-        return cgroup, self.interfaces(sandbox)
+            return None
 
-    def interfaces(self, sandbox: PodSandbox) -> tuple[InterfaceReading, ...]:
-        """Read the pod's network interfaces; none of a pod in the host's network or a stopped one. Blocks."""
-        path = sandbox.metadata.namespaces.net
-        if not path or not sandbox.status.ready:
-            return ()
+    def _pods(self, pods: Sequence[PodSandbox]) -> list[tuple[CgroupStats | None, tuple[InterfaceReading, ...]]]:
+        interfaces = self.interfaces(pods)
+        return [(self._pod_cgroup(pod), interfaces.get(pod.id, ())) for pod in pods]
+
+    def _pod_cgroup(self, sandbox: PodSandbox) -> CgroupStats | None:
         try:
-            return parse_counters(self._parts.kernel.in_network_namespace(path, _read_counters))
-        except OSError:
-            return ()
+            return self._parts.cgroups.sandbox_stats(sandbox.metadata)
+        except (CridError, OSError):
+            return None
+
+    def interfaces(self, sandboxes: Iterable[PodSandbox]) -> dict[str, tuple[InterfaceReading, ...]]:
+        """Read the network interfaces of pods, by pod; left out are stopped pods and those in the host's network. Blocks."""
+        paths = {pod.id: pod.metadata.namespaces.net for pod in sandboxes if pod.status.ready and pod.metadata.namespaces.net}
+        read = self._parts.kernel.in_network_namespaces(paths.values(), _read_counters) if paths else []
+        return {pod: parse_counters(counters) for pod, counters in zip(paths, read, strict=True) if isinstance(counters, str)}
 
 
 def _read_counters() -> str:

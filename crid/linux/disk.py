@@ -6,6 +6,7 @@ long. So each directory is opened with openat2(2) below the last, never through 
 
 import errno
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,8 +30,9 @@ class DiskUsage:
 class _Walk:
     """The sums of one walk, which stays on the file system of its top."""
 
-    def __init__(self, device: int) -> None:
+    def __init__(self, device: int, given_up: Callable[[], bool]) -> None:
         self._device = device
+        self._given_up = given_up
         self._linked: set[int] = set()
         self.blocks = 0
         self.inodes = 0
@@ -51,6 +53,8 @@ class _Walk:
         """Add what is below the directory open as `top`. What vanishes meanwhile is not counted."""
         pending = ["."]
         while pending:
+            if self._given_up():
+                raise OSError(errno.ECANCELED, "given up")
             path = pending.pop()
             try:
                 descriptor = open_beneath(top, path, _DIRECTORY, follow_symlinks=False)
@@ -80,13 +84,14 @@ class _Walk:
         return found
 
 
-def disk_usage(directory: str) -> DiskUsage:
+def disk_usage(directory: str, *, given_up: Callable[[], bool] = lambda: False) -> DiskUsage:
     """Return what `directory` and everything below it takes, a file with several names counted once, other file systems
-    left out. Blocks for as long as the tree is large: call it on a thread. Raises OSError naming `directory`."""
+    left out. Blocks for as long as the tree is large: call it on a thread. Raises OSError, also (ECANCELED) when `given_up`
+    says so, which is asked at each directory."""
     top = os.open(directory, _DIRECTORY | os.O_CLOEXEC)
     try:
         status = os.fstat(top)
-        walk = _Walk(status.st_dev)
+        walk = _Walk(status.st_dev, given_up)
         walk.count(status, directory=True)
         walk.below(top)
         return DiskUsage(walk.blocks * _BLOCK, walk.inodes)

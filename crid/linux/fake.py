@@ -6,7 +6,7 @@ It knows what is mounted where, makes the files that pinning makes, and fails wh
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -124,10 +124,16 @@ class FakeKernel:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             os.unlink(path)
 
-    def in_network_namespace(self, path: str, action: Callable[[], T], /) -> T:
-        self._record(f"nsenter --net={path}")
-        Path(path).stat()
-        return action()
+    def in_network_namespaces(self, paths: Iterable[str], action: Callable[[], T], /) -> list[T | OSError]:
+        found: list[T | OSError] = []
+        for path in paths:
+            try:
+                self._record(f"nsenter --net={path}")
+                Path(path).stat()
+                found.append(action())
+            except OSError as error:
+                found.append(error)
+        return found
 
     def _record(self, words: str) -> None:
         self.calls.append(words)

@@ -6,7 +6,7 @@ keeps book of them. tests/contract/test_linux_contract.py holds both to the same
 the functions are: `crid.linux.mount`, `detached`, `namespaces` and `user_namespace`. All of these block, shortly.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -50,7 +50,7 @@ class Kernel(Protocol):
     ) -> dict[str, str]: ...
     def mount_idmapped(self, source: str, target: str, user_namespace: str, /) -> None: ...
     def unpin(self, path: str, /) -> None: ...
-    def in_network_namespace(self, path: str, action: Callable[[], T], /) -> T: ...
+    def in_network_namespaces(self, paths: Iterable[str], action: Callable[[], T], /) -> list[T | OSError]: ...
 
 
 class Linux:
@@ -101,5 +101,5 @@ class Linux:
     def unpin(self, path: str, /) -> None:
         namespaces.unpin(path)
 
-    def in_network_namespace(self, path: str, action: Callable[[], T], /) -> T:
-        return namespaces.in_network_namespace(path, action)
+    def in_network_namespaces(self, paths: Iterable[str], action: Callable[[], T], /) -> list[T | OSError]:
+        return namespaces.in_network_namespaces(paths, action)

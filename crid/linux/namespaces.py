@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar, overload
@@ -102,14 +102,34 @@ def in_network_namespace(path: str, action: Callable[[], T]) -> T:
     """
 
     def work() -> T:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            call("setns", descriptor, CLONE_FLAGS["net"], path=path)
-        finally:
-            os.close(descriptor)
+        _enter_network(path)
         return action()
 
     return on_fresh_thread(work, name="in-network-namespace")
+
+
+def in_network_namespaces(paths: Iterable[str], action: Callable[[], T]) -> list[T | OSError]:
+    """Return what `action` returns within each of these network namespaces, or the OSError that kept it from that.
+
+    One thread goes through all of them: a thread for each would take ten times as long. Raises whatever else `action` raises.
+    """
+
+    def one(path: str) -> T | OSError:
+        try:
+            _enter_network(path)
+            return action()
+        except OSError as error:
+            return error
+
+    return on_fresh_thread(lambda: [one(path) for path in paths], name="in-network-namespaces")
+
+
+def _enter_network(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        call("setns", descriptor, CLONE_FLAGS["net"], path=path)
+    finally:
+        os.close(descriptor)
 
 
 def on_fresh_thread(work: Callable[[], T], *, name: str) -> T:

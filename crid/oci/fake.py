@@ -284,7 +284,7 @@ class FakeRuntime(RuntimeImpl):
             raise FailedPreconditionError(f"container {short(container.id)} is {kept.state}, not {before}")
         kept.state = after
 
-    async def stats(self, container: Container) -> CgroupStats:
+    def stats(self, container: Container) -> CgroupStats:
         """See RuntimeImpl."""
         self._kept(container)
         return CgroupStats(

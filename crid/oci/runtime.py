@@ -147,8 +147,8 @@ class RuntimeImpl(ABC):
         """Let a frozen container go on."""
 
     @abstractmethod
-    async def stats(self, container: Container) -> CgroupStats:
-        """Read the container's accounting."""
+    def stats(self, container: Container) -> CgroupStats:
+        """Read the container's accounting. Blocks for a handful of small files; may be called on any thread."""
 
     @abstractmethod
     async def signal(self, container: Container, signal: int) -> None:

@@ -111,7 +111,7 @@ class RuntimeOCI(RuntimeImpl):
         """See RuntimeImpl."""
         return await self._command.state(container.id)
 
-    async def stats(self, container: Container) -> CgroupStats:
+    def stats(self, container: Container) -> CgroupStats:
         """See RuntimeImpl."""
         return self._read_stats(container.metadata.cgroup_path)
 

@@ -1,7 +1,8 @@
 """Accounting as CRI messages. A figure that the kernel did not give stays unset, which differs from zero."""
 
 from crid.cri import api_pb2 as cri
-from crid.lifecycle.stats import ContainerReading, DiskUsage, InterfaceReading, SandboxReading
+from crid.lifecycle.layer_sizes import DiskUsage
+from crid.lifecycle.stats import ContainerReading, InterfaceReading, SandboxReading
 from crid.model.stats import CgroupStats, PressureStats
 
 

@@ -86,7 +86,7 @@ def test_pinned_namespaces(kernel: Kernel, tmp_path: Path) -> None:
     )
     assert pinned == {"net": str(tmp_path / "net"), "uts": str(tmp_path / "uts")}
     assert all(kernel.is_mount_point(path) for path in pinned.values())
-    assert kernel.in_network_namespace(pinned["net"], lambda: "inside") == "inside"
+    assert kernel.in_network_namespaces([pinned["net"]] * 2, lambda: "inside") == ["inside"] * 2
     for path in pinned.values():
         kernel.unpin(path)
         kernel.unpin(path)
@@ -157,8 +157,15 @@ def test_a_mount_with_mapped_owners(kernel: Kernel, tmp_path: Path, target: Path
 
 
 def test_a_namespace_that_is_gone_cannot_be_entered(kernel: Kernel, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        kernel.in_network_namespace(str(tmp_path / "net"), lambda: None)
+    """That is told in its place; the others are entered."""
+    pinned = kernel.pin_namespaces(tmp_path, ("net",))
+    with contextlib.ExitStack() as stack:
+        stack.callback(kernel.unpin, pinned["net"])
+        before, gone, after = kernel.in_network_namespaces(
+            [pinned["net"], str(tmp_path / "gone"), pinned["net"]], lambda: "inside"
+        )
+        assert (before, after) == ("inside", "inside")
+        assert isinstance(gone, FileNotFoundError)
 
 
 def test_what_the_action_raises_comes_through(kernel: Kernel, tmp_path: Path) -> None:
@@ -166,4 +173,4 @@ def test_what_the_action_raises_comes_through(kernel: Kernel, tmp_path: Path) ->
     with contextlib.ExitStack() as stack:
         stack.callback(kernel.unpin, pinned["net"])
         with pytest.raises(ZeroDivisionError):
-            kernel.in_network_namespace(pinned["net"], lambda: 1 // 0)
+            kernel.in_network_namespaces([pinned["net"]], lambda: 1 // 0)

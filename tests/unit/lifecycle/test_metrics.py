@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from crid.cgroup.v2 import V2
 from crid.config import METRIC_GROUPS
 from crid.cri import api_pb2 as cri
 from crid.errors import NotFoundError
+from crid.lifecycle.layer_sizes import DiskUsage, LayerSizes
 from crid.lifecycle.metrics import BASE_LABELS, LabelledSample, Metrics
 from crid.lifecycle.metrics_table import (
     CONTAINER_SERIES,
@@ -24,9 +25,8 @@ from crid.lifecycle.metrics_table import (
     Sample,
     Series,
 )
-from crid.lifecycle.stats import DiskUsage, InterfaceReading, Stats
+from crid.lifecycle.stats import InterfaceReading, Stats
 from crid.linux.process_usage import ProcessUsage
-from crid.model.container import Container
 from crid.model.stats import CgroupStats, DeviceUsage, HugepageUsage
 from tests.unit.cgroup.recorded import V1_CONTAINER, V2_CONTAINER, write_tree
 from tests.unit.lifecycle.world import IMAGE, World
@@ -170,7 +170,9 @@ def by_name(samples: tuple[LabelledSample, ...]) -> dict[str, list[LabelledSampl
 
 
 async def test_pods_that_are_ready_and_containers_that_have_not_ended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Stats, "interfaces", lambda self, sandbox: (InterfaceReading("eth0", 1, 2, 3, 4),))
+    monkeypatch.setattr(
+        Stats, "interfaces", lambda self, pods: {pod.id: (InterfaceReading("eth0", 1, 2, 3, 4),) for pod in pods}
+    )
     pod, stopped = await world.pod(), await world.pod("gone")
     await world.sandboxes.stop(stopped.id)
     container, ended = await world.running(pod, "stubborn"), await world.running(pod, "stubborn", name="b")
@@ -215,28 +217,27 @@ async def test_only_what_is_included_is_described_and_read(world: World, monkeyp
 
     for name in costly.values():
         monkeypatch.setattr(world.hierarchy, name, note(name))
-    monkeypatch.setattr(Stats, "interfaces", note("interfaces"))
-    measure = Stats.disk_usage
+    monkeypatch.setattr(Stats, "interfaces", lambda *_: dict(note("interfaces")()))
 
-    def measured(stats: Stats, container: Container) -> DiskUsage | None:
-        read.add("disk_usage")
-        return measure(stats, container)
+    async def measured(sizes: LayerSizes, identifiers: Iterable[str]) -> dict[str, DiskUsage | None]:
+        read.add("layer_sizes")
+        return dict.fromkeys(identifiers)
 
-    monkeypatch.setattr(Stats, "disk_usage", measured)
+    monkeypatch.setattr(LayerSizes, "of", measured)
     tested = metrics(world, group)
     assert {series.name for series in tested.described()} == {series.name for series in EVERY if series.group in ("", group)}
     (pod,) = await tested.pods()
     assert {sample.name for found in (pod.own, *pod.containers.values()) for sample in found} <= {
         series.name for series in tested.described()
     }
-    costly |= {"disk": "disk_usage", "network": "interfaces"}
+    costly |= {"disk": "layer_sizes", "network": "interfaces"}
     assert read == ({costly[group]} if group in costly else set())
 
 
 async def test_a_container_that_has_just_ended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     container = await world.running(await world.pod(), "stubborn")
 
-    async def gone(container: object) -> None:
+    def gone(container: object) -> None:
         raise NotFoundError("no cgroup")
 
     monkeypatch.setattr(world.runtime, "stats", gone)

@@ -55,7 +55,7 @@ async def test_less_memory_than_is_in_use_is_refused(world: World, monkeypatch: 
     pod = await world.pod()
     container = await world.running(pod)
 
-    async def stats(_: object) -> CgroupStats:
+    def stats(_: object) -> CgroupStats:
         return CgroupStats(1, memory=MemoryStats(usage=90 * MIB, working_set=80 * MIB))
 
     monkeypatch.setattr(world.runtime, "stats", stats)

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from crid.cri import api_pb2 as cri
-from crid.lifecycle.stats import ContainerReading, DiskUsage, InterfaceReading, SandboxReading
+from crid.lifecycle.layer_sizes import DiskUsage
+from crid.lifecycle.stats import ContainerReading, InterfaceReading, SandboxReading
 from crid.model.container import Container, ContainerStatus
 from crid.model.sandbox import PodSandbox, SandboxStatus
 from crid.model.stats import CgroupStats, CpuStats, MemoryStats, PressureStats
