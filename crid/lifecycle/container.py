@@ -177,9 +177,9 @@ class ContainerLifecycle:
                 self._parts.tuning.after_end(container)
                 trace.step("container removal", "deleting its process")
                 await self._parts.runtime.of(container).delete(container)
-                await discard(self._parts, container.id)
                 if (pod := self._parts.sandboxes.find(container.metadata.sandbox_id)) is not None:
-                    log_links.remove(pod.metadata, container.id)
+                    log_links.remove(pod.metadata, container.id)  # while the record leads to it
+                await discard(self._parts, container.id)
                 trace.step("container removal", "giving its name back")
                 self._parts.containers.delete(container.id)
                 self._parts.container_names.release(container.metadata.name, container.id)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from crid.cri import api_pb2 as cri
 from crid.errors import CridError
-from crid.lifecycle import create, sandbox
+from crid.lifecycle import create, log_links, sandbox
 from crid.lifecycle.check.facts import Facts, Kind, Trace
 from crid.lifecycle.check.gather import Places, gather, local_traces
 from crid.lifecycle.parts import Parts
@@ -101,6 +101,8 @@ class Leftovers:
             for trace in traces
             if trace.kind is Kind.RUNTIME_STATE and Path(trace.place).parent == root
         ]
+        for pod in self._parts.sandboxes.list():  # whose it was to be only its record would say
+            log_links.remove(pod.metadata, identifier)
         for name in handlers or [self._parts.runtime.default]:
             await self.discard(self._stub(identifier, name))
         for trace in traces:

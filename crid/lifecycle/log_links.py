@@ -4,7 +4,7 @@
 
 as CRI-O makes them, for log collectors in the pod that know containers by their ids. They lead to where the container's
 config says that its log is, relative, so that they are right on the host and wherever the volume is mounted. Each goes with
-its container; what a daemon that was killed has left goes with the pod.
+its container, that of a half-made one with the next start of the daemon.
 """
 
 import re

@@ -8,6 +8,8 @@ import pytest
 
 from crid.errors import CridError
 from crid.lifecycle import log_links
+from crid.lifecycle.leftovers import Leftovers
+from crid.lifecycle.recovery import Recovery
 from crid.oci.spec.inputs import Host
 from crid.oci.spec.policy import Policy
 from tests.unit.lifecycle.world import World, container_config, pod_config
@@ -56,3 +58,15 @@ async def test_only_where_there_is_something_to_link(allowing: World, tmp_path: 
         await allowing.containers.create(pod.id, container_config(log_path=log_path))
         log_links.remove_all(pod.metadata)
     assert not list(tmp_path.glob("*.log"))
+
+
+async def test_the_next_start_removes_that_of_a_half_made_container(allowing: World, tmp_path: Path) -> None:
+    """Its directory is there, and no record; the link of one that is whole stays."""
+    config = pod_config(log_directory=str(tmp_path / "logs"), annotations={"link-logs.crio.io": "volume"})
+    pod = await allowing.sandboxes.run(config, "")
+    whole = await allowing.containers.create(pod.id, container_config(log_path="a/0.log"))
+    allowing.parts.state.container_directory("e" * 64).mkdir()
+    (tmp_path / "logs" / f"{'e' * 64}.log").symlink_to("b/0.log")
+    new = await allowing.restarted(tmp_path)
+    await Recovery(new.parts, new.exits, lambda container: None, Leftovers(new.parts, new.places)).run()
+    assert [path.name for path in (tmp_path / "logs").glob("*.log")] == [f"{whole.id}.log"]
