@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError
+from crid.model.idmap import IdMap
 
 _IPC_NAMES = frozenset(
     f"kernel.{name}"
@@ -26,6 +27,7 @@ _IPC_NAMES = frozenset(
         "shmmni",
     )
 )
+_PING_GROUPS = ["net", "ipv4", "ping_group_range"]
 _UTS_NAMES = frozenset({"kernel.domainname"})
 
 
@@ -47,6 +49,23 @@ def with_defaults(asked: Mapping[str, str], defaults: Mapping[str, str], options
             continue
         kept[name] = value
     return {**kept, **asked}
+
+
+def within(sysctls: Mapping[str, str], idmap: IdMap) -> dict[str, str]:
+    """Return `sysctls` for a pod whose user namespace has the map `idmap`.
+
+    Who may send pings is a range of groups, which the kernel takes only if its ends are mapped (icmp(7)); most ask for
+    all there could be, 0 to 2147483647. They get those there are, as in CRI-O.
+    """
+    fitted = dict(sysctls)
+    for name, value in sysctls.items():
+        ends = value.split()
+        if _parts(name) == _PING_GROUPS and len(ends) == 2 and all(end.isascii() and end.isdecimal() for end in ends):
+            first, last = map(int, ends)
+            mapped = [min(last, each.inside + each.length - 1) for each in idmap.groups.ranges if each.inside <= last]
+            if mapped and first <= max(mapped) < last:
+                fitted[name] = f"{first} {max(mapped)}"
+    return fitted
 
 
 def _check(name: str, options: cri.NamespaceOption) -> None:

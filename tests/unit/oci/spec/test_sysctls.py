@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError
 from crid.linux.namespaces import sysctl_path
+from crid.model.idmap import IdMap, IdRange, IdRanges
 from crid.oci.spec import sysctls
 
 OWN = cri.NamespaceOption()
@@ -86,3 +87,25 @@ def test_defaults_of_the_configuration() -> None:
     both = sysctls.with_defaults({"kernel.shmmax": "2"}, defaults, cri.NamespaceOption())
     assert both == {"net.ipv4.ping_group_range": "0 0", "kernel.shmmax": "2"}
     assert sysctls.with_defaults({}, defaults, cri.NamespaceOption(network=cri.NODE)) == {"kernel.shmmax": "1"}
+
+
+PING = "net.ipv4.ping_group_range"
+MAPPED = IdMap(IdRanges((IdRange(5, 10),)), IdRanges((IdRange(5, 100), IdRange(900, 10, 500))))
+
+
+@pytest.mark.parametrize(
+    ("asked", "got"),
+    [
+        ("0 2147483647", "0 509"),
+        ("0\t505", "0\t505"),
+        ("0 200", "0 99"),
+        ("50 99", "50 99"),
+        ("200 300", "200 300"),  # the kernel refuses it, as it should
+        ("1 0", "1 0"),
+        ("many", "many"),
+        ("-1 5", "-1 5"),
+    ],
+)
+def test_groups_that_may_send_pings_are_mapped(asked: str, got: str) -> None:
+    for name in (PING, PING.replace(".", "/")):
+        assert sysctls.within({name: asked, "net.ipv4.ip_forward": "0 7"}, MAPPED) == {name: got, "net.ipv4.ip_forward": "0 7"}
