@@ -25,6 +25,7 @@ from crid.lifecycle.check.gather import Places
 from crid.lifecycle.check.processes import Programs
 from crid.lifecycle.event_hooks import EventHooks, PodEvent
 from crid.lifecycle.hooks import Hooks
+from crid.lifecycle.id_ranges import IdRangeAllocator
 from crid.lifecycle.listeners import Listeners
 from crid.lifecycle.monitors import Monitors
 from crid.lifecycle.nri_hooks import NriHooks
@@ -175,6 +176,11 @@ async def providers(config: Config, supervisor: Supervisor) -> Providers:
         pause_program=own_program("crid-pause"),
         userns_program=own_program("crid-userns"),
         pids_limit=config.runtime.pids_limit,
+        id_ranges=IdRangeAllocator(
+            sandboxes,
+            config.runtime.root_auto_userns_user,
+            next((host.policy.default_user_namespace for host in machines.values()), None),
+        ),
         tuning=tuning,
         monitors=monitors,
         classes=await asyncio.to_thread(hosts_tuning.classes, config.runtime, run_root),

@@ -20,10 +20,11 @@ from crid.hosts_tuning import tuning_policy
 from crid.linux import apparmor, capabilities, devices, selinux
 from crid.log import fields
 from crid.model.device import Device
+from crid.model.idmap import IdMap
 from crid.model.resources import HostResources
 from crid.oci.probe import RuntimeFeatures
 from crid.oci.spec import apparmor as profiles
-from crid.oci.spec import policy, sysctls
+from crid.oci.spec import policy, sysctls, userns, userns_request
 from crid.oci.spec.inputs import Host
 from crid.oci.spec.policy import AskedDevice, Policy
 
@@ -135,9 +136,24 @@ def handler_policy(runtime: RuntimeConfig, handler: RuntimeHandlerConfig, name: 
         bind_mount_prefix=runtime.bind_mount_prefix.rstrip("/"),
         absent_sources_refused=frozenset(map(posixpath.normpath, runtime.absent_mount_sources_to_reject)),
         default_mounts=_parsed(f"{_WHERE}.default_mounts_file", hosts_files.default_mounts, runtime.default_mounts_file),
+        default_user_namespace=_default_user_namespace(runtime),
         minimum_mappable_uid=runtime.minimum_mappable_uid,
         minimum_mappable_gid=runtime.minimum_mappable_gid,
     )
+
+
+def _default_user_namespace(runtime: RuntimeConfig) -> IdMap | None:
+    if not runtime.uid_mappings and not runtime.gid_mappings:
+        return None
+    names = (userns_request.DEFAULT, f"{_WHERE}.gid_mappings")
+    users, groups = (
+        _parsed(name, userns_request.id_ranges, text)
+        for name, text in zip(names, (runtime.uid_mappings, runtime.gid_mappings), strict=True)
+    )
+    idmap = IdMap(users, groups)
+    userns_request.check_map(idmap, names)
+    userns.check_minimum(idmap, runtime.minimum_mappable_uid, runtime.minimum_mappable_gid, names)
+    return idmap
 
 
 def _fips() -> bool:

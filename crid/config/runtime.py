@@ -72,6 +72,11 @@ def _check_monitor_cgroup(key: str, value: str, cgroup_manager: str) -> None:
     raise InvalidArgumentError(f"{key}: must be empty, pod, or with the systemd cgroup manager a slice")
 
 
+def _check_user_name(key: str, value: str) -> None:
+    if not value or ":" in value:
+        raise InvalidArgumentError(f"{key}: {value[:64]!r} is no user's name")
+
+
 @dataclass(frozen=True, slots=True)
 class RuntimeConfig:
     """`[crid.runtime]`. An empty `default_runtime` takes crun where it works on this host, else runc.
@@ -79,6 +84,9 @@ class RuntimeConfig:
     An empty `seccomp_profile` is crid's own; so is the `apparmor_profile` crid-default, and "unconfined" is none. An empty
     `privileged_seccomp_profile` is no filter. `timezone` is "Local" or a name such as Europe/Berlin. `conmon` and `conmon_env`
     are for handlers that have no monitor_path and monitor_env. A negative `minimum_mappable_uid` or gid is none.
+    `uid_mappings` and `gid_mappings`, INSIDE:HOST:LENGTH with commas between them, are of pods that say nothing of a user
+    namespace; empty is the host's. `root_auto_userns_user` is whose ids of /etc/subuid and /etc/subgid pods get that leave
+    the choice to crid.
     """
 
     default_runtime: str = ""
@@ -106,6 +114,9 @@ class RuntimeConfig:
     default_mounts_file: str = ""
     read_only: bool = False
     timezone: str = ""
+    uid_mappings: str = ""
+    gid_mappings: str = ""
+    root_auto_userns_user: str = "containers"
     minimum_mappable_uid: int = -1
     minimum_mappable_gid: int = -1
     no_pivot: bool = False
@@ -150,6 +161,7 @@ class RuntimeConfig:
         if self.min_injected_gomaxprocs < 0:
             raise InvalidArgumentError("crid.runtime.min_injected_gomaxprocs: must not be negative")
         _check_monitor_cgroup("crid.runtime.conmon_cgroup", self.conmon_cgroup, self.cgroup_manager)
+        _check_user_name("crid.runtime.root_auto_userns_user", self.root_auto_userns_user)
         for name, handler in self.runtimes.items():
             handler.check(f"crid.runtime.runtimes.{name}", self.cgroup_manager)
             if name in ("", ".", "..") or "/" in name or not name.isprintable():  # it names a directory

@@ -18,7 +18,7 @@ from typing import Any
 from crid import trace
 from crid.cri import api_pb2 as cri
 from crid.errors import FailedPreconditionError
-from crid.lifecycle import given_mounts, host_paths, labels, log_links, namespaces, seccomp_artifact, spec_inputs, volumes
+from crid.lifecycle import given_mounts, host_paths, labels, log_links, seccomp_artifact, spec_inputs, volumes
 from crid.lifecycle.parts import Parts
 from crid.linux.boot import boot_id
 from crid.log import fields
@@ -45,7 +45,7 @@ class ContainerCreation:
         self._name = name
         self._id = ids.new_id()
         self._labels: Labels | None = None
-        self._idmap = namespaces.id_map(sandbox.metadata.config)
+        self._idmap = sandbox.metadata.idmap
         self._volume_images: dict[int, Image] = {}
         self._bundle = bundle_path(parts, self._id)
         self._persist = parts.state.container_directory(self._id)

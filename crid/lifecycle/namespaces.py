@@ -11,17 +11,11 @@ from crid.linux import affinity
 from crid.linux.namespaces import sysctl_path
 from crid.model.idmap import IdMap
 from crid.model.sandbox import NamespacePaths, SandboxMetadata
-from crid.oci.spec import userns
-from crid.oci.spec.sysctls import with_defaults
+from crid.oci.spec.sysctls import with_defaults, within
 
 
-def id_map(config: cri.PodSandboxConfig) -> IdMap | None:
-    """Return the map of the pod's user namespace, None if it uses the host's. Raises InvalidArgumentError."""
-    return userns.wanted(config.linux.security_context.namespace_options)
-
-
-def plan(config: cri.PodSandboxConfig, run_directory: Path) -> NamespacePaths:
-    """Return where the namespaces that the pod gets are to be pinned. Raises InvalidArgumentError."""
+def plan(config: cri.PodSandboxConfig, run_directory: Path, idmap: IdMap | None) -> NamespacePaths:
+    """Return where the namespaces that the pod gets are to be pinned; it has a user namespace if it has an `idmap`."""
     options = config.linux.security_context.namespace_options
     pinned = run_directory / "ns"
     host_network = options.network == cri.NODE
@@ -29,7 +23,7 @@ def plan(config: cri.PodSandboxConfig, run_directory: Path) -> NamespacePaths:
         net="" if host_network else str(pinned / "net"),
         ipc="" if options.ipc == cri.NODE else str(pinned / "ipc"),
         uts="" if host_network else str(pinned / "uts"),
-        user=str(pinned / "user") if id_map(config) else "",
+        user=str(pinned / "user") if idmap is not None else "",
     )
 
 
@@ -48,7 +42,7 @@ async def pin(parts: Parts, metadata: SandboxMetadata) -> None:
     defaults = parts.hosts[parts.runtime.resolve(metadata.runtime_handler)].policy.sysctls
     sysctls = with_defaults(linux.sysctls, defaults, linux.security_context.namespace_options)
     hostname = metadata.hostname if pinned.uts else None
-    idmap = id_map(metadata.config)
+    idmap = metadata.idmap
     try:
         if idmap is None:
             await asyncio.to_thread(parts.kernel.pin_namespaces, directory, kinds, hostname=hostname, sysctls=sysctls)
@@ -60,7 +54,7 @@ async def pin(parts: Parts, metadata: SandboxMetadata) -> None:
                 kinds,
                 idmap,
                 hostname=hostname,
-                sysctls=sysctls,
+                sysctls=within(sysctls, idmap),
             )
             await asyncio.to_thread(affinity.within, parts.tuning.infra_cpus, make)
     except OSError as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 from crid.image.service import ImageService
 from crid.lifecycle.cgroups import PodCgroups
 from crid.lifecycle.hooks import Hooks, NoHooks
+from crid.lifecycle.id_ranges import IdRangeAllocator
 from crid.lifecycle.monitors import Monitors
 from crid.lifecycle.tuning import Tuning
 from crid.linux.kernel import Kernel
@@ -46,6 +47,7 @@ class Parts:
     pause_program: Path
     userns_program: Path
     pids_limit: int
+    id_ranges: IdRangeAllocator
     tuning: Tuning
     monitors: Mapping[str, Monitors]
     """By runtime handler."""

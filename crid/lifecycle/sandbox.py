@@ -27,6 +27,7 @@ from crid.lifecycle.parts import Parts
 from crid.lifecycle.pod_network import pod_network, port_mappings
 from crid.lifecycle.resources import update_sandbox
 from crid.lifecycle.retries import sandbox_made_by
+from crid.lifecycle.spec_inputs import workload_host
 from crid.lifecycle.validate import require_pod, require_pod_limits
 from crid.linux import affinity, pid_namespace
 from crid.linux.boot import boot_id
@@ -37,6 +38,8 @@ from crid.model.sandbox import PodSandbox, SandboxMetadata, SandboxStatus, pause
 from crid.net import dns
 from crid.net.plugin import default_resolv_conf
 from crid.oci.spec.asked import shm_size
+from crid.oci.spec.policy import Policy
+from crid.oci.spec.userns_request import requested
 from crid.tasks import KeyedLock, Rollback
 
 logger = logging.getLogger(__name__)
@@ -62,7 +65,7 @@ class SandboxLifecycle:
         name is taken, and what the network raises. Whatever it raises, nothing of the pod is left.
         """
         handler = self._parts.runtime.resolve(runtime_handler)
-        host = self._parts.hosts[handler]
+        host = workload_host(self._parts.hosts[handler], config)
         require_pod(config, host, self._parts.hostname)
         self._parts.cgroups.check_parent(config.linux.cgroup_parent, host.policy.min_memory)
         port_mappings(config)
@@ -79,6 +82,7 @@ class SandboxLifecycle:
         began = time.monotonic()
         async with Rollback() as rollback:
             rollback.undo("giving the pod's name back", lambda: self._parts.sandbox_names.release(name, identifier))
+            rollback.undo("giving its ids back", lambda: self._parts.id_ranges.settle(identifier))
             metadata = self._plan(identifier, name, config, runtime_handler)
             metadata = await self._build(metadata, rollback)
             trace.step("pod", "asking plugins")
@@ -87,6 +91,7 @@ class SandboxLifecycle:
             await self._parts.hooks.run_pod(planned)
             trace.step("pod", "writing its record")
             sandbox = self._parts.state.create_sandbox(metadata, SandboxStatus())
+            self._parts.id_ranges.settle(identifier)  # from the next line on the ids are found in the pod itself
             self._parts.sandboxes.add(sandbox)
             trace.step("pod", "being published")
             reservation.making = None
@@ -99,7 +104,9 @@ class SandboxLifecycle:
         return sandbox
 
     def _plan(self, identifier: str, name: str, config: cri.PodSandboxConfig, runtime_handler: str) -> SandboxMetadata:
-        """Decide everything that can be decided without doing anything."""
+        """Decide everything that can be decided without doing anything. Raises what `IdRangeAllocator.allocate` does."""
+        userns = requested(config, self._rules(config, runtime_handler))
+        idmap = self._parts.id_ranges.allocate(identifier, userns) if userns is not None else None
         host_network = config.linux.security_context.namespace_options.network == cri.NODE
         hostname = config.hostname or (self._parts.hostname if host_network else ids.short(identifier))
         run_directory = self._parts.run_root / "pods" / identifier
@@ -113,7 +120,8 @@ class SandboxLifecycle:
             run_directory=run_directory,
             hostname=hostname,
             cgroup_parent=self._parts.cgroups.parent(config.linux.cgroup_parent, identifier),
-            namespaces=namespaces.plan(config, run_directory),
+            namespaces=namespaces.plan(config, run_directory, idmap),
+            idmap=idmap,
             boot=boot_id(),
         )
 
@@ -146,11 +154,15 @@ class SandboxLifecycle:
             metadata = await self._start_pause(metadata, rollback)
         return metadata
 
+    def _rules(self, config: cri.PodSandboxConfig, runtime_handler: str) -> Policy:
+        """Return what the configuration allows to such a pod."""
+        return workload_host(self._parts.hosts[self._parts.runtime.resolve(runtime_handler)], config).policy
+
     def _mount_shm(self, metadata: SandboxMetadata) -> None:
         metadata.shm_path.mkdir(mode=0o1777)
-        idmap = namespaces.id_map(metadata.config)
+        idmap = metadata.idmap
         owner = (f"uid={idmap.root[0]}", f"gid={idmap.root[1]}") if idmap else ()
-        rules = self._parts.hosts[self._parts.runtime.resolve(metadata.runtime_handler)].policy
+        rules = self._rules(metadata.config, metadata.runtime_handler)
         size = shm_size(rules, metadata.config.annotations) or SHM_SIZE
         options = ("nosuid", "nodev", "noexec", "mode=1777", f"size={size}", *owner)
         self._parts.kernel.perform(Mount(target=str(metadata.shm_path), source="shm", kind="tmpfs", options=options))
@@ -163,7 +175,7 @@ class SandboxLifecycle:
             metadata.hosts_file.write_text(dns.hosts(metadata.hostname, metadata.network.ips))
         else:
             shutil.copyfile("/etc/hosts", metadata.hosts_file)
-        idmap = namespaces.id_map(metadata.config)
+        idmap = metadata.idmap
         for path in (metadata.resolv_conf, metadata.hostname_file, metadata.hosts_file):
             path.chmod(0o644)
             if idmap is not None:

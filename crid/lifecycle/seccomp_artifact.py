@@ -20,7 +20,7 @@ async def fetch(parts: Parts, sandbox: SandboxMetadata, config: cri.ContainerCon
 
     Raises what a pull does, PermissionDeniedError by the signature policy, FailedPreconditionError for another artifact.
     """
-    rules = workload_host(parts.hosts[parts.runtime.resolve(sandbox.runtime_handler)], sandbox).policy
+    rules = workload_host(parts.hosts[parts.runtime.resolve(sandbox.runtime_handler)], sandbox.config).policy
     pod = sandbox.config
     value = asked.of_container(rules, pod.annotations, config.annotations, config.metadata.name).seccomp
     security = config.linux.security_context

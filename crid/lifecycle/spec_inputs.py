@@ -53,7 +53,7 @@ def gather(
     Raises InvalidArgumentError where the config names something that is not there.
     """
     handler = parts.runtime.resolve(sandbox.runtime_handler)
-    host = workload_host(parts.hosts[handler], sandbox)
+    host = workload_host(parts.hosts[handler], sandbox.config)
     annotations = sandbox.config.annotations
     asked = of_container(host.policy, annotations, config.annotations, config.metadata.name)
     if seccomp_file:
@@ -99,9 +99,9 @@ def with_rootfs(inputs: SpecInputs, volumes: Mapping[int, Volume], given: Mappin
     )
 
 
-def workload_host(host: Host, sandbox: SandboxMetadata) -> Host:
-    """Return the host for a pod's containers: its workload, if it has one, may allow more annotations than the handler."""
-    allowed = workloads.allowed_annotations(host.tuning.workloads, sandbox.config.annotations, host.policy.allowed_annotations)
+def workload_host(host: Host, pod: cri.PodSandboxConfig) -> Host:
+    """Return the host for a pod and its containers, whose workload, if any, may allow more annotations than the handler."""
+    allowed = workloads.allowed_annotations(host.tuning.workloads, pod.annotations, host.policy.allowed_annotations)
     if allowed is host.policy.allowed_annotations:
         return host
     return replace(host, policy=replace(host.policy, allowed_annotations=allowed))

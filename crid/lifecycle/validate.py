@@ -8,7 +8,7 @@ from crid.linux import cpu
 from crid.model import cpus
 from crid.model.resources import check_pod_resources, cpuset
 from crid.net import dns
-from crid.oci.spec import asked, selinux, sysctls, userns
+from crid.oci.spec import asked, selinux, sysctls, userns_request
 from crid.oci.spec.inputs import Host
 
 
@@ -93,10 +93,9 @@ def _require_namespaces(config: cri.PodSandboxConfig, host: Host) -> None:
             raise InvalidArgumentError(f"security_context.namespace_options.{kind}: must be POD or NODE")
     if options.pid not in (cri.POD, cri.CONTAINER, cri.NODE):
         raise InvalidArgumentError("security_context.namespace_options.pid: must be POD, CONTAINER or NODE for a pod")
-    if (idmap := userns.wanted(options)) is not None:
-        if not host.user_namespaces:
-            raise FailedPreconditionError(f"{userns.FIELD}: this host or runtime has no user namespaces for pods")
-        userns.check_minimum(idmap, host.policy.minimum_mappable_uid, host.policy.minimum_mappable_gid)
+    asked_for = userns_request.requested(config, host.policy)
+    if asked_for is not None and not host.user_namespaces:
+        raise FailedPreconditionError(f"{asked_for.source}: this host or runtime has no user namespaces for pods")
     sysctls.check(config.linux.sysctls, options)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crid.cri import api_pb2 as cri
+from crid.model.idmap import IdMap
 from crid.model.process import ProcessIdentity
 from crid.model.tracked import Tracked
 
@@ -54,6 +55,8 @@ class SandboxMetadata:
     network: NetworkAttachment = NetworkAttachment()
     pause: ProcessIdentity | None = None
     """The process that holds the PID namespace of a pod that shares one."""
+    idmap: IdMap | None = None
+    """Of the pod's user namespace; None with the host's."""
     boot: str = ""
     """The boot of the machine (random(4)) in which it was made, and which it does not survive; empty if that is not known."""
 

@@ -16,7 +16,7 @@ from crid.model.mount import Mount
 from crid.oci import probe
 from crid.oci.program import RuntimeProgram
 
-_RANGE = IdRange(host=1_000_000, length=65_536)
+_MAP = IdMap.of(IdRange(1_000_000, 65_536), IdRange(1_000_000, 65_536))
 """Any ids do, as long as the host's root is not among them."""
 _KINDS = ("net", "ipc", "uts")
 _OCI_KINDS = {"user": "user", "net": "network", "ipc": "ipc", "uts": "uts"}
@@ -31,17 +31,15 @@ async def why_no_user_namespaces(program: RuntimeProgram, kernel: Kernel, userns
     _clean(kernel, directory)
     try:
         (directory / "ns").mkdir(mode=0o711, parents=True)
-        pinned = await asyncio.to_thread(
-            kernel.pin_user_namespace, userns_program, directory / "ns", _KINDS, IdMap(_RANGE, _RANGE)
-        )
+        pinned = await asyncio.to_thread(kernel.pin_user_namespace, userns_program, directory / "ns", _KINDS, _MAP)
         linux = {
             "namespaces": [
                 {"type": "mount"},
                 {"type": "pid"},
                 *({"type": _OCI_KINDS[kind], "path": path} for kind, path in pinned.items()),
             ],
-            "uidMappings": _RANGE.to_oci(),
-            "gidMappings": _RANGE.to_oci(),
+            "uidMappings": _MAP.users.to_oci(),
+            "gidMappings": _MAP.groups.to_oci(),
         }
         identifier = f"crid-probe-userns-{os.getpid()}-{program.name}"
         probe.write_bundle(directory, identifier, systemd_cgroup=program.systemd_cgroup, linux=linux)
@@ -61,7 +59,7 @@ def _put_under_overlay(kernel: Kernel, directory: Path, user_namespace: str) -> 
     (directory / "rootfs").rename(directory / "layer")
     for name in ("rootfs", "lower", "upper", "work"):
         (directory / name).mkdir(mode=0o755)
-    os.chown(directory / "upper", _RANGE.host, _RANGE.host)
+    os.chown(directory / "upper", *_MAP.root)
     rootfs, lower = str(directory / "rootfs"), str(directory / "lower")
     kernel.mount_idmapped(str(directory / "layer"), lower, user_namespace)
     options = (f"lowerdir={lower}", f"upperdir={directory}/upper", f"workdir={directory}/work")

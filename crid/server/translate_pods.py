@@ -6,7 +6,7 @@ from google.protobuf.message import Message
 
 from crid.cri import api_pb2 as cri
 from crid.model.container import Container, ContainerState
-from crid.model.sandbox import PodSandbox
+from crid.model.sandbox import PodSandbox, SandboxMetadata
 from crid.oci.spec import signals
 
 CONTAINER_STATES = {
@@ -49,13 +49,22 @@ def sandbox_status(sandbox: PodSandbox) -> cri.PodSandboxStatus:
         network=cri.PodSandboxNetworkStatus(
             ip=ips[0] if ips else "", additional_ips=[cri.PodIP(ip=address) for address in ips[1:]]
         ),
-        linux=cri.LinuxPodSandboxStatus(
-            namespaces=cri.Namespace(options=metadata.config.linux.security_context.namespace_options)
-        ),
+        linux=cri.LinuxPodSandboxStatus(namespaces=cri.Namespace(options=_namespace_options(metadata))),
         labels=metadata.config.labels,
         annotations=metadata.config.annotations,
         runtime_handler=metadata.runtime_handler,
     )
+
+
+def _namespace_options(metadata: SandboxMetadata) -> cri.NamespaceOption:
+    """Return what the pod was asked to have, with the map of its user namespace, whoever chose that."""
+    asked = metadata.config.linux.security_context.namespace_options
+    if metadata.idmap is None:
+        return asked
+    options = cri.NamespaceOption()
+    options.CopyFrom(asked)
+    options.userns_options.CopyFrom(metadata.idmap.to_cri())
+    return options
 
 
 def container_item(container: Container) -> cri.Container:

@@ -23,6 +23,7 @@ from google.protobuf.message import DecodeError
 from crid.cri import api_pb2 as cri
 from crid.errors import DataLossError, FailedPreconditionError
 from crid.model.container import ContainerMetadata, ContainerStatus
+from crid.model.idmap import IdMap, IdRange, IdRanges, Origin
 from crid.model.process import ProcessIdentity
 from crid.model.sandbox import NamespacePaths, NetworkAttachment, SandboxMetadata, SandboxStatus
 
@@ -45,7 +46,16 @@ def _from_version_1(kind: str, body: Body) -> Body:
     return body
 
 
-MIGRATIONS: Sequence[Callable[[str, Body], Body]] = (_from_version_1,)
+def _from_version_2(kind: str, body: Body) -> Body:
+    """Up to version 2 a pod's map was always the CRI's, and only its config had it."""
+    if kind != "pod":
+        return body
+    config = cri.PodSandboxConfig.FromString(base64.b64decode(body["config"]))
+    asked = config.linux.security_context.namespace_options.userns_options
+    return {**body, "idmap": _idmap_body(IdMap.from_cri(asked)) if asked.uids else None}
+
+
+MIGRATIONS: Sequence[Callable[[str, Body], Body]] = (_from_version_1, _from_version_2)
 
 VERSION = 1 + len(MIGRATIONS)
 """What is written today."""
@@ -79,7 +89,7 @@ def unseal(kind: str, content: bytes, where: Path) -> Body:
             )
         for migrate in MIGRATIONS[version - 1 :]:
             body = migrate(kind, body)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, DecodeError) as error:
         raise DataLossError(f"record {where}: not a record: {error!r}") from error
     return body
 
@@ -116,6 +126,25 @@ def _pair(process: ProcessIdentity | None) -> list[int] | None:
     return None if process is None else [process.pid, process.start_time]
 
 
+def _idmap_body(idmap: IdMap | None) -> Body | None:
+    if idmap is None:
+        return None
+    return {
+        kind: [[each.inside, each.host, each.length, each.origin.value] for each in mapped.ranges]
+        for kind, mapped in (("users", idmap.users), ("groups", idmap.groups))
+    }
+
+
+def _idmap(body: Body | None) -> IdMap | None:
+    if body is None:
+        return None
+    users, groups = (
+        IdRanges(tuple(IdRange(host, length, inside, Origin(origin)) for inside, host, length, origin in body[kind]))
+        for kind in ("users", "groups")
+    )
+    return IdMap(users, groups)
+
+
 def sandbox_metadata_body(metadata: SandboxMetadata) -> Body:
     """Return what `record.json` of a pod holds."""
     return {
@@ -131,6 +160,7 @@ def sandbox_metadata_body(metadata: SandboxMetadata) -> Body:
         "ips": list(metadata.network.ips),
         "interface": metadata.network.interface,
         "pause": _pair(metadata.pause),
+        "idmap": _idmap_body(metadata.idmap),
         "boot": metadata.boot,
     }
 
@@ -150,6 +180,7 @@ def sandbox_metadata(body: Body, directory: Path) -> SandboxMetadata:
         namespaces=NamespacePaths(*body["namespaces"]),
         network=NetworkAttachment(tuple(body["ips"]), body["interface"]),
         pause=_process(body["pause"]),
+        idmap=_idmap(body["idmap"]),
         boot=body["boot"],
     )
 

@@ -14,7 +14,7 @@ from crid.model.idmap import IdMap, IdRange
 from crid.model.mount import Mount
 
 USERNS = Path(__file__).parents[2] / "conmon" / "crid-userns"
-MAP = IdMap(IdRange(100_000, 65_536), IdRange(200_000, 65_536))
+MAP = IdMap.of(IdRange(100_000, 65_536), IdRange(200_000, 65_536))
 
 
 @pytest.fixture(params=[pytest.param(Linux, marks=pytest.mark.root), FakeKernel])

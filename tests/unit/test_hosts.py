@@ -55,6 +55,29 @@ def test_refusals_name_the_key(key: str, value: Any) -> None:
         handler_policy(**{key: value})
 
 
+def test_the_default_user_namespace() -> None:
+    assert handler_policy().default_user_namespace is None
+    found = handler_policy(uid_mappings="0:100000:65536", gid_mappings="0:5:10,70000:70000:1").default_user_namespace
+    assert found is not None
+    assert (found.users.to_kernel(), found.groups.to_kernel()) == ("0 100000 65536", "0 5 10\n70000 70000 1")
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("gid_mappings", {"uid_mappings": "0:1:1"}),
+        ("uid_mappings", {"gid_mappings": "0:1:1"}),
+        ("uid_mappings", {"uid_mappings": "0:1", "gid_mappings": "0:1:1"}),
+        ("gid_mappings", {"uid_mappings": "0:1:1", "gid_mappings": "1:1:1"}),
+        ("gid_mappings", {"uid_mappings": "0:1:1", "gid_mappings": "0:1:5,4:9:1"}),
+        ("uid_mappings", {"uid_mappings": "0:1:1", "gid_mappings": "0:1:1", "minimum_mappable_uid": 2}),
+    ],
+)
+def test_a_default_user_namespace_that_cannot_be(key: str, values: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgumentError, match=rf"crid\.runtime\.{key}: "):
+        handler_policy(**values)
+
+
 def test_refusals_name_the_handlers_key(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match=r"runtimes\.crun\.container_min_memory: "):
         handler_policy(RuntimeHandlerConfig(container_min_memory="x"))

@@ -27,6 +27,7 @@ SHM_SIZE = "shm-size.crio.io"
 SKIP_RELABEL = "try-skip-volume-selinux-label.crio.io"
 UMASK = "umask.crio.io"
 UNIFIED = "unified-cgroup.crio.io"
+USERNS_MODE = "userns-mode.crio.io"
 
 OLDER = {
     CGROUP_WRITABLE: "io.kubernetes.cri-o.cgroup2-mount-hierarchy-rw",
@@ -39,6 +40,7 @@ OLDER = {
     SKIP_RELABEL: "io.kubernetes.cri-o.TrySkipVolumeSELinuxLabel",
     UMASK: "io.kubernetes.cri-o.umask",
     UNIFIED: "io.kubernetes.cri-o.UnifiedCgroup",
+    USERNS_MODE: "io.kubernetes.cri-o.userns-mode",
 }
 _BEGINNINGS = (*OLDER, *OLDER.values())
 
@@ -102,6 +104,11 @@ def shm_size(rules: Policy, pod: Mapping[str, str]) -> int:
     if value and not size:
         raise _meaningless(SHM_SIZE, value, "must be more than 0")
     return size
+
+
+def userns_mode(rules: Policy, pod: Mapping[str, str]) -> str:
+    """Return the user namespace that the pod asks for, as it says it (crid.oci.spec.userns_request), "" if it does not."""
+    return _value(rules, pod, USERNS_MODE, "")
 
 
 def _value(rules: Policy, annotations: Mapping[str, str], option: str, container: str) -> str:

@@ -49,13 +49,13 @@ def build(inputs: SpecInputs) -> BuiltSpec:
     config = inputs.config
     security = config.linux.security_context
     _require_privileged_pod(inputs)
-    user = users.resolve(security, inputs.image.process.user, inputs.passwd, inputs.group)
+    idmap = inputs.sandbox.idmap
+    user = users.resolve(userns.inside(security, idmap), inputs.image.process.user, inputs.passwd, inputs.group)
+    userns.check_user(user, idmap)
     bounding, warnings = capabilities.effective_bounding(security, inputs.host.capabilities, inputs.host.policy.capabilities)
     stop_signal, signal_warning = signals.stop_signal(config, inputs.image.process.stop_signal)
     process_spec, process_warnings = _process(inputs, user, bounding)
-    options = inputs.sandbox.config.linux.security_context.namespace_options
-    idmap = userns.wanted(options)
-    userns.check_container(security.namespace_options, idmap)
+    userns.check_container(security.namespace_options, inputs.sandbox.config.linux.security_context.namespace_options, idmap)
     mount_list = mounts.build(inputs, idmap)
     rules = inputs.host.policy
     program = seccomp.program_annotation(
@@ -99,6 +99,7 @@ def check(inputs: SpecInputs) -> None:
     security, pod = config.linux.security_context, inputs.sandbox
     _require_privileged_pod(inputs)
     users.check(security)
+    userns.check_asked_user(userns.inside(security, pod.idmap), pod.idmap)
     bounding, _ = capabilities.effective_bounding(security, host.capabilities, host.policy.capabilities)
     signals.stop_signal(config, image.stop_signal)
     process.arguments(config, image)
@@ -107,9 +108,8 @@ def check(inputs: SpecInputs) -> None:
     namespaces.build(security, pod.namespaces, inputs.pid_namespace, cgroup_v2=host.resources.cgroup_v2)
     options = pod.config.linux.security_context.namespace_options
     namespaces.check_container(security.namespace_options, options)
-    idmap = userns.wanted(options)
-    userns.check_container(security.namespace_options, idmap)
-    client_mounts.check(config, host, idmap)
+    userns.check_container(security.namespace_options, options, pod.idmap)
+    client_mounts.check(config, host, pod.idmap)
     apparmor.build(security, host, inputs.apparmor_profiles)
     paths.build(config.linux)
     _devices(inputs)

@@ -57,7 +57,7 @@ def _kernel_mounts(privileged: bool, idmap: IdMap | None, *, own_network: bool) 
     """
     access = "rw" if privileged else "ro"
     # gid 5 is tty's number in every distribution; grantpt(3) wants terminals to belong to that group.
-    tty = [f"gid={TTY_GROUP}"] if idmap is None or idmap.groups.length > TTY_GROUP else []
+    tty = [f"gid={TTY_GROUP}"] if idmap is None or idmap.groups.to_host(TTY_GROUP) is not None else []
     sys = _mount("/sys", "sysfs", [*SAFE, access])
     if idmap is not None and not own_network:
         sys = _mount("/sys", "bind", ["rbind", "rprivate", *SAFE, access], "/sys")

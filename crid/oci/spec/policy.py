@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from crid.config import DEFAULT_CAPABILITIES
 from crid.errors import InvalidArgumentError
 from crid.model.device import Device
+from crid.model.idmap import IdMap
 from crid.oci.spec import capabilities
 from crid.oci.spec.seccomp import PROGRAM_ANNOTATION
 
@@ -87,6 +88,8 @@ class Policy:
     minimum_mappable_uid: int = -1
     minimum_mappable_gid: int = -1
     """The smallest ids of the host that a pod's user namespace may have; negative for any."""
+    default_user_namespace: IdMap | None = None
+    """The map of pods that say nothing of a user namespace; None for the host's."""
 
 
 def capability_names(values: Iterable[str]) -> frozenset[str]:

@@ -99,12 +99,15 @@ def test_network_and_sysctls(node: Node) -> None:
     """The pod's root rules its network, and sysctls of the IPC namespace are set although the host's root may not."""
     config = node.pod_config(options=userns())
     config.linux.sysctls.update({"kernel.shm_rmid_forced": "1", "net.ipv4.ip_forward": "1", "fs.mqueue.msg_max": "77"})
+    config.linux.sysctls["net.ipv4.ping_group_range"] = "0 2147483647"  # more groups than there are
     pod = Pod(node, node.cri.run_pod(config), config)
     script = (
-        "cat /proc/sys/kernel/shm_rmid_forced /proc/sys/net/ipv4/ip_forward /proc/sys/fs/mqueue/msg_max; ip link set lo down"
+        "cat /proc/sys/kernel/shm_rmid_forced /proc/sys/net/ipv4/ip_forward /proc/sys/fs/mqueue/msg_max;"
+        "cat /proc/sys/net/ipv4/ping_group_range; ip link set lo down"
     )
     capabilities = cri.Capability(add_capabilities=["NET_ADMIN"])
-    assert pod.printed("sh", "-ec", script, security=security(userns(), capabilities=capabilities)).split() == ["1", "1", "77"]
+    printed = pod.printed("sh", "-ec", script, security=security(userns(), capabilities=capabilities))
+    assert printed.split() == ["1", "1", "77", "0", str(LENGTH - 1)]
     with socket.socket() as probe:
         probe.settimeout(5)
         with pytest.raises(ConnectionRefusedError):  # the pod's address is there, and nobody listens

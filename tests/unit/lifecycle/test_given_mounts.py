@@ -13,7 +13,7 @@ from crid.model.idmap import IdMap, IdRange
 from crid.model.image import Image, ImageProcess
 from crid.oci.spec.policy import Policy
 
-OWN = IdMap(IdRange(os.getuid(), 1), IdRange(os.getgid(), 1))
+OWN = IdMap.of(IdRange(os.getuid(), 1), IdRange(os.getgid(), 1))
 
 
 @pytest.fixture

@@ -26,18 +26,11 @@ def config(userns: str = USERNS, options: str = "pid: CONTAINER") -> cri.PodSand
 
 def test_what_is_pinned_where() -> None:
     run = Path("/run/pod")
-    plain = namespaces.plan(pod_config(), run)
+    plain = namespaces.plan(pod_config(), run, None)
     assert (plain.net, plain.ipc, plain.uts, plain.user) == ("/run/pod/ns/net", "/run/pod/ns/ipc", "/run/pod/ns/uts", "")
-    assert namespaces.plan(config(), run).user == "/run/pod/ns/user"
-    host = namespaces.plan(config("", "network: NODE ipc: NODE"), run)
+    assert namespaces.plan(config(), run, IdMap.of(IdRange(5, 6), IdRange(7, 8))).user == "/run/pod/ns/user"
+    host = namespaces.plan(config("", "network: NODE ipc: NODE"), run, None)
     assert (host.net, host.ipc, host.uts, host.user) == ("", "", "", "")
-
-
-def test_the_map() -> None:
-    assert namespaces.id_map(pod_config()) is None
-    assert namespaces.id_map(config("uids { host_id: 5 length: 6 } gids { host_id: 7 length: 8 }")) == IdMap(
-        IdRange(5, 6), IdRange(7, 8)
-    )
 
 
 async def test_a_pod_with_a_user_namespace(world: World) -> None:
@@ -47,7 +40,9 @@ async def test_a_pod_with_a_user_namespace(world: World) -> None:
     assert "unshare user net ipc uts" in world.kernel.calls
     assert {f"hostname {pod.metadata.hostname}", "sysctl kernel.msgmax=9"} <= set(world.kernel.calls)
     assert any(f"uid={OWNER[0]},gid={OWNER[1]}" in call for call in world.kernel.calls if "tmpfs" in call)
-    assert world.parts.state.load_sandboxes()[0].metadata.namespaces.user == pod.metadata.namespaces.user
+    recorded = world.parts.state.load_sandboxes()[0].metadata
+    assert recorded.namespaces.user == pod.metadata.namespaces.user
+    assert recorded.idmap == pod.metadata.idmap == IdMap.of(IdRange(OWNER[0], 9), IdRange(OWNER[1], 9))
     await world.sandboxes.stop(pod.id)
     assert f"unpin {pod.metadata.namespaces.user}" in world.kernel.calls
     assert world.kernel.mounts == []

@@ -19,6 +19,7 @@ from crid.lifecycle.container import ContainerLifecycle
 from crid.lifecycle.event_hooks import EventHooks, PodEvent
 from crid.lifecycle.exec import ExecLifecycle
 from crid.lifecycle.exits import Exits
+from crid.lifecycle.id_ranges import IdRangeAllocator
 from crid.lifecycle.listeners import Listeners
 from crid.lifecycle.monitors import Monitors
 from crid.lifecycle.parts import Parts
@@ -377,6 +378,7 @@ def build(tmp_path: Path, supervisor: Supervisor) -> World:
         pause_program=Path("/nowhere/crid-pause"),
         userns_program=Path("/nowhere/crid-userns"),
         pids_limit=-1,
+        id_ranges=IdRangeAllocator(sandboxes, "containers", None, files=(tmp_path / "subuid", tmp_path / "subgid")),
         tuning=Tuning(
             files, Ledger(files, run_root / "tuning.json"), Irqbalance(files), hierarchy, sandboxes, hosts, supervisor
         ),

@@ -21,6 +21,17 @@ def container(status: ContainerStatus = RUNNING, **changes: object) -> Container
     return Container(replace(objects.container_metadata(DIRECTORY), **changes), status)  # type: ignore[arg-type]
 
 
+def test_the_map_of_a_user_namespace_is_shown_whoever_chose_it() -> None:
+    metadata = objects.sandbox_metadata(DIRECTORY)
+    options = metadata.config.linux.security_context.namespace_options
+    options.userns_options.mode = cri.NODE
+    shown = translate_pods.sandbox_status(PodSandbox(metadata, SandboxStatus())).linux.namespaces.options
+    assert shown.userns_options == objects.IDMAP.to_cri()
+    assert options.userns_options == cri.UserNamespace(mode=cri.NODE)
+    plain = PodSandbox(replace(metadata, idmap=None), SandboxStatus())
+    assert translate_pods.sandbox_status(plain).linux.namespaces.options == options
+
+
 def test_every_state_has_its_cri_state() -> None:
     assert set(translate_pods.CONTAINER_STATES) == set(ContainerState)
     assert translate_pods.CONTAINER_STATES[ContainerState.PAUSED] == cri.CONTAINER_RUNNING

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from crid.cri import api_pb2 as cri
 from crid.model.container import ContainerMetadata, ContainerStatus
+from crid.model.idmap import IdMap, IdRange, IdRanges, Origin
 from crid.model.process import ProcessIdentity
 from crid.model.sandbox import NamespacePaths, NetworkAttachment, SandboxMetadata, SandboxStatus
 
@@ -44,6 +45,12 @@ def container_configs(draw: st.DrawFn) -> cri.ContainerConfig:
     return config
 
 
+IDMAP = IdMap(
+    IdRanges((IdRange(100_000, 1000, origin=Origin.ALLOCATED), IdRange(1234, 1, 5000, Origin.HOST))),
+    IdRanges((IdRange(200_000, 1000),)),
+)
+
+
 def sandbox_metadata(directory: Path, identifier: str = "b" * 64, created_at: int = 5) -> SandboxMetadata:
     return SandboxMetadata(
         id=identifier,
@@ -58,6 +65,7 @@ def sandbox_metadata(directory: Path, identifier: str = "b" * 64, created_at: in
         namespaces=NamespacePaths("/n/net", "/n/ipc", "/n/uts"),
         network=NetworkAttachment(("10.88.0.2", "fd00::2"), "eth0"),
         pause=ProcessIdentity(12, 34),
+        idmap=IDMAP,
         boot="boot",
     )
 

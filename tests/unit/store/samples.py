@@ -11,6 +11,7 @@ from pathlib import Path
 
 from crid.cri import api_pb2 as cri
 from crid.model.container import ContainerMetadata, ContainerStatus
+from crid.model.idmap import IdMap, IdRange, IdRanges, Origin
 from crid.model.image import Descriptor, Image, ImageProcess
 from crid.model.process import ProcessIdentity
 from crid.model.sandbox import NamespacePaths, NetworkAttachment, SandboxMetadata, SandboxStatus
@@ -24,6 +25,7 @@ POD, CONTAINER = "b" * 64, "a" * 64
 FROZEN: Mapping[int, str] = {
     1: "4dcd68ccc92cb48fe310b8444965e3b45c054e02fd0ba4a74586fef6c71eb59c",
     2: "918806fd785b004f10fa681e80f4c506a65117f079eef5bc0724efe488ca6ae5",
+    3: "e9619635949052c9dda08a3f9e6b0666bace39228990487928cf4b6034508d84",
 }
 """sha256 over the samples of each version, in the order of their names."""
 
@@ -50,6 +52,10 @@ SANDBOX = SandboxMetadata(
     namespaces=NamespacePaths("/n/net", "/n/ipc", "/n/uts", "/n/user"),
     network=NetworkAttachment(("10.88.0.2", "fd00::2"), "eth0"),
     pause=ProcessIdentity(12, 34),
+    idmap=IdMap(
+        IdRanges((IdRange(100_000, 1000, origin=Origin.ALLOCATED), IdRange(1234, 1, 5000, Origin.HOST))),
+        IdRanges((IdRange(200_000, 1000),)),
+    ),
     boot="8a3fb9d1-5d3e-4c28-8f6c-0123456789ab",
 )
 
@@ -123,7 +129,8 @@ def written_today() -> dict[str, bytes]:
 def expected(version: int) -> tuple[SandboxMetadata, ContainerMetadata]:
     """Return the pod and the container as the samples of `version` tell of them; all else was there from the beginning."""
     boot = "" if version < 2 else SANDBOX.boot
-    return replace(SANDBOX, boot=boot), replace(METADATA, boot=boot)
+    idmap = None if version < 3 else SANDBOX.idmap
+    return replace(SANDBOX, boot=boot, idmap=idmap), replace(METADATA, boot=boot)
 
 
 def digest(version: int) -> str:

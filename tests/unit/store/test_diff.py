@@ -58,7 +58,7 @@ def test_nothing_to_inherit(layers: tuple[Path, Path]) -> None:
 def test_owners_are_mapped(layers: tuple[Path, Path]) -> None:
     upper, lower = layers
     os.chown(lower, 5, 6)
-    idmap = IdMap(IdRange(100_000, 65536), IdRange(200_000, 65536))
+    idmap = IdMap.of(IdRange(100_000, 65536), IdRange(200_000, 65536))
     with directory_beneath(lower, ".") as source, directory_beneath(upper, ".") as target:
         copy_attributes(source, target, idmap)
     assert (upper.stat().st_uid, upper.stat().st_gid) == (100_005, 200_006)

@@ -213,7 +213,7 @@ def test_a_snapshot_for_a_user_namespace_names_mapped_layers_and_keeps_its_volum
     for chain_id in (ONE, TWO):
         with store.stage() as staged:
             store.commit(staged, chain_id, "", size=0, inodes=0, implied=())
-    idmap = IdMap(IdRange(100000, 65536), IdRange(200000, 65536))
+    idmap = IdMap.of(IdRange(100000, 65536), IdRange(200000, 65536))
     snapshot = store.prepare("c1", [ONE], idmap=idmap, seen_at={store.directory: tmp_path / "seen"}, also=[TWO, ONE])
     assert snapshot.mount.options[0].startswith(f"lowerdir={tmp_path / 'seen'}/l/")
     assert (snapshot.upper.stat().st_uid, snapshot.upper.stat().st_gid) == (100000, 200000)

@@ -1,5 +1,6 @@
 """Records say what they were told, or that they are damaged; nothing in between."""
 
+import base64
 import json
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from crid.cri import api_pb2 as cri
 from crid.errors import DataLossError, FailedPreconditionError
 from crid.model.container import ContainerMetadata, ContainerStatus
+from crid.model.idmap import IdMap, IdRange, Origin
 from crid.model.sandbox import NamespacePaths, NetworkAttachment, SandboxMetadata, SandboxStatus
 from crid.store import records
 from tests.unit.store import objects, samples
@@ -165,7 +167,8 @@ def test_migrations_are_run_one_after_the_other(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(records, "MIGRATIONS", chain)
     monkeypatch.setattr(records, "VERSION", len(chain) + 1)
     bodies = {version: records.unseal("k", content, WHERE) for version, content in written.items()}
-    assert bodies == {1: {"a": "k 0", "b": "k 1"}, 2: {"a": "k 0", "b": "k 1"}, 3: {"b": "k 0"}, 4: {}}
+    both = {"a": "k 0", "b": "k 1"}
+    assert bodies == {1: both, 2: both, 3: both, 4: {"b": "k 0"}, 5: {}}
 
 
 VERSIONS = range(1, records.VERSION + 1)
@@ -184,6 +187,32 @@ def test_records_of_every_version_are_read(version: int) -> None:
     assert (read_pod, read_container) == (pod, container)
     assert records.sandbox_status(sample(version, "pod-status", "pod-status")) == samples.SANDBOX_STATUS
     assert records.container_status(sample(version, "container-status", "container-status")) == samples.STATUS
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_pod_with_a_user_namespace_had_its_map_in_its_config_alone(version: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = cri.UserNamespace(uids=[cri.IDMapping(host_id=5, length=6)], gids=[cri.IDMapping(host_id=7, length=8)])
+    body = records.sandbox_metadata_body(samples.SANDBOX)
+    for key in ("idmap", *(["boot"] if version == 1 else [])):
+        del body[key]
+    config = cri.PodSandboxConfig()
+    config.CopyFrom(samples.SANDBOX.config)
+    config.linux.security_context.namespace_options.userns_options.CopyFrom(asked)
+    body["config"] = base64.b64encode(config.SerializeToString()).decode()
+    read = records.unseal("pod", of_version(version, "pod", body, monkeypatch), WHERE)
+    found = records.sandbox_metadata(read, samples.DIRECTORY).idmap
+    assert found == IdMap.of(IdRange(5, 6), IdRange(7, 8))
+    body["config"] = base64.b64encode(b"\xff").decode()
+    with pytest.raises(DataLossError):
+        records.unseal("pod", of_version(version, "pod", body, monkeypatch), WHERE)
+
+
+def test_whose_choice_a_range_was_is_kept() -> None:
+    """Two ranges are the same whosever they were, so the other tests do not see it."""
+    again = records.sandbox_metadata(through_the_file(records.sandbox_metadata_body(samples.SANDBOX)), DIRECTORY).idmap
+    assert again is not None
+    origins = [each.origin for each in (*again.users.ranges, *again.groups.ranges)]
+    assert origins == [Origin.ALLOCATED, Origin.HOST, Origin.GIVEN]
 
 
 def test_a_status_of_the_first_weeks_is_read() -> None:

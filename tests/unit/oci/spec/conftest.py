@@ -13,6 +13,7 @@ from crid.model.device import Device
 from crid.model.image import Image, ImageProcess
 from crid.model.resources import HostResources
 from crid.model.sandbox import NamespacePaths, SandboxMetadata
+from crid.oci.spec import userns
 from crid.oci.spec.builder import build
 from crid.oci.spec.capabilities import KNOWN
 from crid.oci.spec.inputs import BuiltSpec, Host, SpecInputs
@@ -83,6 +84,8 @@ def make(inputs: SpecInputs) -> Callable[..., BuiltSpec]:
     def build_with(config: str = "", pod: str = "", **changes: Any) -> BuiltSpec:
         text_format.Merge(config, inputs.config)
         text_format.Merge(pod, inputs.sandbox.config)
-        return build(replace(inputs, **changes))
+        sandbox = changes.pop("sandbox", inputs.sandbox)
+        idmap = userns.wanted(sandbox.config.linux.security_context.namespace_options)
+        return build(replace(inputs, sandbox=replace(sandbox, idmap=idmap), **changes))
 
     return build_with

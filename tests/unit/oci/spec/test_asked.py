@@ -4,7 +4,7 @@ import pytest
 
 from crid.errors import InvalidArgumentError
 from crid.oci.spec import asked
-from crid.oci.spec.asked import NOTHING, OLDER, Asked, of_container, shm_size
+from crid.oci.spec.asked import NOTHING, OLDER, Asked, of_container, shm_size, userns_mode
 from crid.oci.spec.policy import AskedDevice, Policy
 
 ALL = Policy(allowed_annotations=tuple(OLDER), allowed_devices=frozenset({"/dev/fuse", "/dev/net/tun"}))
@@ -29,6 +29,8 @@ def test_either_name_allows_and_means_the_same(option: str, listed: int, said: i
     annotations = {names[said]: values.get(option, "1Mi" if option == asked.SHM_SIZE else "true")}
     if option == asked.SHM_SIZE:
         assert shm_size(rules, annotations) == 1 << 20
+    elif option == asked.USERNS_MODE:
+        assert userns_mode(rules, annotations) == "true"
     else:
         assert of(annotations, rules) != NOTHING
 

@@ -22,11 +22,12 @@ from crid.lifecycle import namespaces
 from crid.model.device import Device
 from crid.model.resources import HostResources
 from crid.oci.spec import selinux
-from crid.oci.spec.asked import OLDER, of_container
+from crid.oci.spec.asked import OLDER, USERNS_MODE, of_container
 from crid.oci.spec.builder import build, check, encode
 from crid.oci.spec.inputs import BuiltSpec, Host, SpecInputs, Volume
 from crid.oci.spec.policy import AskedDevice, Policy, Ulimit
 from crid.oci.spec.seccomp import PROGRAM_ANNOTATION
+from crid.oci.spec.userns_request import requested
 
 Make = Callable[..., BuiltSpec]
 GOLDEN = Path(__file__).parent / "golden"
@@ -48,6 +49,7 @@ MACHINES: dict[str, Callable[[Host], Host]] = {
     "policy": lambda host: replace(host, policy=RULES, container_env="/run/crid/containerenv"),
     "resources_v1": lambda host: replace(host, resources=HostResources(cgroup_v2=False, swap_accounting=False)),
     "user_namespace": lambda host: replace(host, user_namespaces=True),
+    "user_namespace_asked": lambda host: replace(host, user_namespaces=True, policy=Policy(allowed_annotations=(USERNS_MODE,))),
 }
 """The cases for which the machine or its configuration is not the usual one."""
 CASES = sorted(path.stem for path in GOLDEN.glob("*.txtpb"))
@@ -59,11 +61,13 @@ def golden_inputs(name: str, usual: SpecInputs) -> SpecInputs:
     config, pod = request.config, request.sandbox_config
     host = MACHINES[name](usual.host) if name in MACHINES else usual.host
     labels = selinux.labels(config.linux.security_context, pod.linux.security_context, "5" * 64)
-    pinned = namespaces.plan(pod, Path("/run/crid/sandboxes/5"))
+    userns = requested(pod, host.policy)
+    idmap = userns.fixed if userns is not None else None
+    pinned = namespaces.plan(pod, Path("/run/crid/sandboxes/5"), idmap)
     return replace(
         usual,
         config=config,
-        sandbox=replace(usual.sandbox, config=pod, hostname=pod.hostname or "web", namespaces=pinned),
+        sandbox=replace(usual.sandbox, config=pod, hostname=pod.hostname or "web", namespaces=pinned, idmap=idmap),
         host=host,
         pid_namespace="/proc/7/ns/pid" if name == "namespaces_target" else "",
         sources={mount.host_path: "/target" if mount.host_path == "/link" else mount.host_path for mount in config.mounts},

@@ -95,7 +95,7 @@ def test_a_user_namespace_with_the_hosts_network_gets_the_hosts_sys(make: Make, 
 
 def test_the_group_of_terminals_must_be_mapped(make: Make) -> None:
     assert "gid=5" in str(mount(make(), "/dev/pts")["options"])
-    assert "gid=5" not in str(mount(make(pod=USERNS.replace("65536", "5")), "/dev/pts")["options"])
+    assert "gid=5" not in str(mount(make(pod=USERNS.replace("65536", "5"), group=""), "/dev/pts")["options"])
 
 
 @pytest.mark.parametrize(("host", "asked", "there"), [("/run/no", True, True), ("", True, False), ("/run/no", False, False)])
