@@ -312,6 +312,7 @@ def _program(config: Config, name: str, handler: RuntimeHandlerConfig) -> Runtim
         systemd_cgroup=runtime.cgroup_manager == "systemd",
         log_size_max=runtime.log_size_max,
         create_timeout=handler.container_create_timeout or runtime.container_create_timeout,
+        stop_timeout=runtime.ctr_stop_timeout,
         no_pivot=runtime.no_pivot,
         sync_log=not handler.no_sync_log,
         journald=runtime.log_to_journald,

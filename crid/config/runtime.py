@@ -145,8 +145,8 @@ class RuntimeConfig:
             raise InvalidArgumentError(f"crid.runtime.log_level: must be one of {', '.join(LEVELS)}")
         if self.log_size_max != -1 and self.log_size_max < 8192:
             raise InvalidArgumentError("crid.runtime.log_size_max: must be -1 (no limit) or at least 8192 bytes")
-        if self.ctr_stop_timeout < 0:
-            raise InvalidArgumentError("crid.runtime.ctr_stop_timeout: must not be negative")
+        if self.ctr_stop_timeout < 1:
+            raise InvalidArgumentError("crid.runtime.ctr_stop_timeout: must be at least 1 second")
         if self.container_create_timeout < 1:
             raise InvalidArgumentError("crid.runtime.container_create_timeout: must be at least 1 second")
         for key, path in (

@@ -32,6 +32,8 @@ class RuntimeProgram:
     log_size_max: int = -1
     """Size at which the monitor starts a log file anew; negative: never."""
     create_timeout: float = 240.0
+    stop_timeout: float = 30.0
+    """How long a stop waits for the end of a container that it has killed."""
     no_pivot: bool = False
     """Whether containers' roots are moved into place instead of pivoted: for a host that runs from its initial ramdisk."""
     sync_log: bool = True

@@ -6,8 +6,8 @@ begun, the stop ends there and the container lives on. Nothing is locked meanwhi
 
     signal -> wait for the process or the deadline -> SIGKILL, again and again -> leftovers -> done
 
-A process in uninterruptible sleep (D) takes no signal, SIGKILL included. Whoever waits is told so after STUCK seconds, and
-the log once in a while; the killing goes on without them, and a later stop joins it.
+A process in uninterruptible sleep (D) takes no signal, SIGKILL included. Whoever waits is told so after the program's
+`stop_timeout`, and the log once in a while; the killing goes on without them, and a later stop joins it.
 """
 
 import asyncio
@@ -35,8 +35,6 @@ LAST_RETRY = 120.0
 """Seconds between two SIGKILLs: the first pause, which then doubles, and the longest."""
 PATIENCE = 1.0
 """Seconds after which a process that does not end is worth a line in the log."""
-STUCK = 10.0
-"""Seconds after the first SIGKILL for which a stop waits for the end."""
 
 
 @dataclass(slots=True)
@@ -140,7 +138,7 @@ class Stopping:
 
     async def _kill(self, container: Container, first: ProcessIdentity, stop: _Stop) -> None:
         """Send SIGKILL until the process is gone. One that stays is frozen or in the kernel's hands: thaw it, say so."""
-        saying = asyncio.get_running_loop().call_later(STUCK, stop.stuck.set_result, None)
+        saying = asyncio.get_running_loop().call_later(self._command.program.stop_timeout, stop.stuck.set_result, None)
         try:
             await self._kill_until_gone(container, first)
         finally:

@@ -5,7 +5,7 @@ import json
 from google.protobuf.message import Message
 
 from crid.cri import api_pb2 as cri
-from crid.model.container import Container, ContainerState
+from crid.model.container import Container, ContainerMetadata, ContainerState
 from crid.model.sandbox import PodSandbox, SandboxMetadata
 from crid.oci.spec import signals
 
@@ -74,7 +74,7 @@ def container_item(container: Container) -> cri.Container:
         id=container.id,
         pod_sandbox_id=metadata.sandbox_id,
         metadata=metadata.config.metadata,
-        image=metadata.config.image,
+        image=shown_image(metadata),
         image_ref=metadata.image_ref,
         image_id=metadata.image_id,
         state=CONTAINER_STATES[container.status.state],
@@ -84,12 +84,19 @@ def container_item(container: Container) -> cri.Container:
     )
 
 
+def shown_image(metadata: ContainerMetadata) -> cri.ImageSpec:
+    """Return the image as people know it: the kubelet asks for an id, and shows what it is told here as the pod's image."""
+    shown = cri.ImageSpec()
+    shown.CopyFrom(metadata.config.image)
+    if metadata.image_id.removeprefix("sha256:").startswith(shown.image.removeprefix("sha256:")):
+        shown.image = shown.user_specified_image or shown.image
+    return shown
+
+
 def container_status(container: Container) -> cri.ContainerStatus:
     """Return the container's status, of one moment."""
     metadata, status = container.metadata, container.status
     config = metadata.config
-    image = cri.ImageSpec()
-    image.CopyFrom(config.image)
     message = cri.ContainerStatus(
         id=container.id,
         metadata=config.metadata,
@@ -98,7 +105,7 @@ def container_status(container: Container) -> cri.ContainerStatus:
         started_at=status.started_at,
         finished_at=status.finished_at,
         exit_code=status.exit_code if status.finished_at else 0,
-        image=image,
+        image=shown_image(metadata),
         image_ref=metadata.image_ref,
         image_id=metadata.image_id,
         reason=reason(container),

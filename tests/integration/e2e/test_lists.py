@@ -42,11 +42,12 @@ def test_a_listed_container_says_what_it_was_made_of(node: Node) -> None:
     """Metadata, labels, annotations, image as asked for and as resolved, and its pod."""
     pod = node.pod()
     config = node.container_config("true", name="told", attempt=3, labels={"a": "b"})
+    config.image.user_specified_image = "registry.example/told:1"
     container = node.cri.create(pod.id, config, pod.config)
     item = node.cri.runtime.ListContainers(cri.ListContainersRequest()).containers[0]
     assert (item.id, item.pod_sandbox_id, item.metadata) == (container, pod.id, config.metadata)
     assert (dict(item.labels), dict(item.annotations)) == (dict(config.labels), dict(config.annotations))
-    assert item.image.image == config.image.image
+    assert item.image.image == "registry.example/told:1"
     assert item.image_ref.partition("@")[2].startswith("sha256:")
     assert item.image_id
     status = node.cri.status(container)

@@ -10,11 +10,13 @@ import pytest
 
 from crid.cri import api_pb2 as cri
 from scripts import small_image
+from tests.harness.cgroups import path_of, pid_of, read
 from tests.harness.client import refused
 from tests.harness.configs import namespaces
 from tests.harness.daemon import Daemon, Settings
 from tests.harness.node import Node, Pod
 from tests.harness.registry import LocalRegistry
+from tests.harness.tools import eventually
 from tests.integration.e2e.conftest import require_runtime
 
 pytestmark = pytest.mark.root
@@ -37,8 +39,13 @@ def shared_strict(
     (directory / "host/link").symlink_to("/volume")
     (directory / "host/volume/file").write_text("from the host\n")
     runtimes: dict[str, dict[str, Any]] = {
-        request.param: {"no_sync_log": True, "monitor_env": ["TZ=Asia/Kathmandu"]},
-        "heir": {"inherit_default_runtime": True},
+        request.param: {
+            "no_sync_log": True,
+            "monitor_env": ["TZ=Asia/Kathmandu"],
+            'default_annotations."io.example.given"': "by the node",
+            "runtime_root": str(directory / "state"),
+        },
+        "heir": {"inherit_default_runtime": True, "monitor_cgroup": "pod"},
     }
     settings = Settings(
         default_runtime=request.param,
@@ -54,6 +61,9 @@ def shared_strict(
             "default_mounts_file": str(directory / "mounts.conf"),
             "privileged_seccomp_profile": str(directory / "privileged.json"),
             "minimum_mappable_uid": 500_000,
+            "minimum_mappable_gid": 600_000,
+            "pids_limit": 20,
+            "conmon_env": ["TZ=America/Phoenix"],
             "no_pivot": True,
         },
     )
@@ -127,14 +137,39 @@ def test_a_profile_for_privileged_containers(strict: Node) -> None:
     assert text.split() == ["Seccomp:", "2"]
 
 
-def test_the_least_id_of_a_user_namespace(strict: Node) -> None:
+@pytest.mark.parametrize(("uid", "field", "least"), [(100_000, "uids", "500000"), (500_000, "gids", "600000")])
+def test_the_least_id_of_a_user_namespace(strict: Node, uid: int, field: str, least: str) -> None:
     options = namespaces()
-    for ids in (options.userns_options.uids, options.userns_options.gids):
-        ids.add(host_id=100_000, length=65536)
+    options.userns_options.uids.add(host_id=uid, length=65536)
+    options.userns_options.gids.add(host_id=500_000, length=65536)
     before = strict.daemon.footprint()
-    with refused(grpc.StatusCode.INVALID_ARGUMENT, "userns_options.uids", "500000"):
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, f"userns_options.{field}", least):
         strict.pod(options=options)
     assert strict.daemon.left_since(before) == {}
+
+
+def test_no_more_processes_than_that(strict: Node, pod: Pod) -> None:
+    """The kernel refuses another one."""
+    script = "for i in $(seq 30); do sleep 1000000 & done; echo never"
+    path = path_of(pid_of(strict, pod.sleeper()), "pids")
+    assert read(path, "pids", v1="pids.max", v2="pids.max") == "20"
+    crowd = pod.run("sh", "-c", script)
+    assert strict.cri.wait_exited(crowd).exit_code != 0
+    assert "never" not in [line.text for line in pod.log(crowd)]
+
+
+def test_annotations_that_the_handler_gives(strict: Node, pod: Pod) -> None:
+    container = pod.create("true")
+    answer = strict.cri.runtime.ContainerStatus(cri.ContainerStatusRequest(container_id=container, verbose=True))
+    assert json.loads(answer.info["info"])["runtimeSpec"]["annotations"]["io.example.given"] == "by the node"
+
+
+def test_where_the_runtime_keeps_its_state(strict: Node, pod: Pod) -> None:
+    state = Path(strict.daemon.config.read_text().partition("runtime_root = ")[2].split('"')[1])
+    container = pod.create("true")
+    assert container in {path.name for path in state.iterdir()}
+    strict.cri.remove(container)
+    assert container not in {path.name for path in state.iterdir()}
 
 
 def test_an_heir_runs_as_the_default_runtime_does(strict: Node) -> None:
@@ -146,6 +181,21 @@ def test_the_monitors_environment(strict: Node, pod: Pod) -> None:
     container = pod.run("echo", "now")
     strict.cri.wait_exited(container)
     assert pod.log(container)[0].time.endswith("+05:45")
+
+
+def test_handlers_without_an_environment_and_a_cgroup_for_monitors_of_their_own(strict: Node) -> None:
+    """The one is that of all, the other the daemon's."""
+    pod = strict.pod(handler="heir")
+    container = pod.run("sh", "-c", "echo now; exec sleep 1000000")
+    eventually(lambda: len(pod.log(container)) == 1, "it has said something")
+    assert pod.log(container)[0].time.endswith("-07:00")
+    usual = strict.pod().sleeper()
+    places = []
+    for each in (container, usual):
+        monitor = int((strict.daemon.run_root / "containers" / each / "conmon-pidfile").read_text())
+        places.append(path_of(monitor, "memory"))
+    assert f"crid-conmon-{container}" in places[0]
+    assert places[1] == path_of(strict.daemon.pid, "memory")
 
 
 def test_the_sign_of_a_container(strict: Node, pod: Pod, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from crid.errors import CridError, DeadlineExceededError, UnavailableError
 from crid.linux import process
 from crid.model.container import Container
-from crid.oci import descendants, stop
+from crid.oci import descendants
 from crid.oci.exits import read_exit
 from crid.oci.placement import WithDaemon
 from tests.integration.oci.lab import CGROUP, Lab
@@ -181,9 +182,10 @@ async def test_update_changes_the_cgroup(lab: Lab) -> None:
 
 
 @pytest.mark.skipif(not FREEZER.is_dir(), reason="only cgroup v1 has a freezer in which a process takes no SIGKILL")
-async def test_a_process_that_no_signal_ends_is_told_of_and_ends_later(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_process_that_no_signal_ends_is_told_of_and_ends_later(lab: Lab) -> None:
     """Frozen from above, where nobody thaws it, it is in state D, as one that waits for a dead NFS server."""
-    monkeypatch.setattr(stop, "STUCK", 0.3)
+    assert lab.program is not None
+    lab.runtime._command.program = replace(lab.program, stop_timeout=0.3)  # type: ignore[attr-defined]  # RuntimeOCI's own
     container = await lab.run("stubborn")
     first = container.status.process
     assert first is not None

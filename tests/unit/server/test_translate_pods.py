@@ -1,6 +1,7 @@
 """Pods and containers as clients see them."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,6 +74,25 @@ def test_the_limits_in_force_are_shown() -> None:
     assert translate_pods.container_status(container(config=config)).resources.linux.cpu_shares == 5
     updated = replace(RUNNING, resources=cri.LinuxContainerResources(cpu_shares=6))
     assert translate_pods.container_status(container(updated, config=config)).resources.linux.cpu_shares == 6
+
+
+@pytest.mark.parametrize("show", [translate_pods.container_status, translate_pods.container_item])
+@pytest.mark.parametrize(
+    ("asked", "written", "shown"),
+    [
+        ("sha256:" + "a" * 64, "registry.example/web:1", "registry.example/web:1"),
+        ("a" * 64, "web", "web"),
+        ("a" * 12, "web", "web"),
+        ("sha256:" + "a" * 64, "", "sha256:" + "a" * 64),
+        ("registry.example/web:2", "web:1", "registry.example/web:2"),
+    ],
+)
+def test_an_image_is_shown_by_name(
+    show: Callable[[Container], cri.ContainerStatus | cri.Container], asked: str, written: str, shown: str
+) -> None:
+    """As the pod has it, where the kubelet asks for the id that it got from the pull."""
+    spec = cri.ImageSpec(image=asked, user_specified_image=written)
+    assert show(container(config=cri.ContainerConfig(image=spec), image_id="sha256:" + "a" * 64)).image.image == shown
 
 
 def test_an_answer_is_no_part_of_the_record() -> None:
