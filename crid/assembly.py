@@ -151,7 +151,10 @@ async def providers(config: Config, supervisor: Supervisor) -> Providers:
     await network.start()
     plugins = Supervisor("plugins")
     cdi = CdiDevices(config.runtime.cdi_spec_dirs)
-    nri = NriHooks(sandboxes, containers, plugins, _timeouts(config.nri), cdi.edits) if config.nri.enable_nri else None
+    classes = await asyncio.to_thread(hosts_tuning.classes, config.runtime, run_root)
+    nri = None
+    if config.nri.enable_nri:
+        nri = NriHooks(sandboxes, containers, plugins, _timeouts(config.nri), cdi.edits, classes)
     events: Broadcast[PodEvent] = Broadcast()
     notifier = SeccompNotifier(run_root / "seccomp", sandboxes, state, machines, supervisor)
     told: list[Hooks] = [EventHooks(sandboxes, containers, events), notifier, *([nri] if nri is not None else [])]
@@ -183,7 +186,7 @@ async def providers(config: Config, supervisor: Supervisor) -> Providers:
         ),
         tuning=tuning,
         monitors=monitors,
-        classes=await asyncio.to_thread(hosts_tuning.classes, config.runtime, run_root),
+        classes=classes,
         cdi=cdi,
         oci_hooks=oci_hooks,
         hooks=listeners,

@@ -25,6 +25,7 @@ from crid.nri.adjust import Adjustments, FindDevices
 from crid.nri.plugin import Plugin, PluginRefusalError, Timeouts
 from crid.nri.plugins import Plugins
 from crid.nri.resources import check_changeable, from_cri, to_cri
+from crid.oci.classes import Classes
 from crid.store.memory import Storer
 from crid.tasks import Supervisor
 
@@ -64,8 +65,10 @@ class NriHooks(Hooks):
         supervisor: Supervisor,
         timeouts: Timeouts,
         find_devices: FindDevices,
+        classes: Classes,
     ) -> None:
         self._find_devices = find_devices
+        self._classes = classes
         self._sandboxes = sandboxes
         self._containers = containers
         self._supervisor = supervisor
@@ -170,7 +173,7 @@ class NriHooks(Hooks):
         if not plugins:
             return Adjusted(spec)
         pod = self._pod_of(container)
-        adjustments = Adjustments(container.id, spec, self._find_devices)
+        adjustments = Adjustments(container.id, spec, self._find_devices, self._classes)
         updates: list[nri.ContainerUpdate] = []
         for plugin in plugins:
             described = container_message(container, adjustments.spec)

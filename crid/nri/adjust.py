@@ -12,8 +12,10 @@ from typing import Any
 
 from crid.cri import nri_pb2 as nri
 from crid.errors import FailedPreconditionError, InvalidArgumentError, UnimplementedError
+from crid.nri.classes import adjust_classes
 from crid.nri.owners import Claim, Owners
 from crid.nri.resources import adjust_resources
+from crid.oci.classes import Classes
 from crid.oci.spec import cdi, edits
 from crid.oci.spec.edits import Edits
 from crid.oci.spec.seccomp import PROGRAM_ANNOTATION
@@ -37,10 +39,12 @@ class Adjustments:
     """Of one container. `spec` is what has become of it so far; the document given stays as it was.
 
     `find_devices` returns what gives CDI devices to a container, by their names and who asks for each, or raises CridError.
+    `classes` are those of the configuration.
     """
 
-    def __init__(self, container_id: str, spec: Mapping[str, Any], find_devices: FindDevices) -> None:
+    def __init__(self, container_id: str, spec: Mapping[str, Any], find_devices: FindDevices, classes: Classes) -> None:
         self._cdi = find_devices
+        self._classes = classes
         self.spec: dict[str, Any] = copy.deepcopy(dict(spec))
         self.owners = Owners(container_id)
         self.whole = nri.ContainerAdjustment()
@@ -55,8 +59,9 @@ class Adjustments:
         return self.whole.ByteSize() > 0
 
     def apply(self, plugin: str, wanted: nri.ContainerAdjustment) -> None:
-        """Do what `plugin` wants. Raises FailedPreconditionError for what another plugin has set, InvalidArgumentError for
-        what contradicts itself, UnimplementedError for what crid cannot do; the creation fails then."""
+        """Do what `plugin` wants. Raises FailedPreconditionError for what another plugin has set or the host cannot have,
+        InvalidArgumentError for what contradicts itself, NotFoundError for a device or a class that is not there,
+        UnimplementedError for what crid cannot do; the creation fails then."""
         claim = self.owners.claims_of(plugin)
         linux = wanted.linux
         self._annotations(wanted, claim)
@@ -73,6 +78,7 @@ class Adjustments:
         self._security(linux, claim)
         if linux.HasField("resources"):
             adjust_resources(self._linux.setdefault("resources", {}), linux.resources, claim)
+        adjust_classes(self._linux, linux, self._classes, claim)
         if linux.cgroups_path:
             if {"", ".", ".."} & set(linux.cgroups_path.removeprefix("/").split("/")):
                 raise InvalidArgumentError(f"{linux.cgroups_path!r} is no cgroup that a container could have")
@@ -216,8 +222,6 @@ class Adjustments:
             claim(nri.SeccompPolicy)
             self._linux["seccomp"] = _seccomp(linux.seccomp_policy)
             self.spec.get("annotations", {}).pop(PROGRAM_ANNOTATION, None)  # compiled from the profile that is replaced
-        if linux.HasField("rdt"):
-            raise UnimplementedError("NRI: Intel RDT is not supported")
         if linux.HasField("memory_policy"):
             raise UnimplementedError("NRI: memory policies are not supported: no OCI runtime spec before 1.3 has them")
 

@@ -50,6 +50,8 @@ def _describe_linux(made: nri.LinuxContainer, linux: Mapping[str, Any]) -> None:
     made.resources.CopyFrom(describe_limits(linux.get("resources", {})))
     made.cgroups_path = linux.get("cgroupsPath", "")
     made.sysctl.update(linux.get("sysctl", {}))
+    if group := linux.get("intelRdt"):
+        made.rdt.clos_id.value = group.get("closID", "")
 
 
 def _describe_hooks(made: nri.Hooks, hooks: Mapping[str, Any]) -> None:

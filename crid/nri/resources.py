@@ -28,11 +28,10 @@ CPUSETS: dict[str, nri.Field.ValueType] = {"cpus": nri.CPUSetCPUs, "mems": nri.C
 
 
 def adjust_resources(limits: dict[str, Any], wanted: nri.LinuxResources, claim: Claim) -> None:
-    """Set in the OCI's `limits` what is set in `wanted`.
+    """Set in the OCI's `limits` what is set in `wanted`, but for classes (crid.nri.classes).
 
-    Raises FailedPreconditionError for what another plugin has set, UnimplementedError for what crid cannot do.
+    Raises FailedPreconditionError for what another plugin has set.
     """
-    _refuse_classes(wanted)
     for section, names in (("memory", MEMORY), ("cpu", CPU)):
         message = getattr(wanted, section)
         for field, (name, number) in names.items():
@@ -79,7 +78,9 @@ def describe_limits(limits: dict[str, Any]) -> nri.LinuxResources:
 
 def check_changeable(wanted: nri.LinuxResources) -> None:
     """Raise UnimplementedError for limits that cannot be changed in a container that exists."""
-    _refuse_classes(wanted)
+    for field in ("blockio_class", "rdt_class"):
+        if wanted.HasField(field):
+            raise UnimplementedError(f"NRI: {field} cannot be changed in a container that exists")
     for section, names in (("memory", MEMORY), ("cpu", CPU)):
         for field in names:
             if field not in ("limit", "swap", "shares", "quota", "period") and getattr(wanted, section).HasField(field):
@@ -125,9 +126,3 @@ def from_cri(asked: cri.LinuxContainerResources) -> nri.LinuxResources:
         if value:
             getattr(message, field).value = value
     return made
-
-
-def _refuse_classes(wanted: nri.LinuxResources) -> None:
-    for field in ("blockio_class", "rdt_class"):
-        if wanted.HasField(field):
-            raise UnimplementedError(f"NRI: {field} is not supported")

@@ -9,7 +9,7 @@ import logging
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from crid.cri import api_pb2 as cri
 from crid.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, UnavailableError
 from crid.linux.resctrl import DEFAULT_GROUP, Resctrl
 from crid.log import fields
-from crid.oci.spec import blockio, rdt, rdt_shares
+from crid.oci.spec import blockio, rdt_shares
+from crid.oci.spec import rdt as rdt_classes
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class Rdt:
         self._record = record
         self._resctrl = resctrl or Resctrl()
         try:
-            self._configuration = rdt.parse(_document(path))
+            self._configuration = rdt_classes.parse(_document(path))
         except InvalidArgumentError as error:
             raise InvalidArgumentError(f"{path}: {error}") from error
 
@@ -71,7 +72,7 @@ class Rdt:
         return f"<Rdt {sorted(self.classes)}>"
 
     @property
-    def classes(self) -> Mapping[str, rdt.Class]:
+    def classes(self) -> Mapping[str, rdt_classes.Class]:
         """Which there are."""
         return self._configuration.classes
 
@@ -98,11 +99,11 @@ class Rdt:
         made = set(self._record.read_text().splitlines()) if self._record.exists() else set()
         for name in sorted(made - wanted.keys()):
             self._resctrl.remove_group(name)
-        own = {name for name in wanted if name != rdt.SYSTEM_DEFAULT}
+        own = {name for name in wanted if name != rdt_classes.SYSTEM_DEFAULT}
         made = (made & own) | {name for name in own if not self._resctrl.has_group(name)}
         self._record.write_text("".join(f"{name}\n" for name in sorted(made)))  # first, so that no group is forgotten
         for name, lines in wanted.items():
-            group = DEFAULT_GROUP if name == rdt.SYSTEM_DEFAULT else name
+            group = DEFAULT_GROUP if name == rdt_classes.SYSTEM_DEFAULT else name
             if group != DEFAULT_GROUP:
                 self._resctrl.make_group(group)
             for line in lines:
@@ -116,18 +117,25 @@ class Rdt:
 
     def require(self, name: str) -> None:
         """Raises FailedPreconditionError unless the host has a group for the class."""
-        if not self._resctrl.available:
-            raise FailedPreconditionError(f"RDT class {name}: this host has no resctrl file system at {self._resctrl.root}")
-        if not self._resctrl.has_group(name):
-            raise FailedPreconditionError(f"RDT class {name}: there is no group {self._resctrl.root / name}")
+        require_group(self._resctrl, name)
+
+
+def require_group(resctrl: Resctrl, name: str, *, may_be_made: bool = False) -> None:
+    """Raise FailedPreconditionError unless the host has the RDT group of that name, or can have it if it `may_be_made`."""
+    if not resctrl.available:
+        raise FailedPreconditionError(f"RDT class {name}: this host has no resctrl file system at {resctrl.root}")
+    if not may_be_made and not resctrl.has_group(name):
+        raise FailedPreconditionError(f"RDT class {name}: there is no group {resctrl.root / name}")
 
 
 @dataclass(frozen=True, slots=True)
 class Classes:
-    """Both, each None where the configuration names no file."""
+    """Both, each None where the configuration names no file: for whoever names a class, an annotation or a plugin."""
 
     block_io: BlockIO | None = None
     rdt: Rdt | None = None
+    resctrl: Resctrl = field(default_factory=Resctrl)
+    """For groups that are named without a class."""
 
     def prepare(self) -> None:
         """Make of the host what the classes need; once, before there are containers. Raises as `Rdt.make_groups`."""
@@ -145,15 +153,30 @@ class Classes:
         if self.block_io is None:
             logger.warning("a class of block I/O is not heeded: blockio_config_file is not set%s", fields(name=name[:64]))
             return {}
+        return self.block_io_named(name)
+
+    def block_io_named(self, name: str) -> blockio.Section:
+        """Return the section of a class that must be there. Raises FailedPreconditionError without a configuration of classes,
+        and as `BlockIO.section`."""
+        if self.block_io is None:
+            raise FailedPreconditionError(f"block I/O class {name[:64]!r}: the configuration has no blockio_config_file")
         return self.block_io.section(name)
 
     def rdt_of(self, config: cri.ContainerConfig, pod: Mapping[str, str]) -> str:
-        """Return the class that the annotations choose, empty for none. Raises as `rdt.chosen` and `Rdt.require`."""
+        """Return the group of the class that annotations choose, empty for none. Raises as `rdt.chosen` and `Rdt.require`."""
         known = None if self.rdt is None else self.rdt.classes
-        name = rdt.chosen(known, config.metadata.name, config.annotations, pod)
+        name = rdt_classes.chosen(known, config.metadata.name, config.annotations, pod)
         if name and self.rdt is not None:
             self.rdt.require(name)
         return name
+
+    def rdt_named(self, name: str) -> str:
+        """Return the group of a class that must be there, as `rdt_of`. Raises as `rdt.known` and `Rdt.require`."""
+        rdt_classes.known(None if self.rdt is None else self.rdt.classes, name)
+        group = rdt_classes.group_of(name)
+        if group and self.rdt is not None:
+            self.rdt.require(group)
+        return group
 
 
 def _document(path: str) -> Any:

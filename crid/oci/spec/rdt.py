@@ -70,10 +70,15 @@ def parse(content: object) -> Configuration:
 
 
 def _checked(name: str, where: str) -> str:
-    wrong = not name or "/" in name or not name.isprintable() or name in (".", "..", "info", "mon_groups", "mon_data")
-    if wrong and name != SYSTEM_DEFAULT:
-        raise InvalidArgumentError(f"{where}: {name[:64]!r} is no name for a class")
+    if name != SYSTEM_DEFAULT:
+        check_group(name, where)
     return name
+
+
+def check_group(name: str, where: str) -> None:
+    """Refuse what cannot be the name of a group of resctrl. Raises InvalidArgumentError."""
+    if not name or "/" in name or not name.isprintable() or name in (".", "..", "info", "mon_groups", "mon_data"):
+        raise InvalidArgumentError(f"{where}: {name[:64]!r} is no name for a class")
 
 
 def _class(fields: Mapping[str, Any], where: str) -> Class:
@@ -84,24 +89,35 @@ def _class(fields: Mapping[str, Any], where: str) -> Class:
     )
 
 
-def chosen(
-    classes: Mapping[str, Class] | None, container: str, container_annotations: Mapping[str, str], pod: Mapping[str, str]
-) -> str:
-    """Return the class of a container, empty for none and for `system/default`; `classes` is None without a configuration.
+def known(classes: Mapping[str, Class] | None, name: str) -> Class:
+    """Return the class of that name; `classes` is None without a configuration.
 
-    Raises FailedPreconditionError where there is none to choose from, NotFoundError for an unknown class,
-    InvalidArgumentError for one that such an annotation must not choose.
+    Raises FailedPreconditionError where there is none to choose from, NotFoundError for an unknown class.
     """
-    name = class_of(container, container_annotations, pod, NAMES)
-    if not name:
-        return ""
     if classes is None:
         raise FailedPreconditionError(f"RDT class {name[:64]!r}: the configuration has no rdt_config_file")
     if (settings := classes.get(name)) is None:
         raise NotFoundError(f"RDT class {name[:64]!r}: rdt_config_file has no such class")
+    return settings
+
+
+def group_of(name: str) -> str:
+    """Return the group of a class, empty for that in which all processes begin."""
+    return "" if name == SYSTEM_DEFAULT else name
+
+
+def chosen(
+    classes: Mapping[str, Class] | None, container: str, container_annotations: Mapping[str, str], pod: Mapping[str, str]
+) -> str:
+    """Return the group of the class of a container, empty for none and for `system/default`. Raises as `known`, and
+    InvalidArgumentError for a class that such an annotation must not choose."""
+    name = class_of(container, container_annotations, pod, NAMES)
+    if not name:
+        return ""
+    settings = known(classes, name)
     if not (settings.by_containers if CONTAINER_ANNOTATION in container_annotations else settings.by_pods):
         raise InvalidArgumentError(f"RDT class {name!r}: must not be chosen by that annotation")
-    return "" if name == SYSTEM_DEFAULT else name
+    return group_of(name)
 
 
 def _table(value: object, where: str, keys: tuple[str, ...] | None = None) -> Mapping[str, Any]:

@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 async def hooked(world: World, path: Path) -> AsyncIterator[World]:
     """A world in which plugins may connect to `path`."""
     parts = world.parts
-    hooks = NriHooks(parts.sandboxes, parts.containers, parts.supervisor, Timeouts(2, 1), parts.cdi.edits)
+    hooks = NriHooks(parts.sandboxes, parts.containers, parts.supervisor, Timeouts(2, 1), parts.cdi.edits, parts.classes)
     world.parts = replace(parts, hooks=Listeners(parts.supervisor, hooks))
     world.containers = ContainerLifecycle(world.parts, world.exits)
     world.sandboxes = SandboxLifecycle(world.parts, world.containers)

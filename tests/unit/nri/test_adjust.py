@@ -10,6 +10,7 @@ from crid.cri import nri_pb2 as nri
 from crid.errors import CridError, FailedPreconditionError, InvalidArgumentError, NotFoundError, UnimplementedError
 from crid.nri.adjust import Adjustments
 from crid.nri.describe import describe
+from crid.oci.classes import Classes
 from crid.oci.spec.edits import DeviceNode, Edits
 from crid.oci.spec.seccomp import PROGRAM_ANNOTATION
 
@@ -43,7 +44,7 @@ def find_devices(asked: Mapping[str, str]) -> list[Edits]:
 
 def adjusted(*wanted: nri.ContainerAdjustment) -> dict[str, Any]:
     """The spec after plugins 00, 01 and so on have had their way."""
-    adjustments = Adjustments("c1", SPEC, find_devices)
+    adjustments = Adjustments("c1", SPEC, find_devices, Classes())
     for index, adjustment in enumerate(wanted):
         adjustments.apply(f"{index:02}", adjustment)
     return adjustments.spec
@@ -168,9 +169,8 @@ def test_who_takes_it_away_first_may_set_it() -> None:
         (nri.ContainerAdjustment(annotations={PROGRAM_ANNOTATION: "x"}), FailedPreconditionError),
         (linux(cgroups_path="/"), InvalidArgumentError),
         (linux(cgroups_path="/../x"), InvalidArgumentError),
-        (linux(rdt=nri.LinuxRdt()), UnimplementedError),
         (linux(memory_policy=nri.LinuxMemoryPolicy()), UnimplementedError),
-        (linux(resources=nri.LinuxResources(blockio_class=nri.OptionalString(value="x"))), UnimplementedError),
+        (linux(resources=nri.LinuxResources(blockio_class=nri.OptionalString(value="x"))), FailedPreconditionError),
     ],
 )
 def test_what_cannot_be_done_is_refused(wanted: nri.ContainerAdjustment, error: type[CridError]) -> None:
@@ -188,7 +188,7 @@ def test_cdi_devices() -> None:
 
 
 def test_validating_plugins_are_told_who_set_what() -> None:
-    adjustments = Adjustments("c1", SPEC, find_devices)
+    adjustments = Adjustments("c1", SPEC, find_devices, Classes())
     adjustments.apply("00-a", nri.ContainerAdjustment(annotations={"x": "1"}))
     adjustments.apply("01-b", nri.ContainerAdjustment(args=["x"]))
     owners = adjustments.owners.message().owners["c1"]

@@ -108,6 +108,9 @@ def test_each_class_of_rdt_gets_its_group_and_shares(path: Path, tmp_path: Path)
         classes.rdt_of(CONFIG, POD)
     classes.prepare()
     assert classes.rdt_of(CONFIG, POD) == "gold"
+    assert (classes.rdt_named("gold"), classes.rdt_named("system/default")) == ("gold", "")
+    with pytest.raises(NotFoundError, match="'lead'"):
+        classes.rdt_named("lead")
     assert resctrl.shares("gold") == ["L3:0=f;1=f", "MB:0=80;1=80"]
     assert resctrl.shares("bronze") == ["L3:0=3;1=3", "MB:0=40;1=40"]
     assert resctrl.shares("") == ["L3:0=f;1=f", "MB:0=16;1=10"]
@@ -139,3 +142,13 @@ def test_what_the_kernel_refuses_stops_the_start(path: Path, tmp_path: Path) -> 
 def test_rdt_without_a_configuration_is_refused() -> None:
     with pytest.raises(FailedPreconditionError, match="rdt_config_file"):
         Classes().rdt_of(CONFIG, POD)
+    with pytest.raises(FailedPreconditionError, match="rdt_config_file"):
+        Classes().rdt_named("gold")
+
+
+def test_a_class_that_must_be_there(path: Path) -> None:
+    """Whoever names it is of this node, unlike a pod."""
+    path.write_text("Classes: {slow: [{Weight: 100}]}")
+    assert Classes(BlockIO(str(path))).block_io_named("slow") == {"weight": 100}
+    with pytest.raises(FailedPreconditionError, match="blockio_config_file"):
+        Classes().block_io_named("slow")
