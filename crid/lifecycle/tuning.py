@@ -118,6 +118,8 @@ class Tuning:
         if tuning.needs_cpus and not own:
             raise FailedPreconditionError(f"container {short(container.id)} has no CPUs of its own that could be tuned")
         holdings: list[Holding] = []
+        if tuning.shared:
+            self._make_child(container, wanted)
         if tuning.no_load_balancing:
             holdings += self._unbalanced(container, wanted)
         if tuning.latency:
@@ -134,10 +136,22 @@ class Tuning:
             await self._irqbalance.apply()
         logger.info("CPUs are tuned%s", fields(container=short(container.id), cpus=cpus.to_list(own), files=len(holdings)))
 
+    def _make_child(self, container: Container, wanted: Wanted) -> None:
+        groups = self._cgroups(container, wanted)
+        if not groups.unified:
+            return
+        try:
+            plan.make_child(self._files, groups, wanted.own)
+        except OSError as error:
+            raise UnavailableError(f"container {short(container.id)}: its own CPUs cannot have a cgroup: {error}") from error
+
     def _unbalanced(self, container: Container, wanted: Wanted) -> Sequence[Holding]:
         groups = self._cgroups(container, wanted)
         if groups.unified:
-            return plan.isolated(groups, wanted.own)
+            try:
+                return plan.isolated(self._files, _partition(groups, wanted), wanted.own)
+            except FailedPreconditionError as error:
+                raise FailedPreconditionError(f"container {short(container.id)}: {error}") from error
         try:
             # Not to be set back: a cgroup without processes that balances would keep others of its CPUs from not doing so.
             self._files.write(f"{groups.container}/{_BALANCING}", "0")
@@ -150,7 +164,7 @@ class Tuning:
         groups = self._cgroups(container, wanted)
         if not groups.unified:
             return
-        said = self._files.read(f"{groups.container}/cpuset.cpus.partition")
+        said = self._files.read(f"{_partition(groups, wanted).container}/cpuset.cpus.partition")
         if said != "isolated":
             self._release(container)
             raise FailedPreconditionError(f"container {short(container.id)}: its CPUs cannot be isolated: {said}")
@@ -167,7 +181,8 @@ class Tuning:
         try:
             self._ledger.hold(container.id, holdings, ordinary=[self._irqbalance.configuration])
         except (OSError, InvalidArgumentError) as error:
-            raise UnavailableError(f"container {short(container.id)}: the host cannot be tuned for it: {error}") from error
+            kind = FailedPreconditionError if isinstance(error, FileNotFoundError) else UnavailableError
+            raise kind(f"container {short(container.id)}: the host cannot be tuned for it: {error}") from error
 
     async def after_update(self, container: Container) -> None:
         """Tune the CPUs that the container has now instead of those that it had. Raises nothing: it runs on."""
@@ -218,7 +233,18 @@ class Tuning:
             container=self._hierarchy.directory(path, "cpuset"),
             pod=self._hierarchy.directory(pod, "cpu"),
             ancestors=[self._hierarchy.directory(each, "cpuset") for each in ancestors(path)[:-1]],
+            processes=self._hierarchy.directory(self._own_path(container) or path, "cpuset"),
         )
+
+    def _own_path(self, container: Container) -> str | None:
+        """Return the cgroup in which the container's first process is: crun makes one in the scope that systemd gives it."""
+        process = container.status.process
+        return self._hierarchy.path_of(process.pid) if process is not None else None
+
+
+def _partition(groups: plan.Cgroups, wanted: Wanted) -> plan.Cgroups:
+    """Shared CPUs are not to be isolated: a container with such has a cgroup below its own for the others."""
+    return groups.threads if wanted.tuning.shared else groups
 
 
 def _allows_unbalanced(host: Host) -> bool:

@@ -40,6 +40,10 @@ class HostFiles:
         finally:
             os.close(descriptor)
 
+    def make_directory(self, name: str) -> None:
+        """Make a directory, of control files, if it is not there."""
+        self.path(name).mkdir(exist_ok=True)
+
     def replace(self, name: str, text: str) -> None:
         """Write an ordinary file anew, whole or not at all; it keeps its mode."""
         path = self.path(name)

@@ -5,7 +5,7 @@ admin-guide/pm/cpufreq, and Documentation/ABI/testing/sysfs-devices-power.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from crid.errors import FailedPreconditionError
 from crid.model import cpus
@@ -15,17 +15,29 @@ from crid.tuning.ledger import Holding
 SYS_CPU = "/sys/devices/system/cpu"
 DEFAULT_AFFINITY = "/proc/irq/default_smp_affinity"
 IRQBALANCE_FILES = ("/etc/default/irqbalance", "/etc/sysconfig/irqbalance")
+CHILD = "cgroup-child"
+"""CRI-O's name for the cgroup with a container's own CPUs, below that of a container with shared ones."""
+EXCLUSIVE = "cpuset.cpus.exclusive"
+"""Linux 6.7 and later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cgroups:
     """Directories: the container's own cgroup with its cpuset, that of its pod with its quota, and on v2 those above the
-    container, from the top down."""
+    container, from the top down. Of an OCI runtime that puts the processes into a cgroup below its container's that is
+    `processes`."""
 
     unified: bool
     container: str
     pod: str
     ancestors: Sequence[str] = ()
+    processes: str = ""
+
+    @property
+    def threads(self) -> "Cgroups":
+        """The cgroup for threads that are to keep to the container's own CPUs, in the place of the container's (v2)."""
+        above = [self.container, *([self.processes] if self.processes not in ("", self.container) else [])]
+        return replace(self, container=f"{above[-1]}/{CHILD}", ancestors=[*self.ancestors, *above], processes="")
 
     @property
     def quota(self) -> str:
@@ -43,17 +55,36 @@ def more_quota(cgroups: Cgroups, shared: frozenset[int], period: int) -> list[Ho
     return [Holding(cgroups.quota, "quota-plus", str(len(shared) * period))]
 
 
-def isolated(cgroups: Cgroups, own: frozenset[int]) -> list[Holding]:
+def isolated(files: HostFiles, cgroups: Cgroups, own: frozenset[int]) -> list[Holding]:
     """On cgroup v2: the container's CPUs are a partition without load balancing, which every cgroup above must grant.
 
-    Raises FailedPreconditionError on a kernel without such partitions (before 6.7).
+    Raises FailedPreconditionError on a kernel without the file by which they do. Linux 6.1 to 6.6 have isolated partitions,
+    too, but only directly below another one: all other pods' cgroups would have to be taken out of their common one.
     """
+    if not files.exists(f"{cgroups.container}/{EXCLUSIVE}"):
+        raise FailedPreconditionError(f"load balancing cannot be ended: this kernel has no {EXCLUSIVE}, which is of Linux 6.7")
     wanted = cpus.to_list(own)
     return [
-        *(Holding(f"{directory}/cpuset.cpus.exclusive", "list-with", wanted) for directory in cgroups.ancestors),
-        Holding(f"{cgroups.container}/cpuset.cpus.exclusive", "list-with", wanted),
+        *(Holding(f"{directory}/{EXCLUSIVE}", "list-with", wanted) for directory in cgroups.ancestors),
+        Holding(f"{cgroups.container}/{EXCLUSIVE}", "list-with", wanted),
         Holding(f"{cgroups.container}/cpuset.cpus.partition", "value", "isolated"),
     ]
+
+
+def make_child(files: HostFiles, cgroups: Cgroups, own: frozenset[int]) -> None:
+    """On cgroup v2: make the cgroup for threads that are to keep to the container's own CPUs, not those that it shares.
+
+    The container's program moves them there itself, by writing to its cgroup.threads. It is a threaded cgroup, since any
+    other would take no process whose parts stay behind, nor share a parent with processes (kernel, cgroup-v2, "Threads").
+    Idempotent; it goes with the container's. Raises OSError.
+    """
+    child = cgroups.threads.container
+    for directory in cgroups.threads.ancestors[len(cgroups.ancestors) :]:
+        files.write(f"{directory}/cgroup.subtree_control", "+cpu +cpuset")
+    files.make_directory(child)
+    if files.read(f"{child}/cgroup.type") != "threaded":
+        files.write(f"{child}/cgroup.type", "threaded")
+    files.write(f"{child}/cpuset.cpus", cpus.to_list(own))
 
 
 def latency(own: frozenset[int], value: str) -> list[Holding]:

@@ -1,4 +1,4 @@
-"""Workloads, monitors' cgroups, CPU annotations and classes, as the kernel's files tell of them."""
+"""Workloads, monitors' cgroups and CPU annotations, as the kernel's files tell of them."""
 
 import contextlib
 import json
@@ -29,9 +29,6 @@ pytestmark = [
 
 AFFINITY = Path("/proc/irq/default_smp_affinity")
 LATENCY = Path("/sys/devices/system/cpu/cpu1/power/pm_qos_resume_latency_us")
-BLOCK_DEVICE = Path("/dev/loop0")
-BLOCKIO = "blockio.resources.beta.kubernetes.io/"
-CLASSES = f"Classes:\n  slow:\n  - Devices: ['{BLOCK_DEVICE}']\n    ThrottleReadBps: 1Mi\n    ThrottleWriteIOPS: 50\n"
 
 
 @pytest.fixture(scope="module", params=["crun", "runc"])
@@ -41,10 +38,9 @@ def tuned(
     """A daemon that allows and places everything this is about."""
     require_runtime(request.param)
     directory = tmp_path_factory.mktemp("tuning")
-    (directory / "blockio.yaml").write_text(CLASSES)
     (directory / "irqbalance").write_text("# mine\n")
     handler = {
-        "allowed_annotations": ["cpu-*", "irq-load-balancing.crio.io"],
+        "allowed_annotations": ["cpu-*", "irq-load-balancing.crio.io", "cgroup2-mount-hierarchy-rw.crio.io"],
         "monitor_exec_cgroup": "container",
         "exec_cpu_affinity": "first",
     }
@@ -58,7 +54,6 @@ def tuned(
             "shared_cpuset": "0",
             "min_injected_gomaxprocs": 3,
             "irqbalance_config_file": str(directory / "irqbalance"),
-            "blockio_config_file": str(directory / "blockio.yaml"),
             "workloads.management.activation_annotation": "target.example/management",
             "workloads.management.annotation_prefix": "resources.example",
             "workloads.management.resources.cpushares": 99,
@@ -241,6 +236,31 @@ def test_shared_cpus(node: Node) -> None:
     assert node.cri.output(container, "grep", "Cpus_allowed_list", "/proc/self/status").split()[1] == "0"
 
 
+@pytest.mark.skipif(not UNIFIED, reason="cgroup v1 has no threaded cgroups")
+def test_threads_on_own_cpus_beside_shared_ones(node: Node) -> None:
+    """A container with shared CPUs has a cgroup for those threads that are to keep to its own, and moves them itself."""
+    pod = node.pod(annotations={"cpu-shared.crio.io/app": "enable", "cgroup2-mount-hierarchy-rw.crio.io": "true"})
+    container = pod.sleeper(name="app", resources=own_cpus())
+    own = path_of(pid_of(node, container), "cpuset")
+    assert read(own, "cpuset", v1="", v2="cpuset.cpus.effective") == "0-1"
+    child = f"{own}/cgroup-child"
+    assert read(child, "cpuset", v1="", v2="cgroup.type") == "threaded"
+    assert read(child, "cpuset", v1="", v2="cpuset.cpus.effective") == "1"
+    move = "echo $$ >/sys/fs/cgroup/cgroup-child/cgroup.threads; grep Cpus_allowed_list /proc/self/status"
+    assert node.cri.output(container, "sh", "-c", move).split()[1] == "1"
+    node.cri.stop(container)
+    node.cri.remove(container)
+    assert not (ROOT / own.strip("/")).exists()
+
+
+def test_a_governor_that_the_cpu_does_not_have(node: Node) -> None:
+    """The container is not started on a CPU that goes on as it likes; hosts without frequencies have none at all."""
+    container = node.pod(annotations={"cpu-freq-governor.crio.io": "no_such"}).create("true", resources=own_cpus())
+    with refused(grpc.StatusCode.FAILED_PRECONDITION, "CPU 1 has no frequency governor no_such"):
+        node.cri.start(container)
+    assert node.cri.status(container).state == cri.CONTAINER_EXITED
+
+
 def test_interrupts_and_sleep(node: Node) -> None:
     """The CPU serves no new interrupts and does not sleep, from the container's start to its end, or the daemon's next."""
     annotations = {"irq-load-balancing.crio.io": "disable", "cpu-c-states.crio.io": "disable"}
@@ -287,7 +307,25 @@ def path_pid(container: str) -> Iterator[str]:
         yield from procs.read_text().split()
 
 
-@pytest.mark.skipif(UNIFIED, reason="cgroup v2 has partitions, from Linux 6.7 on")
+@pytest.mark.skipif(not UNIFIED, reason="cgroup v1 has no partitions")
+@pytest.mark.parametrize("shared", [False, True])
+def test_no_load_balancing_on_cgroup_v2(node: Node, shared: bool) -> None:
+    """An isolated partition of the container's own CPUs, on a kernel that can have one below cgroups that are none."""
+    annotations = {"cpu-load-balancing.crio.io": "disable", **({"cpu-shared.crio.io/app": "enable"} if shared else {})}
+    container = node.pod(annotations=annotations).create("sleep", "1000000", name="app", resources=own_cpus())
+    own = path_of(pid_of(node, container), "cpuset")
+    if not (ROOT / own.strip("/") / "cpuset.cpus.exclusive").exists():
+        with refused(grpc.StatusCode.FAILED_PRECONDITION, "load balancing cannot be ended", "cpuset.cpus.exclusive"):
+            node.cri.start(container)
+        return
+    node.cri.start(container)
+    assert (ROOT / "cpuset.cpus.isolated").read_text().strip() == "1"
+    assert read(own, "cpuset", v1="", v2="cpuset.cpus.effective") == ("0" if shared else "1")
+    node.cri.stop(container)
+    eventually(lambda: not (ROOT / "cpuset.cpus.isolated").read_text().strip(), "nothing is isolated any more")
+
+
+@pytest.mark.skipif(UNIFIED, reason="cgroup v2 has partitions")
 def test_no_load_balancing_on_cgroup_v1(node: Node) -> None:
     """It stays so when the container has ended: its CPUs may be somebody else's by then."""
     container = node.pod(annotations={"cpu-load-balancing.crio.io": "disable"}).sleeper(resources=own_cpus())
@@ -307,26 +345,6 @@ def test_gomaxprocs(node: Node) -> None:
     asked = cri.LinuxContainerResources(cpu_shares=5000)
     container = node.cri.run(pod, node.container_config("sleep", "1000000", resources=asked), config)
     assert node.cri.output(container, "sh", "-c", "echo $GOMAXPROCS") == "10"
-
-
-@pytest.mark.skipif(not BLOCK_DEVICE.is_block_device(), reason=f"this host has no {BLOCK_DEVICE}")
-def test_a_class_of_block_io(node: Node) -> None:
-    container = node.pod(annotations={f"{BLOCKIO}container.app": "slow"}).sleeper(name="app")
-    path = path_of(pid_of(node, container), "blkio")
-    number = BLOCK_DEVICE.stat().st_rdev
-    device = f"{os.major(number)}:{os.minor(number)}"
-    if UNIFIED:
-        assert read(path, "io", v1="", v2="io.max").split() == [device, "rbps=1048576", "wbps=max", "riops=max", "wiops=50"]
-    else:
-        assert read(path, "blkio", v1="blkio.throttle.read_bps_device", v2="") == f"{device} 1048576"
-        assert read(path, "blkio", v1="blkio.throttle.write_iops_device", v2="") == f"{device} 50"
-    with refused(grpc.StatusCode.NOT_FOUND, "block I/O class 'none'"):
-        node.pod(annotations={f"{BLOCKIO}pod": "none"}).create("true")
-
-
-def test_a_class_of_rdt_is_refused_where_there_are_none(node: Node) -> None:
-    with refused(grpc.StatusCode.FAILED_PRECONDITION, "RDT class 'gold'", "rdt_config_file"):
-        node.pod(annotations={"rdt.resources.beta.kubernetes.io/pod": "gold"}).create("true")
 
 
 def test_too_little_memory_is_refused(node: Node) -> None:

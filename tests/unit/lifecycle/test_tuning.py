@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from crid.cri import api_pb2 as cri
-from crid.errors import CridError, UnavailableError
+from crid.errors import CridError, FailedPreconditionError
 from crid.lifecycle.container import ContainerLifecycle
 from crid.lifecycle.leftovers import Leftovers
 from crid.lifecycle.recovery import Recovery
@@ -97,7 +97,7 @@ async def test_a_start_that_fails_tunes_nothing(tuned: World, tmp_path: Path) ->
 async def test_what_the_host_lacks_fails_the_start(tuned: World, tmp_path: Path) -> None:
     container = await created(tuned, {"cpu-c-states": "disable"})
     (tmp_path / "host" / LATENCY.format(1)).unlink()
-    with pytest.raises(UnavailableError, match="cpu1/power"):
+    with pytest.raises(FailedPreconditionError, match="cpu1/power"):
         await tuned.containers.start(container.id)
     assert container.status.state is ContainerState.STOPPED
     assert (tmp_path / "host" / LATENCY.format(0)).read_text() == "0"
@@ -151,9 +151,9 @@ async def test_cgroup_v1_ends_load_balancing_for_good(tuned: World, tmp_path: Pa
     assert file.read_text() == "0"
 
 
-async def test_a_partition_that_the_kernel_does_not_grant_fails_the_start(tuned: World, tmp_path: Path) -> None:
+async def test_a_partition_that_the_kernel_does_not_know_fails_the_start(tuned: World) -> None:
     container = await created(tuned, {"cpu-load-balancing": "disable"})
-    with pytest.raises(UnavailableError, match=r"cpuset\.cpus\.exclusive"):
+    with pytest.raises(FailedPreconditionError, match=r"container .*no cpuset\.cpus\.exclusive"):
         await tuned.containers.start(container.id)  # a kernel that does not know it
     assert container.status.state is ContainerState.STOPPED
 
