@@ -4,6 +4,8 @@ systemd writes what it was told whenever it has reason to, so a limit that only 
 it has no property for (huge pages, memory and swap together on v1, cpusets on v1) is left to the kernel's files.
 """
 
+import re
+
 from crid.cgroup.limits import weight
 from crid.cri import api_pb2 as cri
 from crid.model.resources import HostResources, linux_resources
@@ -12,6 +14,17 @@ UNLIMITED = (1 << 64) - 1
 _MICROSECONDS = 1_000_000
 _DEFAULT_PERIOD = 100_000
 _PERCENT = _MICROSECONDS // 100
+
+_FILES = {
+    "memory.min": "MemoryMin",
+    "memory.low": "MemoryLow",
+    "memory.high": "MemoryHigh",
+    "memory.max": "MemoryMax",
+    "memory.swap.max": "MemorySwapMax",
+    "pids.max": "TasksMax",
+    "cpu.weight": "CPUWeight",
+}
+"""Files of cgroup v2, asked for by name, of which systemd has its own idea."""
 
 Property = tuple[str, int | bytes | list[str]]
 """A D-Bus variant: its type, such as `t` for a number and `ay` for bytes, and its value."""
@@ -38,7 +51,15 @@ def slice_properties(resources: cri.LinuxContainerResources, host: HostResources
         for key, name in (("cpus", "AllowedCPUs"), ("mems", "AllowedMemoryNodes")):
             if key in cpu:
                 found[name] = ("ay", _bitmap(cpu[key]))
+        for key, name in _FILES.items():
+            if (number := _number(wanted.get("unified", {}).get(key, ""))) is not None:
+                found[name] = ("t", number)
     return found
+
+
+def _number(value: str) -> int | None:
+    """Return what one of _FILES says; None for what is no plain number, of which the kernel is to say what it means."""
+    return UNLIMITED if value == "max" else int(value) if re.fullmatch("[0-9]{1,19}", value) else None
 
 
 def _per_second(quota: int, period: int) -> int:

@@ -6,6 +6,7 @@ cgroups `crid-<pod id>.slice` (crid.lifecycle.slices). A daemon with another run
 name than `crid` there (`own_name`), so that each knows which of them are its own.
 """
 
+import errno
 import logging
 import os
 import zlib
@@ -16,7 +17,7 @@ from pathlib import Path
 from crid.cgroup import naming
 from crid.cgroup.hierarchy import Hierarchy
 from crid.cri import api_pb2 as cri
-from crid.errors import FailedPreconditionError, UnavailableError
+from crid.errors import CridError, FailedPreconditionError, InvalidArgumentError, UnavailableError
 from crid.log import fields
 from crid.model.container import Container
 from crid.model.process import ProcessIdentity
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 PAUSE = "crid-pause"
 """The name of the leaf cgroup of a pod's pause process."""
+_NOT_TAKEN = (errno.EINVAL, errno.ERANGE, errno.ENOENT)
+"""What the kernel says to a value that means nothing to it, and to a file that it does not have."""
 _DEFAULT_RUN_ROOT = "/var/run/crid"
 
 
@@ -77,15 +80,25 @@ class PodCgroups(ABC):
         """Return the container's linux.cgroupsPath."""
         return naming.container_path(sandbox.cgroup_parent, container_id, self.driver)
 
-    async def prepare(self, sandbox: SandboxMetadata) -> None:
-        """Make the pod's cgroup and give it the pod's limits, if it is crid's own and there are any.
+    async def prepare(self, sandbox: SandboxMetadata, files: Mapping[str, str]) -> None:
+        """Make the pod's cgroup and give it the pod's limits, if it is crid's own and there are any; then set these `files` of
+        it, by names of cgroup v2, whoever's it is: the pod asks for them, and its client does not know of them.
 
-        Raises UnavailableError if they cannot be set, InvalidArgumentError naming the field if no kernel takes them.
+        Raises UnavailableError if they cannot be set, InvalidArgumentError naming the field, or the file, if no kernel takes
+        them, or this one does not.
         """
         linux = sandbox.config.linux
         check_pod_resources(linux.overhead, linux.resources)
         if linux.HasField("resources") or linux.HasField("overhead"):
             await self.limit(sandbox, pod_resources(linux.overhead, linux.resources))
+        if files:
+            was_there = self.hierarchy.exists(naming.resolve(sandbox.cgroup_parent))
+            try:
+                await self._set(sandbox, cri.LinuxContainerResources(unified=files))
+            except CridError:
+                if not was_there:
+                    await self._remove_parent(sandbox.cgroup_parent)
+                raise
 
     async def limit(self, sandbox: SandboxMetadata, resources: cri.LinuxContainerResources) -> bool:
         """Set limits of the pod's cgroup, all or none, and return True, if the cgroup is crid's own; raises as `prepare`.
@@ -94,11 +107,15 @@ class PodCgroups(ABC):
         """
         if sandbox.config.linux.cgroup_parent:
             return False
+        await self._set(sandbox, resources)
+        return True
+
+    async def _set(self, sandbox: SandboxMetadata, resources: cri.LinuxContainerResources) -> None:
         try:
             await self._limit(sandbox.cgroup_parent, resources)
         except OSError as error:
-            raise UnavailableError(f"pod {sandbox.name}: its cgroup cannot be limited: {error}") from error
-        return True
+            kind = InvalidArgumentError if error.errno in _NOT_TAKEN else UnavailableError
+            raise kind(f"pod {sandbox.name}: its cgroup cannot be limited: {error}") from error
 
     @abstractmethod
     async def _limit(self, parent: str, resources: cri.LinuxContainerResources) -> None: ...

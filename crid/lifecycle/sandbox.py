@@ -37,7 +37,7 @@ from crid.model.mount import Mount
 from crid.model.sandbox import PodSandbox, SandboxMetadata, SandboxStatus, pause_report
 from crid.net import dns
 from crid.net.plugin import default_resolv_conf
-from crid.oci.spec.asked import shm_size
+from crid.oci.spec import asked
 from crid.oci.spec.policy import Policy
 from crid.oci.spec.userns_request import requested
 from crid.tasks import KeyedLock, Rollback
@@ -133,7 +133,8 @@ class SandboxLifecycle:
             directory.mkdir(mode=0o711, parents=True)
         trace.step("pod", "limiting its cgroup")
         rollback.undo("removing the pod's cgroup", lambda: self._parts.cgroups.remove_parent(metadata))
-        await self._parts.cgroups.prepare(metadata)
+        files = asked.cgroup_files(self._rules(metadata.config, metadata.runtime_handler), metadata.config.annotations)
+        await self._parts.cgroups.prepare(metadata, files)
         trace.step("pod", "creating its namespaces")
         rollback.undo("unpinning namespaces", partial(asyncio.to_thread, namespaces.unpin, self._parts, metadata))
         await namespaces.pin(self._parts, metadata)
@@ -163,7 +164,7 @@ class SandboxLifecycle:
         idmap = metadata.idmap
         owner = (f"uid={idmap.root[0]}", f"gid={idmap.root[1]}") if idmap else ()
         rules = self._rules(metadata.config, metadata.runtime_handler)
-        size = shm_size(rules, metadata.config.annotations) or SHM_SIZE
+        size = asked.shm_size(rules, metadata.config.annotations) or SHM_SIZE
         options = ("nosuid", "nodev", "noexec", "mode=1777", f"size={size}", *owner)
         self._parts.kernel.perform(Mount(target=str(metadata.shm_path), source="shm", kind="tmpfs", options=options))
 

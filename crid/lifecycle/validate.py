@@ -1,12 +1,14 @@
 """What a request must hold before anything is done with it; the refusals name the field."""
 
+from collections.abc import Mapping
+
 from google.protobuf.message import Message
 
 from crid.cri import api_pb2 as cri
 from crid.errors import FailedPreconditionError, InvalidArgumentError
 from crid.linux import cpu
 from crid.model import cpus
-from crid.model.resources import check_pod_resources, cpuset
+from crid.model.resources import check_pod_resources, cpuset, linux_resources
 from crid.net import dns
 from crid.oci.spec import asked, selinux, sysctls, userns_request
 from crid.oci.spec.inputs import Host
@@ -41,6 +43,7 @@ def require_pod(config: cri.PodSandboxConfig, host: Host, hostname: str) -> None
     if config.log_directory and not config.log_directory.startswith("/"):
         raise InvalidArgumentError(f"log_directory: {config.log_directory[:128]!r} is not an absolute path")
     asked.shm_size(host.policy, config.annotations)
+    _require_cgroup_files(asked.cgroup_files(host.policy, config.annotations), host)
     require_pod_limits(config.linux.overhead, config.linux.resources)
     selinux.check(config.linux.security_context.selinux_options)
 
@@ -61,6 +64,13 @@ def require_cpuset(resources: cri.LinuxContainerResources, prefix: str = "") -> 
         if (asked := cpuset(field, resources)) and (absent := asked - present()):
             numbers = cpus.to_list(absent)[:128]
             raise InvalidArgumentError(f"{prefix}resources.{field}: there is no {what} {numbers} on this machine, or it is off")
+
+
+def _require_cgroup_files(files: Mapping[str, str], host: Host) -> None:
+    try:
+        linux_resources(cri.LinuxContainerResources(unified=files), host.resources)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"annotation {asked.UNIFIED}: {error}") from error
 
 
 def refuse_nul(message: Message, name: str) -> None:

@@ -2,7 +2,8 @@
 
 Names and meanings are CRI-O's. Most have two names, `NAME.crio.io` and an older one; today's counts where both are there, and
 a handler that lists either among its `allowed_annotations` allows both. What is for one container of the pod has `/CONTAINER`
-after the name, and goes before what is for all of them: the name alone, or with `/POD`.
+after the name, and goes before what is for all of them: the name alone, or with `/POD`. Only of `unified-cgroup` the pod has
+one itself: with `/POD` that is for the pod's own cgroup.
 
 The name and the value of an annotation come from whoever wrote the pod: InvalidArgumentError names one that means nothing.
 """
@@ -44,6 +45,9 @@ OLDER = {
 }
 _BEGINNINGS = (*OLDER, *OLDER.values())
 
+_FOR_ALL = ("/POD", "")
+"""What comes after the name of an option that is for all of a pod's containers."""
+
 _UMASK = re.compile(r"[0-7]{1,4}")
 _VOLUME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 """A volume's name in Kubernetes: a label of RFC 1123."""
@@ -78,12 +82,12 @@ def of_container(rules: Policy, pod: Mapping[str, str], own: Mapping[str, str], 
     if not any(each.startswith(_BEGINNINGS) for each in annotations):  # most pods
         return NOTHING
 
-    def value(option: str) -> str:
-        return _value(rules, annotations, option, name)
+    def value(option: str, *for_all: str) -> str:
+        return _value(rules, annotations, option, (f"/{name}", f".{name}", *(for_all or _FOR_ALL)))
 
     return Asked(
         umask=_umask(value(UMASK)),
-        unified=_unified(value(UNIFIED)),
+        unified=_unified(value(UNIFIED, "")),
         cgroup_writable=_flag(CGROUP_WRITABLE, value(CGROUP_WRITABLE)),
         seccomp=value(SECCOMP_PROFILE),
         devices=_devices(rules, value(DEVICES)),
@@ -96,7 +100,7 @@ def of_container(rules: Policy, pod: Mapping[str, str], own: Mapping[str, str], 
 
 def shm_size(rules: Policy, pod: Mapping[str, str]) -> int:
     """Return the bytes that the pod asks for its /dev/shm, 0 if it does not."""
-    value = _value(rules, pod, SHM_SIZE, "")
+    value = _value(rules, pod, SHM_SIZE, _FOR_ALL)
     try:
         size = policy.size(value)
     except InvalidArgumentError as error:
@@ -108,15 +112,20 @@ def shm_size(rules: Policy, pod: Mapping[str, str]) -> int:
 
 def userns_mode(rules: Policy, pod: Mapping[str, str]) -> str:
     """Return the user namespace that the pod asks for, as it says it (crid.oci.spec.userns_request), "" if it does not."""
-    return _value(rules, pod, USERNS_MODE, "")
+    return _value(rules, pod, USERNS_MODE, _FOR_ALL)
 
 
-def _value(rules: Policy, annotations: Mapping[str, str], option: str, container: str) -> str:
-    """Return what is said for `container` under either name of `option`, else for the whole pod, if it is allowed."""
+def cgroup_files(rules: Policy, pod: Mapping[str, str]) -> dict[str, str]:
+    """Return the files of cgroup v2 that the pod asks for its own cgroup, with their values."""
+    return _unified(_value(rules, pod, UNIFIED, ("/POD", ".POD")))
+
+
+def _value(rules: Policy, annotations: Mapping[str, str], option: str, suffixes: tuple[str, ...]) -> str:
+    """Return what is said under either name of `option`, with the first of the suffixes that is there, if it is allowed."""
     names = (option, OLDER[option])
     if not any(policy.allows(rules.allowed_annotations, name) for name in names):
         return ""
-    for suffix in (f"/{container}", f".{container}", "/POD", "") if container else ("/POD", ""):
+    for suffix in suffixes:
         for name in names:
             if name + suffix in annotations:
                 return annotations[name + suffix]

@@ -10,10 +10,12 @@ import pytest
 
 from crid.cri import api_pb2 as cri
 from crid.oci.spec.asked import OLDER
+from tests.harness.cgroups import ROOT, path_of, pid_of, read
+from tests.harness.cgroups import UNIFIED as V2
 from tests.harness.client import refused
 from tests.harness.configs import namespaces
 from tests.harness.daemon import Daemon, Settings
-from tests.harness.node import Node
+from tests.harness.node import Node, Pod
 from tests.harness.registry import LocalRegistry
 from tests.integration.e2e.conftest import require_runtime
 
@@ -22,7 +24,6 @@ pytestmark = pytest.mark.root
 FIPS = Path("/proc/sys/crypto/fips_enabled")
 PROC = "9fa0"
 """The number of procfs, statfs(2)."""
-V2 = Path("/sys/fs/cgroup/cgroup.controllers").exists()
 
 
 @pytest.fixture(scope="module", params=["crun", "runc"])
@@ -110,12 +111,73 @@ def test_files_of_the_cgroup(asking: Node) -> None:
     assert pod.printed("cat", "/sys/fs/cgroup/memory.high") == "max"
 
 
+def test_files_that_the_kernel_does_not_take(asking: Node) -> None:
+    """One that it does not have, and a value that means nothing to it; nothing is left of the container."""
+    pod = asking.pod(
+        annotations={"unified-cgroup.crio.io/one": "memory.nosuch=1", "unified-cgroup.crio.io/two": "memory.high=x"}
+    )
+    before = asking.daemon.footprint()
+    for name in ("one", "two"):
+        with refused(grpc.StatusCode.INTERNAL if V2 else grpc.StatusCode.INVALID_ARGUMENT, "memory." if V2 else "cgroup v2"):
+            pod.create("true", name=name)
+    assert asking.daemon.left_since(before) == {}
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_files_of_the_pods_own_cgroup(asking: Node, own: bool) -> None:
+    """Whether crid chose that cgroup or the client; its containers' are not changed."""
+    files = {"/POD": f"memory.high={96 << 20};pids.max=77", "": "memory.low=1048576"}
+    config = asking.pod_config(annotations={f"unified-cgroup.crio.io{suffix}": value for suffix, value in files.items()})
+    if own:
+        config.linux.cgroup_parent = ""
+    if not V2:
+        with refused(grpc.StatusCode.INVALID_ARGUMENT, "annotation unified-cgroup.crio.io: ", "cgroup v2"):
+            asking.cri.run_pod(config)
+        return
+    pod = Pod(asking, asking.cri.run_pod(config), config)
+    container = pod.sleeper(name="app")
+    above, _, _ = path_of(pid_of(asking, container), "memory").partition("/crid-" + container)
+    assert read(above, "memory", v1="", v2="memory.high") == str(96 << 20)
+    assert read(above, "pids", v1="", v2="pids.max") == "77"
+    script = "cat /sys/fs/cgroup/memory.high /sys/fs/cgroup/memory.low"
+    assert asking.cri.output(container, "sh", "-c", script).split() == ["max", "1048576"]
+    asking.cri.remove_pod(pod.id)
+
+
+@pytest.mark.skipif(not V2, reason="this host has no cgroup v2")
+@pytest.mark.parametrize("files", ["memory.high=x", "memory.nosuch=1"])
+def test_files_of_a_pods_cgroup_that_the_kernel_does_not_take(asking: Node, files: str) -> None:
+    before = asking.daemon.footprint()
+    config = asking.pod_config(annotations={"unified-cgroup.crio.io/POD": f"pids.max=77;{files}"})
+    config.linux.cgroup_parent = ""
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, "cannot be limited", files.partition("=")[0]):
+        asking.cri.run_pod(config)
+    assert asking.daemon.left_since(before) == {}
+
+
 def test_a_writable_cgroup(asking: Node) -> None:
-    """On cgroup v2 alone: on v1 a container could lift its own limits."""
+    """On cgroup v2 alone: on v1 a container could lift its own limits. On v2 it sees its own cgroup and those that it makes
+    below, and nothing above; the files of its own that its limits are in are not its to write."""
     script = f"mkdir /sys/fs/cgroup{'' if V2 else '/memory'}/mine 2>/dev/null && echo made || echo refused"
     pod = asking.pod(annotations={"cgroup2-mount-hierarchy-rw.crio.io": "true"})
     assert pod.printed("sh", "-c", script) == ("made" if V2 else "refused")
     assert asking.pod().printed("sh", "-c", script) == "refused"
+    if not V2:
+        return
+    container = pod.sleeper(name="limited", resources=cri.LinuxContainerResources(memory_limit_in_bytes=64 << 20))
+    own = path_of(pid_of(asking, container), "memory")
+    said = asking.cri.output(
+        container,
+        "sh",
+        "-c",
+        "cd /sys/fs/cgroup; mkdir mine; echo 0 >mine/cgroup.procs && cat /proc/self/cgroup; "
+        "echo max 2>/dev/null >memory.max && echo lifted; mkdir ../above 2>/dev/null && echo escaped; "
+        "grep -c ' - cgroup2 ' /proc/self/mountinfo; awk '$5 == \"/sys/fs/cgroup\" {print $4}' /proc/self/mountinfo",
+    )
+    assert said.split() == ["0::/mine", "1", "/"]
+    assert read(own, "memory", v1="", v2="memory.max") == str(64 << 20)
+    assert (ROOT / own.lstrip("/") / "mine").is_dir()
+    assert not (ROOT / own.lstrip("/")).with_name("mine").exists()
 
 
 def test_logs_in_a_volume(asking: Node, tmp_path: Path) -> None:

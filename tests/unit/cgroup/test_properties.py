@@ -42,6 +42,16 @@ def test_v1_has_no_cpusets_and_no_swap() -> None:
     }
 
 
+def test_files_of_cgroup_v2_that_systemd_looks_after() -> None:
+    """Numbers; the rest is left to the kernel, with what systemd does not know."""
+    files = {"memory.high": "64", "memory.max": "max", "pids.max": "9", "memory.low": "1G", "memory.oom.group": "1"}
+    assert slice_properties(cri.LinuxContainerResources(unified=files), V2) == {
+        "MemoryHigh": ("t", 64),
+        "MemoryMax": ("t", UNLIMITED),
+        "TasksMax": ("t", 9),
+    }
+
+
 def test_no_limit() -> None:
     unlimited = cri.LinuxContainerResources(cpu_quota=-1, memory_limit_in_bytes=-1, memory_swap_limit_in_bytes=-1)
     assert set(slice_properties(unlimited, V2).values()) == {("t", UNLIMITED)}

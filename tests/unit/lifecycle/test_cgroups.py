@@ -1,12 +1,15 @@
 """Where a pod and its containers are accounted, by either driver."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from crid.cgroup.systemd import Systemd
 from crid.cgroup.v2 import V2
-from crid.errors import FailedPreconditionError, InvalidArgumentError
+from crid.cri import api_pb2 as cri
+from crid.errors import CridError, FailedPreconditionError, InvalidArgumentError, UnavailableError
 from crid.lifecycle.cgroups import PodCgroups, PodDirectories
 from crid.lifecycle.slices import PodSlices
 from tests.unit.lifecycle.world import FakeHierarchy, World, pod_config
@@ -64,11 +67,42 @@ async def test_a_pods_own_cgroup_is_limited_from_the_start(world: World) -> None
     config.linux.resources.memory_limit_in_bytes = 64
     config.linux.overhead.memory_limit_in_bytes = 1
     pod = await world.sandboxes.run(config, "")
-    await world.parts.cgroups.prepare(pod.metadata)
+    await world.parts.cgroups.prepare(pod.metadata, {})
     assert world.hierarchy.limited[-1][1].memory_limit_in_bytes == 65
     config.linux.resources.cpu_quota = 1
     with pytest.raises(InvalidArgumentError, match=r"resources: resources\.cpu_quota"):
-        await world.parts.cgroups.prepare(pod.metadata)
+        await world.parts.cgroups.prepare(pod.metadata, {})
+
+
+@pytest.mark.parametrize("parent", ["", "/theirs"])
+async def test_files_that_a_pod_asks_for_are_set_whoevers_its_cgroup_is(world: World, parent: str) -> None:
+    config = pod_config()
+    config.linux.cgroup_parent = parent
+    pod = await world.sandboxes.run(config, "")
+    await world.parts.cgroups.prepare(pod.metadata, {"memory.high": "64"})
+    assert world.hierarchy.limited == [
+        (pod.metadata.cgroup_parent.strip("/"), cri.LinuxContainerResources(unified={"memory.high": "64"}))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [(errno.EINVAL, InvalidArgumentError), (errno.ENOENT, InvalidArgumentError), (errno.EIO, UnavailableError)],
+)
+async def test_a_value_that_the_kernel_does_not_take_leaves_no_cgroup(
+    world: World, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[CridError]
+) -> None:
+    config = pod_config()
+    config.linux.cgroup_parent = "/theirs"
+    pod = await world.sandboxes.run(config, "")
+
+    def refuse(path: str, _: cri.LinuxContainerResources) -> None:
+        raise OSError(number, os.strerror(number), f"{path}/memory.high")
+
+    monkeypatch.setattr(world.hierarchy, "limit", refuse)
+    with pytest.raises(kind, match=r"theirs/memory\.high"):
+        await world.parts.cgroups.prepare(pod.metadata, {"memory.high": "x"})
+    assert "theirs" in world.hierarchy.removed
 
 
 @pytest.mark.parametrize("cgroups", [DIRECTORIES, SLICES])

@@ -45,6 +45,16 @@ def test_the_nearer_and_the_newer_go_first() -> None:
     assert of({asked.UMASK: "1"}, own={asked.UMASK: "2"}).umask == 2
 
 
+def test_files_of_the_pods_own_cgroup() -> None:
+    """With /POD they are not for its containers; without, not for it."""
+    annotations = {f"{asked.UNIFIED}/POD": "memory.high=1", OLDER[asked.UNIFIED]: "memory.high=2"}
+    assert asked.cgroup_files(ALL, annotations) == {"memory.high": "1"}
+    assert of(annotations).unified == {"memory.high": "2"}
+    assert asked.cgroup_files(Policy(), annotations) == {}
+    assert asked.cgroup_files(ALL, {f"{OLDER[asked.UNIFIED]}.POD": "memory.high=3"}) == {"memory.high": "3"}
+    assert asked.cgroup_files(ALL, {asked.UNIFIED: "memory.high=4"}) == {}
+
+
 def test_values() -> None:
     found = of(
         {
