@@ -50,7 +50,7 @@ def tuned(
         registries_conf=registry.registries_conf(),
         runtime={
             "conmon_cgroup": "pod",
-            "infra_ctr_cpuset": "1",
+            "infra_ctr_cpuset": "0",
             "shared_cpuset": "0",
             "min_injected_gomaxprocs": 3,
             "irqbalance_config_file": str(directory / "irqbalance"),
@@ -111,7 +111,7 @@ def test_a_monitor_in_the_pods_cgroup(node: Node) -> None:
     assert path.endswith(f"/crid-conmon-{container}{'.scope' if SYSTEMD else ''}")
     assert path_of(pid_of(node, container), "memory").startswith(f"{parent}/crid-{container}")
     if UNIFIED or not SYSTEMD:  # on v1 systemd knows of no cpusets
-        assert read(path, "cpuset", v1="cpuset.cpus", v2="cpuset.cpus") == "1"
+        assert read(path, "cpuset", v1="cpuset.cpus", v2="cpuset.cpus") == "0"
     node.cri.remove(container)
     assert not list(ROOT.glob(f"**/crid-conmon-{container}*"))
 
@@ -179,7 +179,7 @@ def test_commands_begin_on_the_first_cpu(node: Node) -> None:
 def test_the_pods_own_processes_keep_to_their_cpus(node: Node) -> None:
     pod = node.pod(options=configs.namespaces(pid=cri.POD))
     answer = node.cri.runtime.PodSandboxStatus(cri.PodSandboxStatusRequest(pod_sandbox_id=pod.id, verbose=True))
-    assert os.sched_getaffinity(json.loads(answer.info["info"])["pid"]) == {1}
+    assert os.sched_getaffinity(json.loads(answer.info["info"])["pid"]) == {0}
 
 
 def test_a_workload(node: Node) -> None:
