@@ -63,7 +63,9 @@ def test_an_update_is_whole_or_not_at_all(node: Node) -> None:
     memory = path_of(pid_of(node, container), "memory")
     wrong: dict[str, object] = {"unified": {"memory.high": "much"}}
     if not UNIFIED:
-        (cgroups.ROOT / "cpuset" / naming.resolve(pod.config.linux.cgroup_parent) / "cpuset.cpus").write_text("0")
+        parent = cgroups.ROOT / "cpuset" / naming.resolve(pod.config.linux.cgroup_parent)
+        for file in sorted(parent.rglob("cpuset.cpus"), key=lambda path: -len(path.parts)):  # what is below first
+            file.write_text("0")
         wrong = {"cpuset_cpus": "0-1"}
     with refused(grpc.StatusCode.INTERNAL):
         update(node, container, memory_limit_in_bytes=96 * MIB, **wrong)

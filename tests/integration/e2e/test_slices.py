@@ -1,5 +1,6 @@
 """The systemd cgroup driver: what crid itself asks systemd for. Everything else the other tests show, below systemd too."""
 
+import contextlib
 import json
 import subprocess
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from crid.cri import api_pb2 as cri
 from crid.lifecycle.cgroups import own_name
 from tests.harness import configs
-from tests.harness.cgroups import UNIFIED, memory_limit
+from tests.harness.cgroups import ROOT, UNIFIED, memory_limit
 from tests.harness.client import refused
 from tests.harness.daemon import SYSTEMD, Daemon, Settings
 from tests.harness.node import Node, Pod
@@ -74,10 +75,19 @@ def test_new_limits_are_all_or_none(node: Node) -> None:
     name = f"{above}-{pod.id}.slice"
     properties = ("show", "-p", "MemoryMax", "-p", "MemoryLimit", "-p", "CPUWeight", "-p", "CPUShares", name)
     before = systemctl(*properties)
-    impossible = cri.LinuxContainerResources(memory_limit_in_bytes=96 * MIB, cpu_shares=512, cpuset_mems="4000")
+    impossible = cri.LinuxContainerResources(memory_limit_in_bytes=96 * MIB, cpu_shares=512)
     request = cri.UpdatePodSandboxResourcesRequest(pod_sandbox_id=pod.id, resources=impossible)
-    with refused(grpc.StatusCode.UNAVAILABLE, "cpuset"):
-        node.cri.runtime.UpdatePodSandboxResources(request)
+    with contextlib.ExitStack() as undo:
+        if UNIFIED:
+            request.resources.unified["memory.high"] = "much"
+        else:  # CPUs that the slice above does not have
+            slice_above = ROOT / "cpuset" / f"{above}.slice"
+            request.resources.cpuset_cpus = (slice_above / "cpuset.cpus").read_text().strip()
+            undo.callback((slice_above / "cpuset.cpus").write_text, request.resources.cpuset_cpus)
+            for directory in (slice_above / name, slice_above):
+                (directory / "cpuset.cpus").write_text("0")
+        with refused(grpc.StatusCode.UNAVAILABLE, "cannot be limited"):
+            node.cri.runtime.UpdatePodSandboxResources(request)
     assert systemctl(*properties) == before
     assert memory_limit(f"/{above}.slice/{name}") == str(64 * MIB)
     answer = node.cri.runtime.PodSandboxStatus(cri.PodSandboxStatusRequest(pod_sandbox_id=pod.id, verbose=True))
