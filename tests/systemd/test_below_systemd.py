@@ -12,13 +12,13 @@ import pytest
 IN_SYSTEMD = Path(__file__).parents[2] / "scripts" / "in-systemd"
 CHOSEN = (
     "test_slices or test_a_pod_from_start_to_end or test_every_limit or whole_or_not or test_out_of_memory_is or accounted"
-    " or own_cgroup or outlive_an_update or opens_every_device"
+    " or own_cgroup or outlive_an_update or opens_every_device or works_is_clean or leaves_no_trace"
 )
 
 
 @pytest.mark.root
 def test_end_to_end_below_systemd() -> None:
-    """Pods in slices, containers in scopes: start to end, limits and their updates, devices, out of memory."""
+    """Pods in slices, containers in scopes: start to end, limits and their updates, devices, out of memory, check and wipe."""
     argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rfEs", "-k", CHOSEN, "tests/integration/e2e"]
     done = subprocess.run([str(IN_SYSTEMD), *argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     assert done.returncode == 0, done.stdout[-20000:]

@@ -18,7 +18,7 @@ from crid.linux.pid_namespace import start_pause
 from crid.linux.process import is_alive
 from crid.model.sandbox import NamespacePaths, pause_report
 from tests.harness import footprint
-from tests.harness.daemon import CRID, Daemon, Settings
+from tests.harness.daemon import CRID, SYSTEMD, Daemon, Settings
 from tests.harness.node import Node, Pod
 from tests.harness.registry import LocalRegistry
 from tests.harness.tools import eventually
@@ -206,7 +206,14 @@ LEFTOVERS: dict[Callable[[Daemon], None], set[str]] = {
 }
 
 
-@pytest.mark.parametrize("leave", LEFTOVERS, ids=lambda leave: leave.__name__)
+OF_DIRECTORIES = pytest.mark.skipif(SYSTEMD, reason="below systemd cgroups are units: test_slices")
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [pytest.param(leave, marks=OF_DIRECTORIES if leave in (stray_cgroup, stray_bundle) else ()) for leave in LEFTOVERS],
+    ids=lambda leave: leave.__name__,
+)
 def test_each_leftover_is_found_and_removed(stopped: Node, leave: Callable[[Daemon], None]) -> None:
     daemon = stopped.daemon
     before = daemon.footprint()
@@ -222,7 +229,12 @@ def test_each_leftover_is_found_and_removed(stopped: Node, leave: Callable[[Daem
     repaired = check(daemon, "--repair")
     assert (repaired.status, repaired.findings) == (0, [])
     assert {(item["severity"], item["id"], str(item["problem"])) for item in repaired.repaired} == told
-    assert daemon.footprint() == before
+    after = daemon.footprint()
+    assert after.new_since(before) == {}
+    taken = before.new_since(after)
+    if SYSTEMD:
+        taken.pop("cgroups", None)  # it takes empty ones out of hierarchies that it does not need
+    assert taken == {}
 
 
 def test_a_command_whose_client_is_gone_is_ended(stopped: Node) -> None:
