@@ -161,7 +161,7 @@ async def test_retain_releases_all_other_pods(network: NetworkPlugin, pods: Pods
     assert {ip for attachment in attachments for ip in attachment.ips} == {str(SMALL[offset]) for offset in range(3, 7)}
 
 
-test_retain_releases_all_other_pods.subnet = SMALL  # type: ignore[attr-defined]
+test_retain_releases_all_other_pods.subnet = SMALL  # type: ignore[attr-defined]  # the fixture's parameter
 
 
 async def test_detach_and_attach_of_many_at_once(network: NetworkPlugin, pods: Pods) -> None:

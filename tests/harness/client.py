@@ -139,7 +139,7 @@ class Cri:
 
     def containers(self, **selection: object) -> list[str]:
         """Return the ids of the containers that a ContainerFilter with these fields selects."""
-        request = cri.ListContainersRequest(filter=cri.ContainerFilter(**selection))  # type: ignore[arg-type]
+        request = cri.ListContainersRequest(filter=cri.ContainerFilter(**selection))  # type: ignore[arg-type]  # fields by name
         return [item.id for item in self.runtime.ListContainers(request, timeout=DEADLINE).containers]
 
     def remove_all_pods(self) -> None:

@@ -56,7 +56,7 @@ def test_every_stop_signal_of_the_api(node: Node) -> None:
 def test_a_signal_that_the_api_does_not_have(node: Node) -> None:
     """Refused, naming the field."""
     config = node.container_config("true")
-    config.stop_signal = 99  # type: ignore[assignment]
+    config.stop_signal = 99  # type: ignore[assignment]  # no value of the enum
     pod = node.pod()
     with refused(grpc.StatusCode.INVALID_ARGUMENT, "stop_signal", "99"):
         node.cri.create(pod.id, config, pod.config)

@@ -26,7 +26,7 @@ UNLIMITED = "9223372036854771712"
 def limits(**fields: object) -> cri.LinuxContainerResources:
     """Limits as the kubelet sends them: with a zero for each huge page size, whether or not the host has the controller."""
     pages = [cri.HugepageLimit(page_size=size, limit=0) for size in ("2MB", "1GB")]
-    return cri.LinuxContainerResources(hugepage_limits=pages, **fields)  # type: ignore[arg-type]
+    return cri.LinuxContainerResources(hugepage_limits=pages, **fields)  # type: ignore[arg-type]  # fields by name
 
 
 def update(node: Node, container: str, **fields: object) -> None:

@@ -36,7 +36,7 @@ def own_pod(node: Node, **limits: int) -> Pod:
     """Run a pod whose client names no parent, and which shares a PID namespace."""
     config = node.pod_config(options=configs.namespaces(pid=cri.POD))
     config.linux.cgroup_parent = ""
-    config.linux.resources.CopyFrom(cri.LinuxContainerResources(**limits))  # type: ignore[arg-type]
+    config.linux.resources.CopyFrom(cri.LinuxContainerResources(**limits))  # type: ignore[arg-type]  # fields by name
     return Pod(node, node.cri.run_pod(config), config)
 
 

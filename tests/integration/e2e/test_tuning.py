@@ -86,7 +86,7 @@ def node(tuned: Node) -> Iterator[Node]:
 def own_cpus(**fields: object) -> cri.LinuxContainerResources:
     """Whole CPUs of its own, as the kubelet's static CPU manager gives them."""
     given = {"cpu_shares": 1024, "cpuset_cpus": "1", **fields}
-    return cri.LinuxContainerResources(**given)  # type: ignore[arg-type]
+    return cri.LinuxContainerResources(**given)  # type: ignore[arg-type]  # fields by name
 
 
 def info(node: Node, container: str) -> dict[str, int]:

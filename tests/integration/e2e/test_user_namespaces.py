@@ -17,7 +17,7 @@ INSIDE, OUTSIDE = "0 0", f"{HOST_ID} {HOST_ID}"
 
 def userns(**modes: cri.NamespaceMode.ValueType) -> cri.NamespaceOption:
     """Return namespace options with a user namespace."""
-    options = namespaces(**modes)  # type: ignore[arg-type]
+    options = namespaces(**modes)  # type: ignore[arg-type]  # fields by name
     mapping = [cri.IDMapping(container_id=0, host_id=HOST_ID, length=LENGTH)]
     options.userns_options.CopyFrom(cri.UserNamespace(mode=cri.POD, uids=mapping, gids=mapping))
     return options
@@ -25,7 +25,7 @@ def userns(**modes: cri.NamespaceMode.ValueType) -> cri.NamespaceOption:
 
 def security(options: cri.NamespaceOption, **more: object) -> cri.LinuxContainerSecurityContext:
     """Return a container's security context with the pod's namespace options."""
-    return cri.LinuxContainerSecurityContext(namespace_options=options, **more)  # type: ignore[arg-type]
+    return cri.LinuxContainerSecurityContext(namespace_options=options, **more)  # type: ignore[arg-type]  # fields by name
 
 
 @pytest.fixture

@@ -121,7 +121,7 @@ def image_mount(reference: str, sub_path: str = "", **more: object) -> cri.Mount
     """Return a mount of an image at /image."""
     image = cri.ImageSpec(image=reference, user_specified_image=reference)
     options: dict[str, object] = {"readonly": True, "image_sub_path": sub_path, **more}
-    return cri.Mount(container_path="/image", image=image, **options)  # type: ignore[arg-type]
+    return cri.Mount(container_path="/image", image=image, **options)  # type: ignore[arg-type]  # fields by name
 
 
 def test_an_image_as_volume(node: Node, data: str) -> None:

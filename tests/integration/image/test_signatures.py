@@ -139,7 +139,7 @@ async def test_keys_from_files_and_a_web_server(node: Verifier, signer: Signer, 
     node.want("signedBy", keyType="GPGKeys", keyPaths=[str(tmp_path / "none.gpg"), str(tmp_path / "key.asc")])
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
+        def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002  # the base class's name
             pass
 
     served = partial(Quiet, directory=str(signer.directory / "lookaside"))

@@ -68,7 +68,7 @@ def test_no_process_is_left(room: Path) -> None:
 )
 def test_what_cannot_be_set_is_named_and_nothing_is_left(room: Path, changes: dict[str, object], message: str) -> None:
     with pytest.raises(OSError, match=message):
-        pin_user_namespace(PROGRAM, room, ("ipc", "uts"), MAP, **changes)  # type: ignore[arg-type]
+        pin_user_namespace(PROGRAM, room, ("ipc", "uts"), MAP, **changes)  # type: ignore[arg-type]  # fields by name
     assert list(room.iterdir()) == []
 
 

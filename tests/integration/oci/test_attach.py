@@ -114,7 +114,7 @@ async def test_port_forward_in_the_host_s_namespace(lab: Lab) -> None:
 
 
 async def test_port_forward_in_a_container_s_namespace(lab: Lab) -> None:
-    def change(config: dict) -> None:  # type: ignore[type-arg]
+    def change(config: dict) -> None:  # type: ignore[type-arg]  # JSON
         config["linux"]["namespaces"].append({"type": "network"})
 
     container = await lab.run("stubborn", change=change)

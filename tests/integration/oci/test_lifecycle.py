@@ -68,7 +68,7 @@ async def test_create_that_hangs_is_ended(lab: Lab) -> None:
     other = Lab(lab.kind, create_timeout=0.5)
     try:
         assert other.program is not None
-        other.runtime._command.program = other.program.__class__(  # type: ignore[attr-defined]
+        other.runtime._command.program = other.program.__class__(  # type: ignore[attr-defined]  # RuntimeOCI's own
             name="slow", path=slow, root=other.program.root, monitor=other.program.monitor, create_timeout=0.5
         )
         container = other.new("stubborn")
@@ -83,7 +83,7 @@ async def test_a_monitor_that_cannot_be_run(lab: Lab) -> None:
     assert lab.program is not None
     for text in ("#!/nonexistent\n", "#!/bin/sh\necho out of order >&2; exit 1\n"):
         monitor = script(lab, "broken-monitor", text)
-        lab.runtime._command.program = lab.program.__class__(  # type: ignore[attr-defined]
+        lab.runtime._command.program = lab.program.__class__(  # type: ignore[attr-defined]  # RuntimeOCI's own
             name="broken", path=lab.program.path, root=lab.program.root, monitor=monitor
         )
         container = lab.new("stubborn")
@@ -97,7 +97,7 @@ async def test_a_monitor_that_cannot_be_placed(lab: Lab) -> None:
         async def place_monitor(self, container: Container, pid: int) -> None:
             raise CridError("no such cgroup")
 
-    lab.runtime._creation._placement = Refusing()  # type: ignore[attr-defined]
+    lab.runtime._creation._placement = Refusing()  # type: ignore[attr-defined]  # RuntimeOCI's own
     container = lab.new("stubborn")
     with pytest.raises(CridError, match="no such cgroup"):
         await lab.runtime.create(container)
@@ -121,7 +121,7 @@ async def test_a_process_that_cannot_be_made(lab: Lab, change: dict[str, object]
 
 
 async def test_children_without_a_pid_namespace_are_ended_too(lab: Lab) -> None:
-    def host_pids(config: dict) -> None:  # type: ignore[type-arg]
+    def host_pids(config: dict) -> None:  # type: ignore[type-arg]  # JSON
         config["linux"]["namespaces"] = [space for space in config["linux"]["namespaces"] if space["type"] != "pid"]
 
     container = await lab.run("sh", "-c", "setsid sleep 424242 & exec sleep 424243", change=host_pids)

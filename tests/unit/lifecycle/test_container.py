@@ -107,7 +107,7 @@ class TestStart:
             world.exits.record(container, 1, time.time_ns())
             raise CridError("exec format error")
 
-        world.runtime.start = die  # type: ignore[method-assign]
+        world.runtime.start = die  # type: ignore[method-assign]  # a verb of the test's own
         with pytest.raises(CridError, match="format"):
             await world.containers.start(created.id)
         assert (created.status.exit_code, created.status.reason) == (128, "StartError")
@@ -119,7 +119,7 @@ class TestStart:
         async def end_at_once(container: Container) -> None:
             world.exits.record(container, 0, 1)
 
-        world.runtime.start = end_at_once  # type: ignore[method-assign]
+        world.runtime.start = end_at_once  # type: ignore[method-assign]  # a verb of the test's own
         await world.containers.start(created.id)
         assert created.status.state is ContainerState.STOPPED
         assert 0 < created.status.started_at <= created.status.finished_at

@@ -143,6 +143,6 @@ async def test_what_is_refused_has_been_nowhere(world: World, pod: PodSandbox, m
         wrong = cri.ContainerConfig()
         wrong.CopyFrom(config)
         wrong.ClearField(field)  # type: ignore[arg-type]
-        wrong.MergeFrom(cri.ContainerConfig(**{field: value}))  # type: ignore[arg-type]
+        wrong.MergeFrom(cri.ContainerConfig(**{field: value}))  # type: ignore[arg-type]  # fields by name
         with pytest.raises(InvalidArgumentError, match=field):
             await world.containers.create(pod.id, wrong)

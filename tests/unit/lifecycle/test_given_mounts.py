@@ -27,7 +27,7 @@ def make(rootfs: Path, *volumes: str, mounts: tuple[str, ...] = (), **rules: obj
     image = Image("sha256:0", (), (), 0, ImageProcess(volumes=volumes), (), "")
     config = cri.ContainerConfig(mounts=[cri.Mount(container_path=path) for path in mounts])
     bundle = rootfs.parent / "bundle"
-    policy = Policy(**rules)  # type: ignore[arg-type]
+    policy = Policy(**rules)  # type: ignore[arg-type]  # fields by name
     return given_mounts.make(policy, image, config, rootfs=rootfs, bundle=bundle, kept=rootfs.parent / "kept", idmap=OWN)
 
 

@@ -124,7 +124,7 @@ def test_nothing_to_choose_from(node: Node) -> None:
 def auto(world: World, name: str) -> cri.PodSandboxConfig:
     for handler, host in world.parts.hosts.items():
         allowed = replace(host, policy=replace(host.policy, allowed_annotations=(USERNS_MODE,)))
-        world.parts.hosts[handler] = allowed  # type: ignore[index]
+        world.parts.hosts[handler] = allowed  # type: ignore[index]  # the world's is a dict
     config = pod_config(name)
     config.annotations[USERNS_MODE] = "auto:size=10"
     return config

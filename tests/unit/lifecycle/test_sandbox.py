@@ -261,7 +261,7 @@ class TestStop:
             await detach(network)  # type: ignore[arg-type]
             detached.set()
 
-        world.network.detach = slow_detach  # type: ignore[method-assign,assignment]
+        world.network.detach = slow_detach  # type: ignore[method-assign,assignment]  # a verb of the test's own
         await world.sandboxes.stop(pod.id)
         assert detached.is_set()
         with pytest.raises(FailedPreconditionError, match="was stopped while"):
@@ -293,7 +293,7 @@ class TestStop:
                 raise CridError("container a cannot be stopped")
             await stop(second, signal, timeout)
 
-        world.runtime.stop = refuse_first  # type: ignore[method-assign]
+        world.runtime.stop = refuse_first  # type: ignore[method-assign]  # a verb of the test's own
         with pytest.raises(CridError, match="container a"):
             await world.sandboxes.stop(pod.id)
         assert second.status.state is ContainerState.STOPPED

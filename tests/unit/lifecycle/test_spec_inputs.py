@@ -61,7 +61,7 @@ def test_a_hostile_image_gets_nothing_and_costs_nothing(gather: Gather, rootfs: 
             path.symlink_to(tmp_path / "secret")
     before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208  (names of descriptors)
     assert gather(container_config()).passwd == ""
-    assert set(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208
+    assert set(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208  # names of descriptors
 
 
 async def test_the_pid_namespace(world: World, rootfs: Path) -> None:

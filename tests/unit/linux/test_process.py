@@ -19,7 +19,7 @@ def open_descriptors() -> int:
 
 
 async def output_of(script: str, **options: object) -> str:
-    result = await process.run([SHELL, "-c", script], timeout=20, **options)  # type: ignore[arg-type]
+    result = await process.run([SHELL, "-c", script], timeout=20, **options)  # type: ignore[arg-type]  # fields by name
     assert result.exit_code == 0, result.error_text
     return result.stdout.decode()
 

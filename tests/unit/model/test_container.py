@@ -56,7 +56,7 @@ def test_a_status_that_somebody_keeps_does_not_change() -> None:
     assert kept.state is ContainerState.CREATED
     assert container.status.state is ContainerState.RUNNING
     with pytest.raises(FrozenInstanceError):
-        kept.started_at = 7  # type: ignore[misc]
+        kept.started_at = 7  # type: ignore[misc]  # it is frozen
 
 
 def test_what_is_read_of_the_metadata() -> None:

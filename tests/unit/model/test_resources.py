@@ -90,7 +90,7 @@ def test_huge_pages_that_the_host_lacks_are_left_out_and_zero_is_a_limit() -> No
 )
 def test_what_no_kernel_takes_is_refused_by_name(field: str, value: object) -> None:
     with pytest.raises(InvalidArgumentError, match=rf"^resources\.{field}: "):
-        linux_resources(Resources(**{field: value}), V2)  # type: ignore[arg-type]
+        linux_resources(Resources(**{field: value}), V2)  # type: ignore[arg-type]  # fields by name
 
 
 def test_swap_below_memory_is_refused() -> None:

@@ -39,7 +39,7 @@ def adjusted(classes: Classes, *wanted: nri.LinuxContainerAdjustment, before: di
 
 def limits(**names: str) -> nri.LinuxContainerAdjustment:
     fields = {name: nri.OptionalString(value=value) for name, value in names.items()}
-    return nri.LinuxContainerAdjustment(resources=nri.LinuxResources(**fields))  # type: ignore[arg-type]
+    return nri.LinuxContainerAdjustment(resources=nri.LinuxResources(**fields))  # type: ignore[arg-type]  # fields by name
 
 
 def group(name: str = "", *, remove: bool = False, schemata: list[str] | None = None) -> nri.LinuxContainerAdjustment:

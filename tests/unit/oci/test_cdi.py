@@ -51,7 +51,7 @@ def test_documents_that_contradict_each_other_are_not_believed(devices: CdiDevic
     ):
         devices.edits({"v.com/c=x": "field"})
     assert devices.edits({"v.com/c=y": "field"})[-1].env == ("FROM=a",)
-    assert list(devices.report()["conflicts"]) == ["v.com/c=x"]  # type: ignore[call-overload]
+    assert list(devices.report()["conflicts"]) == ["v.com/c=x"]  # type: ignore[call-overload]  # JSON
     write(directories[1] / "c.json", x=env("run"))  # what counts more settles it
     assert devices.edits({"v.com/c=x": "field"})[-1].env == ("FROM=run",)
     assert devices.report()["conflicts"] == {}
@@ -93,5 +93,5 @@ def test_the_report(devices: CdiDevices, directories: tuple[Path, Path]) -> None
     (directories[0] / "broken.yaml").write_text("kind: [")
     report = devices.report()
     assert report["devices"] == ["v.com/c=x"]
-    assert list(report["errors"]) == [str(directories[0] / "broken.yaml")]  # type: ignore[call-overload]
+    assert list(report["errors"]) == [str(directories[0] / "broken.yaml")]  # type: ignore[call-overload]  # JSON
     assert json.dumps(report)

@@ -26,5 +26,5 @@ def test_a_hook_without_its_program_does_not_count_and_is_reported(tmp_path: Pat
     assert hooks.get() == ()
     report = hooks.report()
     assert report["hooks"] == []
-    assert "is not a program" in report["errors"][str(tmp_path / "a.json")]  # type: ignore[index]
+    assert "is not a program" in report["errors"][str(tmp_path / "a.json")]  # type: ignore[index]  # JSON
     assert json.dumps(report)

@@ -52,7 +52,7 @@ async def test_a_client_that_gives_up_harms_nobody(served: Served) -> None:
         await attached.wait()
         return await attach(pod)  # type: ignore[arg-type]
 
-    served.world.network.attach = slow  # type: ignore[method-assign,assignment]
+    served.world.network.attach = slow  # type: ignore[method-assign,assignment]  # a verb of the test's own
     service, _ = METHODS["RunPodSandbox"]
     call = served.channel.unary_unary(f"/{service}/RunPodSandbox", cri.RunPodSandboxRequest.SerializeToString, bytes)
     with pytest.raises(aio.AioRpcError) as raised:
@@ -156,12 +156,12 @@ async def test_filters(served: Served) -> None:
     await world.sandboxes.stop(pods[1].id)
 
     async def pod_ids(**conditions: object) -> list[int]:
-        wanted = cri.PodSandboxFilter(**conditions)  # type: ignore[arg-type]
+        wanted = cri.PodSandboxFilter(**conditions)  # type: ignore[arg-type]  # fields by name
         found = (await served.call("ListPodSandbox", cri.ListPodSandboxRequest(filter=wanted))).items
         return [[pod.id for pod in pods].index(item.id) for item in found]
 
     async def container_ids(**conditions: object) -> list[int]:
-        wanted = cri.ContainerFilter(**conditions)  # type: ignore[arg-type]
+        wanted = cri.ContainerFilter(**conditions)  # type: ignore[arg-type]  # fields by name
         found = (await served.call("ListContainers", cri.ListContainersRequest(filter=wanted))).containers
         return [[item.id for item in items].index(entry.id) for entry in found]
 

@@ -37,7 +37,7 @@ def break_stop(served: Served, error: BaseException) -> None:
     async def fail(*arguments: object) -> None:
         raise error
 
-    served.world.containers.stop = fail  # type: ignore[method-assign,assignment]
+    served.world.containers.stop = fail  # type: ignore[method-assign,assignment]  # a verb of the test's own
 
 
 async def test_what_the_machine_has_no_more_of_is_exhausted(served: Served) -> None:
@@ -84,7 +84,7 @@ async def test_every_rpc_is_told_of(served: Served) -> None:
     async def wait(*arguments: object) -> None:
         await waiting.wait()
 
-    served.world.containers.stop = wait  # type: ignore[method-assign,assignment]
+    served.world.containers.stop = wait  # type: ignore[method-assign,assignment]  # a verb of the test's own
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(served.call("StopContainer"), 0.2)
     while len(served.observed) < 4:  # the client is gone before the server knows

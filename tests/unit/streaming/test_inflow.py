@@ -1,6 +1,7 @@
 """What a client has sent: order, end, and when it is given back."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 from crid.streaming.inflow import Inflow, Sizes
 
@@ -57,6 +58,5 @@ async def test_of_sizes_only_the_last_counts() -> None:
     assert waiting.result() == (5, 6)
 
 
-async def _next(sizes: object) -> tuple[int, int]:
-    found: tuple[int, int] = await anext(sizes)  # type: ignore[call-overload]
-    return found
+async def _next(sizes: AsyncIterator[tuple[int, int]]) -> tuple[int, int]:
+    return await anext(sizes)

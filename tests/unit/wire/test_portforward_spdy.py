@@ -32,11 +32,11 @@ def test_a_connection_from_start_to_end(client: SpdyClient) -> None:
     error, data = pair(client)
     assert client.seen == [ForwardPending("0"), ForwardOpened(data, 80)]
     assert client.send(data, b"request") == [ForwardData(data, b"request")]
-    session.acknowledge(data, 7)  # type: ignore[call-arg]
-    assert session.send(data, b"response") == 8  # type: ignore[arg-type]
+    session.acknowledge(data, 7)  # type: ignore[call-arg]  # the session's kind is a parameter
+    assert session.send(data, b"response") == 8  # type: ignore[arg-type]  # the session's kind is a parameter
     assert client.send(data, b"", fin=True) == [ForwardClosed(data)]
-    assert session.send(data, b" goes on") == 8  # type: ignore[arg-type]
-    session.finish(data)  # type: ignore[arg-type]
+    assert session.send(data, b" goes on") == 8  # type: ignore[arg-type]  # the session's kind is a parameter
+    session.finish(data)  # type: ignore[arg-type]  # the session's kind is a parameter
     assert client.send(error, b"", fin=True) == []
     assert client.received[data] == b"response goes on"
     assert client.finished == {error, data}
@@ -102,26 +102,26 @@ def test_a_second_stream_of_a_kind_or_another_port_is_reset(client: SpdyClient) 
 def test_half_a_pair_expires(client: SpdyClient) -> None:
     lone = client.open(streamType="data", port="80", requestID="0")
     client.send(lone, b"held")
-    client.session.expire("0")  # type: ignore[union-attr]
+    client.session.expire("0")  # type: ignore[union-attr]  # the session's kind is a parameter
     client.exchange()
     assert client.resets == {lone: ResetCode.CANCEL}
     assert "pending=0" in repr(client.session)
     assert "held=0" in repr(client.session)
     error, data = pair(client, "1")
-    client.session.expire("1")  # type: ignore[union-attr]
+    client.session.expire("1")  # type: ignore[union-attr]  # the session's kind is a parameter
     client.exchange()
     assert not {error, data} & set(client.resets)
 
 
 def test_a_forward_that_fails_says_why(client: SpdyClient) -> None:
     error, data = pair(client)
-    client.session.fail(data, "connection refused")  # type: ignore[union-attr]
-    client.session.fail(data, "twice")  # type: ignore[union-attr]
+    client.session.fail(data, "connection refused")  # type: ignore[union-attr]  # the session's kind is a parameter
+    client.session.fail(data, "twice")  # type: ignore[union-attr]  # the session's kind is a parameter
     client.exchange()
     assert client.received[error] == b"connection refused"
     assert error in client.finished
     assert client.resets == {data: ResetCode.INTERNAL_ERROR}
-    assert client.session.send(data, b"dropped") == 7  # type: ignore[arg-type]
+    assert client.session.send(data, b"dropped") == 7  # type: ignore[arg-type]  # the session's kind is a parameter
 
 
 def test_a_client_that_gives_one_up(client: SpdyClient) -> None:

@@ -73,4 +73,4 @@ def test_a_nonsense_signal_of_an_image_is_a_warning() -> None:
 
 def test_a_value_unknown_to_the_cri_is_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="stop_signal"):
-        signals.stop_signal(cri.ContainerConfig(stop_signal=99), "")  # type: ignore[arg-type]
+        signals.stop_signal(cri.ContainerConfig(stop_signal=99), "")  # type: ignore[arg-type]  # no value of the enum

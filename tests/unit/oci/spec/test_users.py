@@ -64,7 +64,7 @@ def test_resolution(asked: str, image: str, uid: int, groups: tuple[int, ...]) -
 def test_refusals(asked: str, image: str, message: str) -> None:
     context = cri.LinuxContainerSecurityContext()
     if "policy: 7" in asked:
-        context.supplemental_groups_policy = 7  # type: ignore[assignment]
+        context.supplemental_groups_policy = 7  # type: ignore[assignment]  # no value of the enum
     else:
         context = security(asked)
     with pytest.raises(InvalidArgumentError, match=message):
