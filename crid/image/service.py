@@ -6,8 +6,9 @@
 
 `imagestore` is the root unless it is configured. Read-only stores (crid.store.additional) may have images besides.
 
-An image that is removed while a container runs from it is gone from every answer at once; its layers stay until the
-container's snapshot is released. Garbage is collected after a removal, a failed pull, a release, and at start.
+An image that a container runs from, or has mounted, is not removed, be the container's end long past; only its own removal
+lets go. What a removal meets that is just being created keeps its layers until its snapshot is released. Garbage is collected
+after a removal, a failed pull, a release, and at start.
 """
 
 import asyncio
@@ -242,9 +243,15 @@ class ImageService:
         self._admission.check(image, reference, namespace)
 
     async def remove(self, reference: str) -> None:
-        """Remove the image that `reference` means with all its names. Idempotent; pinned ones too. Raises as `status`."""
+        """Remove the image that `reference` means with all its names. Idempotent; pinned ones too.
+
+        Raises as `status`, and FailedPreconditionError naming a container that needs it.
+        """
         image = self.status(reference)
         if image is not None:
+            if users := self._stores.layers.users(image.id):
+                others = f" and {len(users) - 1} more" if len(users) > 1 else ""
+                raise FailedPreconditionError(f"image {reference}: is in use by container {users[0]}{others}")
             trace.step("image removal", "removing its record")
             await asyncio.to_thread(self._stores.images.remove, image.id)
             trace.step("image removal", "looking for garbage")
@@ -286,8 +293,10 @@ class ImageService:
         `volumes` stay until the root file system is released. Raises AlreadyExistsError, NotFoundError if a layer is
         gone, OSError.
         """
+        volumes = list(volumes)
         also = [chain_id for volume in volumes for chain_id in volume.chain_ids]
-        return self._stores.layers.prepare(identifier, image.chain_ids, idmap=idmap, seen_at=seen_at, also=also)
+        images = [image.id, *(volume.id for volume in volumes)]
+        return self._stores.layers.prepare(identifier, image.chain_ids, idmap=idmap, seen_at=seen_at, also=also, images=images)
 
     @property
     def layer_directories(self) -> list[Path]:

@@ -85,10 +85,19 @@ def read_layer(directory: Path) -> Layer:
     return layer
 
 
-def read_snapshot(directory: Path) -> tuple[str, ...]:
-    """Return the chain ids that the snapshot in `directory` stands on. Raises OSError, ValueError, TypeError, KeyError."""
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a snapshot needs: layers, by chain id, and the images that its container runs from or has mounted, by id."""
+
+    chain_ids: tuple[str, ...]
+    images: tuple[str, ...] = ()
+    """Empty in the records of crid before 0.1."""
+
+
+def read_snapshot(directory: Path) -> Needs:
+    """Return what the snapshot in `directory` needs. Raises OSError, ValueError, TypeError, KeyError."""
     record = json.loads((directory / "record.json").read_bytes())
-    return tuple(str(chain_id) for chain_id in record["chain_ids"])
+    return Needs(tuple(map(str, record["chain_ids"])), tuple(map(str, record.get("images", ()))))
 
 
 SeenAt = Mapping[Path, Path]
@@ -108,7 +117,7 @@ class LayerStore:
         self._removing = self._snapshots.with_name("snapshots.removing")
         self._additional = additional
         self._layers: dict[str, Layer] = {}
-        self._in_use: dict[str, tuple[str, ...]] = {}
+        self._in_use: dict[str, Needs] = {}
         self._naming = threading.Lock()
         self._unsynced: set[str] = set()
 
@@ -150,7 +159,7 @@ class LayerStore:
                 logger.error(
                     "damaged record: no layer is removed while this is here%s", fields(snapshot=directory, error=error)
                 )
-                self._in_use[directory.name] = tuple(self._layers)
+                self._in_use[directory.name] = Needs(tuple(self._layers))
 
     def __contains__(self, chain_id: object) -> bool:
         return chain_id in self._layers or any(chain_id in store.layers for store in self._additional)
@@ -165,8 +174,12 @@ class LayerStore:
         return dict(self._layers)
 
     def snapshot_layers(self) -> dict[str, tuple[str, ...]]:
-        """Return the chain ids that each snapshot stands on, as a copy."""
-        return dict(self._in_use)
+        """Return the chain ids that each snapshot stands on."""
+        return {identifier: needs.chain_ids for identifier, needs in self._in_use.items()}
+
+    def users(self, image: str) -> list[str]:
+        """Return the snapshots that need the image whose id is `image`: the ids of containers."""
+        return sorted(identifier for identifier, needs in self._in_use.items() if image in needs.images)
 
     def diff(self, chain_id: str) -> Path:
         """Return the directory of the layer's own files."""
@@ -256,18 +269,20 @@ class LayerStore:
         idmap: IdMap | None = None,
         seen_at: SeenAt | None = None,
         also: Iterable[str] = (),
+        images: Iterable[str] = (),
     ) -> Snapshot:
         """Make the writable snapshot `identifier` (a container's id) over the layers `chain_ids`, lowest first.
 
         With `idmap` the root directory belongs to whom its owner is in that user namespace, and `seen_at` is where each of
         `directories` is mounted with its owners mapped so: the mount's lower directories are named there. The layers
-        `also` stay as long as the snapshot. Its mount's target exists. Raises AlreadyExistsError, NotFoundError for a layer
-        that is not unpacked, OSError; nothing remains then.
+        `also` stay as long as the snapshot, and it counts among the users of `images`. Its mount's target exists.
+
+        Raises AlreadyExistsError, NotFoundError for a layer that is not unpacked, OSError; nothing remains then.
         """
         directory = self._snapshots / identifier
         uppermost = Path(self._lower(chain_ids)[0]).resolve()
         lower = self._lower(chain_ids, seen_at)
-        needed = tuple(dict.fromkeys((*chain_ids, *also)))
+        needs = Needs(tuple(dict.fromkeys((*chain_ids, *also))), tuple(dict.fromkeys(images)))
         try:
             directory.mkdir(mode=0o700)
         except FileExistsError as error:
@@ -278,11 +293,11 @@ class LayerStore:
             # The merged root shows the upper directory's attributes.
             with directory_beneath(uppermost, ".") as source, directory_beneath(directory, "upper") as target:
                 copy_attributes(source, target, idmap)
-            write_atomic(directory / "record.json", json.dumps({"chain_ids": needed}).encode())
+            write_atomic(directory / "record.json", json.dumps(asdict(needs)).encode())
         except BaseException:
             _remove(directory)
             raise
-        self._in_use[identifier] = needed
+        self._in_use[identifier] = needs
         upper, work = directory / "upper", directory / "work"
         options = (f"lowerdir={_joined(lower)}", f"upperdir={_escape(upper)}", f"workdir={_escape(work)}")
         mount = Mount(str(directory / "rootfs"), "overlay", "overlay", options)

@@ -185,7 +185,7 @@ def _snapshots(directory: Path, layers: Iterable[str]) -> Iterator[Finding]:
             yield Finding(path, "was still being made", mended_at_start=True)
             continue
         try:
-            chain_ids = read_snapshot(path)
+            chain_ids = read_snapshot(path).chain_ids
         except (OSError, *DAMAGE) as error:
             yield Finding(path, f"its record cannot be read: {error}")
             continue

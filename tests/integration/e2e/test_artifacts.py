@@ -86,15 +86,18 @@ def test_nothing_runs_from_it(node: Node, model: str) -> None:
         node.cri.create(pod.id, container_config(model, ("true",)), pod.config)
 
 
-def test_removed_while_it_is_mounted(node: Node, model: str) -> None:
-    """As an image: its name is gone at once, its files with the container."""
+def test_it_is_not_removed_while_it_is_mounted(node: Node, model: str) -> None:
+    """As an image."""
     container = node.pod().sleeper(mounts=[volume(model)])
+    request = cri.RemoveImageRequest(image=cri.ImageSpec(image=model))
+    with refused(grpc.StatusCode.FAILED_PRECONDITION, f"image {model}: is in use by container {container}"):
+        node.cri.image.RemoveImage(request)
+    assert node.cri.output(container, "cat", "/model/README") == "read me"
     layers = node.daemon.root / "layers"
     before = set(layers.iterdir())
-    node.cri.image.RemoveImage(cri.RemoveImageRequest(image=cri.ImageSpec(image=model)))
-    assert not status(node, model).id
-    assert node.cri.output(container, "cat", "/model/README") == "read me"
     node.cri.remove(container)
+    node.cri.image.RemoveImage(request)
+    assert not status(node, model).id
     assert len(before - set(layers.iterdir())) == 1
 
 

@@ -145,16 +145,23 @@ def test_a_directory_of_an_image(node: Node, data: str) -> None:
             pod.create("true", mounts=[image_mount(data, wrong)])
 
 
-def test_an_image_that_is_removed_while_it_is_mounted(node: Node, data: str) -> None:
-    """Its name is gone at once, its files when the container is."""
-    layers = node.daemon.root / "layers"
+def test_an_image_in_use_is_not_removed(node: Node, data: str) -> None:
+    """Neither one that a container has mounted nor the one that it runs from, though it has ended; then both can be."""
     container = node.pod().sleeper(mounts=[image_mount(data)])
+    request = cri.RemoveImageRequest(image=cri.ImageSpec(image=data))
+    with refused(grpc.StatusCode.FAILED_PRECONDITION, f"image {data}: is in use by container {container}"):
+        node.cri.image.RemoveImage(request)
+    node.cri.runtime.StopContainer(cri.StopContainerRequest(container_id=container))
+    with refused(grpc.StatusCode.FAILED_PRECONDITION, f"image {data}: is in use by container {container}"):
+        node.cri.image.RemoveImage(request)
+    with refused(grpc.StatusCode.FAILED_PRECONDITION, f"image {node.image}: is in use by container {container}"):
+        node.cri.image.RemoveImage(cri.RemoveImageRequest(image=cri.ImageSpec(image=node.image)))
+    layers = node.daemon.root / "layers"
     before = set(layers.iterdir())
-    node.cri.image.RemoveImage(cri.RemoveImageRequest(image=cri.ImageSpec(image=data)))
-    assert not node.cri.image.ImageStatus(cri.ImageStatusRequest(image=cri.ImageSpec(image=data))).HasField("image")
-    assert set(layers.iterdir()) == before
-    assert node.cri.output(container, "cat", "/image/data/deep/file") == "of the image"
     node.cri.remove(container)
+    assert set(layers.iterdir()) == before
+    node.cri.image.RemoveImage(request)
+    assert not node.cri.image.ImageStatus(cri.ImageStatusRequest(image=cri.ImageSpec(image=data))).HasField("image")
     assert len(before - set(layers.iterdir())) == 1
 
 

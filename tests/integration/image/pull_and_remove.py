@@ -18,6 +18,8 @@ async def main(root: str, conf: str, archive: str, *references: str) -> None:
     service = ImageService(Path(root), Path(conf), supervisor)
     service.load()
     print("loaded", flush=True)
+    for left in list(service._stores.layers.snapshot_layers()):  # a killed predecessor's: nobody may remove its image before
+        await service.release_rootfs(left)
     for turn in itertools.count():
         name = f"c{os.getpid()}-{turn}"
         chosen = turn % (len(references) + 1)
@@ -26,8 +28,8 @@ async def main(root: str, conf: str, archive: str, *references: str) -> None:
         else:
             (image,) = await service.import_path(Path(archive), "q.io/imported:1")
         service.prepare_rootfs(name, image)
-        await service.remove(image.id)
         await service.release_rootfs(name)
+        await service.remove(image.id)
 
 
 asyncio.run(main(*sys.argv[1:]))

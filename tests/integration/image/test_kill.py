@@ -83,12 +83,12 @@ async def test_a_store_is_whole_after_any_kill(tmp_path: Path) -> None:
         for reference in references:
             await service.pull(reference)
         check(root, service)
+        for identifier in list(service._stores.layers.snapshot_layers()):
+            await service.release_rootfs(identifier)
         for reference in references:
             await service.remove(reference)
         for found in service.list_images():
             await service.remove(found.id)
-        for identifier in list(service._stores.layers.snapshot_layers()):
-            await service.release_rootfs(identifier)
         await service.collect()
         left = [path for part in ("images/blobs/sha256", "images/records") for path in (root / part).iterdir()]
         assert left == []

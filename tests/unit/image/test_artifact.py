@@ -72,11 +72,14 @@ async def test_it_goes_and_stays_as_an_image_does(bench: Bench) -> None:
     bench.service.prepare_rootfs("c1", bench.service.runnable(base), volumes=[bench.service.mountable(reference)])
     seen = shown(bench.service, reference)
     root = Path(bench.service.view(bench.service.resolve(reference), "/t").source).resolve()
+    for name in (MODEL.digest[7:20], reference, base):
+        with pytest.raises(FailedPreconditionError, match="is in use by container c1"):
+            await bench.service.remove(name)
+    assert (root / "model/weights.bin").read_bytes() == seen["model/weights.bin"]
+    await bench.service.release_rootfs("c1")
     await bench.service.remove(MODEL.digest[7:20])
     assert bench.service.status(reference) is None
-    assert (root / "model/weights.bin").read_bytes() == seen["model/weights.bin"]
     await bench.service.remove(base)
-    await bench.service.release_rootfs("c1")
     assert bench.files() == []
 
 

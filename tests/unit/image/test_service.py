@@ -1,9 +1,10 @@
+import json
 import logging
 from pathlib import Path
 
 import pytest
 
-from crid.errors import InvalidArgumentError, NotFoundError
+from crid.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from crid.image.service import ImageService
 from crid.tasks import Supervisor
 from tests.harness.image_bench import Bench
@@ -29,21 +30,54 @@ async def test_removal_by_one_tag_takes_all_and_is_idempotent(bench: Bench) -> N
     await bench.service.remove("0" * 64)
 
 
-async def test_an_image_in_use_goes_but_its_layers_stay(bench: Bench) -> None:
+async def test_an_image_in_use_is_not_removed(bench: Bench) -> None:
+    """By whatever name, after a restart too; a container on an image that has all its layers is no user of it."""
+    reference, volume = await pulled(bench), await pulled(bench, "volume", content="y")
+    base, mounted = bench.service.resolve(reference), bench.service.resolve(volume)
+    bench.service.prepare_rootfs("c1", base, volumes=[mounted])
+    bench.service.prepare_rootfs("c2", base)
+    service = ImageService(bench.root, bench.conf, bench.supervisor)
+    service.load()
+    for name in (reference, base.id, base.id[7:20], base.repo_digests[0]):
+        with pytest.raises(FailedPreconditionError, match=f"image {name}: is in use by container c1 and 1 more"):
+            await service.remove(name)
+    with pytest.raises(FailedPreconditionError, match=f"image {volume}: is in use by container c1$"):
+        await service.remove(volume)
+    assert service.list_images() == bench.service.list_images()
+    upper = image([layer(file("f", b"x" * 5000)), layer(file("g"))])
+    await service.pull(bench.registry.add("upper", upper))
+    await service.release_rootfs("c1")
+    await service.remove(volume)
+    await service.release_rootfs("c2")
+    service.prepare_rootfs("c3", service.resolve(upper.id))
+    await service.remove(reference)
+    assert [found.id for found in service.list_images()] == [upper.id]
+    await service.release_rootfs("c3")
+    await service.remove(upper.id)
+    assert bench.files() == []
+    await service.close()
+
+
+async def test_the_layers_of_a_container_stay_whatever_becomes_of_its_image(bench: Bench) -> None:
+    """A removal may meet a container's creation, or a record that does not tell of images."""
     reference = await pulled(bench)
     found = bench.service.resolve(reference)
     snapshot = bench.service.prepare_rootfs("c1", found)
-    await bench.service.remove(reference)
-    assert bench.service.list_images() == []
+    (bench.root / "snapshots/c1/record.json").write_text(json.dumps({"chain_ids": found.chain_ids}))
+    service = ImageService(bench.root, bench.conf, bench.supervisor)
+    service.load()
+    await service.remove(reference)
+    assert service.list_images() == []
     lower = Path(snapshot.mount.options[0].removeprefix("lowerdir="))
     assert (lower / "f").exists()
     again = ImageService(bench.root, bench.conf, bench.supervisor)
     again.load()
     assert (lower / "f").exists()
     await again.close()
-    await bench.service.release_rootfs("c1")
-    await bench.service.release_rootfs("c1")
+    await service.release_rootfs("c1")
+    await service.release_rootfs("c1")
     assert bench.files() == []
+    await service.close()
 
 
 async def test_a_restart_finds_the_same_images(bench: Bench) -> None:
@@ -120,8 +154,9 @@ async def test_the_http_library_is_imported_only_for_a_pull(tmp_path: Path) -> N
 
 async def test_a_removed_container_costs_no_search_for_garbage(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     kept, removed = await pulled(bench, "a", content="1"), await pulled(bench, "b", content="2")
-    for number, name in enumerate((kept, kept, removed)):
-        bench.service.prepare_rootfs(f"c{number}", bench.service.resolve(name))
+    for number in range(2):
+        bench.service.prepare_rootfs(f"c{number}", bench.service.resolve(kept))
+    bench.service._stores.layers.prepare("c2", bench.service.resolve(removed).chain_ids)  # nobody knows of which image
     searches: list[int] = []
     collect = bench.service.collect
 
