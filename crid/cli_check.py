@@ -16,7 +16,7 @@ from pathlib import Path
 import grpc
 
 from crid import upkeep
-from crid.assembly import lock_holder, locked
+from crid.assembly.locks import lock_holder, locked
 from crid.config import Config
 from crid.cri import api_pb2 as cri
 from crid.cri.api_pb2_grpc import RuntimeServiceStub

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import grpc
 from google.protobuf.json_format import MessageToDict
 
-from crid.assembly import image_service, locked
+from crid.assembly.locks import locked
+from crid.assembly.providers import image_service
 from crid.cli_progress import Progress
 from crid.config import Config
 from crid.cri import admin_pb2 as admin

@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 
 import crid
-from crid import assembly
+from crid.assembly.locks import locked
+from crid.assembly.providers import Providers, build_providers
 from crid.config import Config
 from crid.lifecycle.container import ContainerLifecycle
 from crid.lifecycle.exec import ExecLifecycle
@@ -50,7 +51,7 @@ async def serve(config: Config) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    with assembly.locked(config):
+    with locked(config):
         daemon = Daemon(config)
         try:
             await daemon.start()
@@ -95,7 +96,7 @@ class Daemon:
     async def start(self) -> None:
         """Build all parts, recover what an earlier daemon left, then open the socket."""
         self._undo.push_async_callback(self._supervisor.close, 0)  # if the start itself fails
-        providers = await assembly.providers(self._config, self._supervisor)
+        providers = await build_providers(self._config, self._supervisor)
         self._undo.push_async_callback(providers.close)
         self._undo.push_async_callback(_leave, providers.parts)
         parts = providers.parts
@@ -147,7 +148,7 @@ class Daemon:
         self._undo.push_async_callback(listener.stop, STOP_GRACE)
         self._undo.callback(providers.events.close)  # first of all: subscribers would hold up the listener's end
 
-    async def _serve_metrics(self, providers: assembly.Providers, exits: Exits, watch: ExitWatch) -> Observer:
+    async def _serve_metrics(self, providers: Providers, exits: Exits, watch: ExitWatch) -> Observer:
         """Serve metrics if they are enabled; return who wants to hear of RPCs for them."""
         if not self._config.metrics.enable_metrics:
             return unobserved

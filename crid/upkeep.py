@@ -12,8 +12,10 @@ from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from crid import assembly
-from crid.assembly import Providers
+from crid.assembly.locks import LOCK, lock_holder
+from crid.assembly.places import places
+from crid.assembly.programs import runtime_programs
+from crid.assembly.providers import Providers, build_providers
 from crid.cgroup.detect import detect
 from crid.config import Config
 from crid.errors import CridError, FailedPreconditionError, UnavailableError
@@ -41,7 +43,7 @@ logger = logging.getLogger(__name__)
 _GRACE = 30.0
 """Seconds for what a repair or a wipe has begun to end."""
 _OF_IMAGES = ("images", "layers")
-_KEPT = frozenset({*_OF_IMAGES, assembly.LOCK})
+_KEPT = frozenset({*_OF_IMAGES, LOCK})
 
 
 async def look(config: Config, *, full: bool = False) -> list[Finding]:
@@ -52,12 +54,12 @@ async def look(config: Config, *, full: bool = False) -> list[Finding]:
     start, OSError.
     """
     root = Path(config.root)
-    daemon = assembly.lock_holder(root)
-    places = assembly.places(config, assembly.runtime_programs(config).values(), detect())
+    daemon = lock_holder(root)
+    found_at = places(config, runtime_programs(config).values(), detect())
     records = await asyncio.to_thread(examine, root, Path(config.runroot))
     network, found = await _network(config)
     mounts = await asyncio.to_thread(mounts_below, config.runroot)
-    facts = await asyncio.to_thread(gather, places, records, mounts, daemon=daemon, network=network)
+    facts = await asyncio.to_thread(gather, found_at, records, mounts, daemon=daemon, network=network)
     found += compare(facts) + await asyncio.to_thread(_images, config, full=full)
     if daemon is not None:  # a pull may be writing what would otherwise be a leftover
         found = [item for item in found if item.subject != "images" or item.severity is not Severity.LEFTOVER]
@@ -107,7 +109,7 @@ class _Node:
 async def _recovered(config: Config) -> AsyncIterator[_Node]:
     """Start as a daemon does, without serving, and end. The caller holds the lock."""
     supervisor = Supervisor("upkeep")
-    providers = await assembly.providers(config, supervisor)
+    providers = await build_providers(config, supervisor)
     try:
         parts = providers.parts
         exits = Exits(parts.containers, parts.state, read_exit)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from crid import assembly, config
+from crid import config
+from crid.assembly.providers import build_providers
 from crid.lifecycle.container import ContainerLifecycle
 from crid.lifecycle.exits import Exits
 from crid.lifecycle.parts import Parts
@@ -71,7 +72,7 @@ def instance(tmp_path: Path) -> Iterator[Daemon]:
 async def inside(instance: Daemon) -> AsyncIterator[Inside]:
     """The use cases over all real providers."""
     supervisor = Supervisor("test")
-    providers = await assembly.providers(config.load(instance.config), supervisor)
+    providers = await build_providers(config.load(instance.config), supervisor)
     exits = Exits(providers.parts.containers, providers.parts.state, read_exit)
     following = supervisor.start(exits.follow(aiter(providers.exits), lambda container: None), "exits")
     containers = ContainerLifecycle(providers.parts, exits)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from crid import hosts
+from crid.assembly import hosts
 from crid.config import Config, ImageConfig, RuntimeConfig, RuntimeHandlerConfig
 from crid.errors import InvalidArgumentError, UnavailableError
 from crid.linux import apparmor

@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from crid import hosts_files
+from crid.assembly import host_files
+from crid.assembly.host_tuning import tuning_policy
 from crid.config import Config, RuntimeConfig, RuntimeHandlerConfig
 from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError, UnavailableError
-from crid.hosts_tuning import tuning_policy
 from crid.linux import apparmor, capabilities, devices, selinux
 from crid.log import fields
 from crid.model.device import Device
@@ -57,8 +57,8 @@ async def gather(config: Config, resources: HostResources, features: Mapping[str
         oom_score_adj=int(Path("/proc/self/oom_score_adj").read_text()),
         can_lower_oom_score="CAP_SYS_RESOURCE" in own,
         devices=tuple(devices.host_devices()),
-        container_env=hosts_files.written(run_root / "containerenv", ""),
-        no_fips=hosts_files.written(run_root / "fips_enabled", "0\n") if _fips() else "",
+        container_env=host_files.written(run_root / "containerenv", ""),
+        no_fips=host_files.written(run_root / "fips_enabled", "0\n") if _fips() else "",
     )
     if machine.selinux:
         for path in filter(None, (machine.container_env, machine.no_fips)):
@@ -125,17 +125,17 @@ def handler_policy(runtime: RuntimeConfig, handler: RuntimeHandlerConfig, name: 
         min_memory=_parsed(
             f"{table}.container_min_memory", policy.size, handler.container_min_memory or LEAST_MEMORY.get(program, "12MiB")
         ),
-        seccomp_default=_parsed(seccomp_key, hosts_files.seccomp_profile, handler.seccomp_profile or runtime.seccomp_profile),
+        seccomp_default=_parsed(seccomp_key, host_files.seccomp_profile, handler.seccomp_profile or runtime.seccomp_profile),
         seccomp_privileged=_parsed(
-            f"{_WHERE}.privileged_seccomp_profile", hosts_files.seccomp_profile, runtime.privileged_seccomp_profile
+            f"{_WHERE}.privileged_seccomp_profile", host_files.seccomp_profile, runtime.privileged_seccomp_profile
         ),
         inheritable_capabilities=runtime.add_inheritable_capabilities,
         device_ownership=runtime.device_ownership_from_security_context,
         read_only=runtime.read_only,
-        localtime=_parsed(f"{_WHERE}.timezone", hosts_files.localtime, runtime.timezone),
+        localtime=_parsed(f"{_WHERE}.timezone", host_files.localtime, runtime.timezone),
         bind_mount_prefix=runtime.bind_mount_prefix.rstrip("/"),
         absent_sources_refused=frozenset(map(posixpath.normpath, runtime.absent_mount_sources_to_reject)),
-        default_mounts=_parsed(f"{_WHERE}.default_mounts_file", hosts_files.default_mounts, runtime.default_mounts_file),
+        default_mounts=_parsed(f"{_WHERE}.default_mounts_file", host_files.default_mounts, runtime.default_mounts_file),
         default_user_namespace=_default_user_namespace(runtime),
         minimum_mappable_uid=runtime.minimum_mappable_uid,
         minimum_mappable_gid=runtime.minimum_mappable_gid,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from crid import hosts_files
+from crid.assembly import host_files
 from crid.errors import InvalidArgumentError
 
 
@@ -14,7 +14,7 @@ def test_time_zones(tmp_path: Path) -> None:
     (tmp_path / "localtime").symlink_to("Europe/Berlin")
 
     def found(name: str) -> str:
-        return hosts_files.localtime(name, tmp_path, tmp_path / "localtime")
+        return host_files.localtime(name, tmp_path, tmp_path / "localtime")
 
     assert found("") == ""
     assert found("Europe/Berlin") == found("Local") == str(tmp_path / "Europe/Berlin")
@@ -27,30 +27,30 @@ def test_default_mounts(tmp_path: Path) -> None:
     file = tmp_path / "mounts.conf"
     file.write_text("# a comment\n\n/usr/share/secrets:/run/secrets/\n/both\n")
     wanted = (("/usr/share/secrets", "/run/secrets"), ("/both", "/both"))
-    assert hosts_files.default_mounts(str(file)) == hosts_files.default_mounts("", ["/none", str(file)]) == wanted
-    assert hosts_files.default_mounts("", ["/none"]) == ()
+    assert host_files.default_mounts(str(file)) == host_files.default_mounts("", ["/none", str(file)]) == wanted
+    assert host_files.default_mounts("", ["/none"]) == ()
     other = tmp_path / "other.conf"
     other.write_text("/mine")
-    assert hosts_files.default_mounts("", [str(file), str(other)]) == (("/mine", "/mine"),)
+    assert host_files.default_mounts("", [str(file), str(other)]) == (("/mine", "/mine"),)
     for wrong in ("relative:/x", "/x:relative", "/x:/"):
         other.write_text(wrong)
         with pytest.raises(InvalidArgumentError, match=r"other\.conf: .* is not /SRC:/DST"):
-            hosts_files.default_mounts(str(other))
+            host_files.default_mounts(str(other))
     with pytest.raises(InvalidArgumentError, match="No such file"):
-        hosts_files.default_mounts("/none")
+        host_files.default_mounts("/none")
 
 
 def test_a_file_is_written_once_and_for_all_to_read(tmp_path: Path) -> None:
     for text in ("", "0\n", "0\n"):
-        path = Path(hosts_files.written(tmp_path / "file", text))
+        path = Path(host_files.written(tmp_path / "file", text))
         assert (path.read_text(), path.stat().st_mode & 0o777) == (text, 0o444)
 
 
 def test_a_seccomp_profile_is_tried(tmp_path: Path) -> None:
     path = tmp_path / "profile.json"
     path.write_text('{"defaultAction": "SCMP_ACT_LOG"}')
-    assert hosts_files.seccomp_profile("") is None
-    assert hosts_files.seccomp_profile(str(path)) == path.read_text()
+    assert host_files.seccomp_profile("") is None
+    assert host_files.seccomp_profile(str(path)) == path.read_text()
     path.write_text('{"defaultAction": "SCMP_ACT_DANCE"}')
     with pytest.raises(InvalidArgumentError, match="DANCE"):
-        hosts_files.seccomp_profile(str(path))
+        host_files.seccomp_profile(str(path))

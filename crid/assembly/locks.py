@@ -1,0 +1,43 @@
+"""One daemon at a time on each directory."""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from crid.config import Config
+from crid.errors import AlreadyExistsError
+
+LOCK = "lock"
+"""The file in the root directory that its user holds."""
+
+
+def lock_holder(root: Path) -> int | None:
+    """Return the pid of whoever holds the lock on the root directory, None if nobody does (proc_locks(5)). Raises OSError."""
+    try:
+        status = (root / LOCK).stat()
+    except FileNotFoundError:
+        return None
+    file = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    for line in Path("/proc/locks").read_text().splitlines():
+        words = line.split()
+        if words[1] == "FLOCK" and words[5] == file:
+            return int(words[4])
+    return None
+
+
+@contextlib.contextmanager
+def locked(config: Config) -> Iterator[None]:
+    """Hold the locks on the root directory and on the images': two daemons on one store would each believe in half of it
+    (flock(2)). Raises AlreadyExistsError naming the directory that another crid uses."""
+    with contextlib.ExitStack() as held:
+        for root in dict.fromkeys(Path(path) for path in (config.root, config.image.imagestore or config.root)):
+            root.mkdir(mode=0o711, parents=True, exist_ok=True)
+            descriptor = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            held.callback(os.close, descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise AlreadyExistsError(f"another crid uses {root}") from error
+        yield
