@@ -154,10 +154,13 @@ class ContentStore:
         """Return the parts that nobody has gone on with for `PARTIAL_SECONDS`, to be deleted, but not those of the blobs
         `needed`."""
         oldest = time.time() - PARTIAL_SECONDS
+        stale: list[Path] = []
         with os.scandir(self._partial) as entries:
-            return [
-                self._partial / entry.name for entry in entries if entry.stat().st_mtime < oldest and entry.name not in needed
-            ]
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):  # its download has just ended
+                    if entry.stat().st_mtime < oldest and entry.name not in needed:
+                        stale.append(self._partial / entry.name)
+        return stale
 
     def drop_partials(self, digests: Iterable[str]) -> None:
         """Delete what broken downloads have left of the blobs `digests`. Idempotent."""
