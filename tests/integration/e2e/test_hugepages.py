@@ -89,6 +89,6 @@ def test_a_pods_own_cgroup(node: Node) -> None:
     config.linux.resources.CopyFrom(pages(6))
     pod = Pod(node, node.cri.run_pod(config), config)
     container = pod.sleeper(resources=pages(4))
-    above = path_of(pid_of(node, container), "hugetlb").rpartition("/")[0]
+    above, _, _ = path_of(pid_of(node, container), "hugetlb").partition(f"/crid-{container}")
     assert read(above, "hugetlb", v1="", v2="hugetlb.2MB.max") == str(6 * MIB)
     assert limit_of(node, container) == str(4 * MIB)

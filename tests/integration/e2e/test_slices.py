@@ -86,7 +86,8 @@ def test_new_limits_are_all_or_none(node: Node) -> None:
             undo.callback((slice_above / "cpuset.cpus").write_text, request.resources.cpuset_cpus)
             for directory in (slice_above / name, slice_above):
                 (directory / "cpuset.cpus").write_text("0")
-        with refused(grpc.StatusCode.UNAVAILABLE, "cannot be limited"):
+        code = grpc.StatusCode.INVALID_ARGUMENT if UNIFIED else grpc.StatusCode.UNAVAILABLE
+        with refused(code, "cannot be limited"):
             node.cri.runtime.UpdatePodSandboxResources(request)
     assert systemctl(*properties) == before
     assert memory_limit(f"/{above}.slice/{name}") == str(64 * MIB)
