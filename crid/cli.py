@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CridError as error:
         print(f"crid: {error}", file=sys.stderr)
         return 2
-    log.configure(options.log_level or settings.runtime.log_level)
+    log.configure(options.log_level or options.own_log_level or settings.runtime.log_level)
     try:
         return int(options.run(settings, options))
     except (CridError, OSError) as error:
@@ -46,10 +46,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--log-level", choices=sorted(log.LEVELS), help="overrides the configuration's")
     parser.add_argument("--version", action="version", version=f"crid {crid.__version__}")
-    parser.set_defaults(run=_serve)
+    parser.set_defaults(run=_serve, own_log_level=None)
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND")
     image = _add_verb(verbs, "image", "images, without a client: through a running daemon, or in its store while none runs")
-    image.set_defaults(run=_image)
+    image.set_defaults(run=_image, own_log_level="warning")  # what a daemon notes is in the way of a picture of bars
     _add_image_verbs(image)
     _add_upkeep_verbs(verbs)
     return parser
