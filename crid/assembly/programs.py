@@ -101,7 +101,7 @@ async def _default(config: Config, programs: Mapping[str, RuntimeProgram]) -> st
     if config.runtime.default_runtime:
         return config.runtime.default_runtime
     order = sorted(programs, key=lambda name: CRUN_FIRST.index(name) if name in CRUN_FIRST else len(CRUN_FIRST))
-    choice = await choose_default([programs[name] for name in order])
+    choice = await choose_default([programs[name] for name in order], Path(config.root))
     logger.info("default runtime%s", fields(name=choice.program.name, why=choice.reason))
     return choice.program.name
 

@@ -5,10 +5,12 @@ recursive mount options. Nothing tells whether pods can have user namespaces: cr
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import re
-import tempfile
+import shutil
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +21,8 @@ from crid.linux import process
 from crid.oci.program import RuntimeCommand, RuntimeProgram
 
 TIMEOUT = 20.0
+_STATE = "root"
+"""Where in a bundle the runtime keeps what it knows of its container."""
 FIRST_CRUN_WITH_RECURSIVE_OPTIONS = (1, 4)
 FIRST_KERNEL_WITH_MOUNT_SETATTR = (5, 12)
 """mount_setattr(2), without which there are no recursive options."""
@@ -86,22 +90,27 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(digits) for digits in re.findall(r"\d+", version)[:2])
 
 
-async def why_not_here(program: RuntimeProgram) -> str | None:
+async def why_not_here(program: RuntimeProgram, directory: Path) -> str | None:
     """Create a container of nothing with `program` and remove it again; return None if that worked, else the reason.
 
     Only `create` meets everything that a host can refuse: Debian's crun, for one, answers `list` and `--version` on a host
-    that mixes cgroup v1 and v2, but creates nothing there.
+    that mixes cgroup v1 and v2, but creates nothing there. `directory` is where it is tried: it is removed afterwards, and
+    what an earlier attempt has left there is before.
     """
-    identifier = f"crid-probe-{os.getpid()}-{program.name}"
-    with tempfile.TemporaryDirectory(prefix="crid-probe-") as directory:
-        bundle = Path(directory)
-        write_bundle(bundle, identifier, systemd_cgroup=program.systemd_cgroup)
-        return await why_not_created(program, bundle, identifier)
+    await undo(program, directory)
+    try:
+        shutil.rmtree(directory, ignore_errors=True)
+        write_bundle(directory, systemd_cgroup=program.systemd_cgroup)
+        return await why_not_created(program, directory)
+    except OSError as error:
+        return str(error)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
-async def why_not_created(program: RuntimeProgram, bundle: Path, identifier: str) -> str | None:
+async def why_not_created(program: RuntimeProgram, bundle: Path) -> str | None:
     """Create a container of `bundle` and remove it again; return None if that worked, else the reason."""
-    command = RuntimeCommand(replace(program, root=bundle / "root"), os.environ)
+    command, identifier = _in(program, bundle), _identifier(bundle)
     try:
         pivot = ("--no-pivot",) if program.no_pivot else ()
         done = await _run(command, "create", *pivot, "--bundle", str(bundle), identifier)
@@ -112,9 +121,26 @@ async def why_not_created(program: RuntimeProgram, bundle: Path, identifier: str
         await asyncio.shield(_run(command, "delete", "--force", identifier))
 
 
-def write_bundle(bundle: Path, identifier: str, *, systemd_cgroup: bool, linux: Mapping[str, Any] | None = None) -> None:
+async def undo(program: RuntimeProgram, bundle: Path) -> None:
+    """End the container of an attempt in `bundle` that was cut off, as by the daemon's end: its process and its cgroup."""
+    if (bundle / _STATE).is_dir():
+        with contextlib.suppress(CridError):  # the attempt that follows tells what is wrong
+            await _run(_in(program, bundle), "delete", "--force", _identifier(bundle))
+
+
+def _in(program: RuntimeProgram, bundle: Path) -> RuntimeCommand:
+    return RuntimeCommand(replace(program, root=bundle / _STATE), os.environ)
+
+
+def _identifier(bundle: Path) -> str:
+    """Return the name of the container and of its cgroup: the same for each attempt in the same place."""
+    return f"crid-probe-{zlib.crc32(os.fsencode(bundle)):08x}"
+
+
+def write_bundle(bundle: Path, *, systemd_cgroup: bool, linux: Mapping[str, Any] | None = None) -> None:
     """Write the smallest bundle that both crun and runc create: a program that is never started, and /proc. `linux` replaces
     what its spec says under that name."""
+    identifier = _identifier(bundle)
     for name in ("proc", "dev", "sys"):
         (bundle / "rootfs" / name).mkdir(parents=True)
     (bundle / "rootfs" / "probe").touch(mode=0o755)
@@ -141,14 +167,15 @@ class Choice:
     reason: str
 
 
-async def choose_default(candidates: Sequence[RuntimeProgram]) -> Choice:
-    """Return the first of `candidates` that works here; put crun first, which needs a quarter of runc's time.
+async def choose_default(candidates: Sequence[RuntimeProgram], directory: Path) -> Choice:
+    """Return the first of `candidates` that works here, tried below `directory`; put crun first, which needs a quarter of
+    runc's time.
 
     Raises UnavailableError naming each one's reason.
     """
     refused: list[str] = []
     for program in candidates:
-        reason = await why_not_here(program)
+        reason = await why_not_here(program, directory / f"try-{program.name}")
         if reason is None:
             return Choice(program, f"{program.name} works on this host" + "".join(f"; {why}" for why in refused))
         refused.append(f"{program.name} does not: {reason}")

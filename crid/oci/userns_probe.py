@@ -28,6 +28,7 @@ async def why_no_user_namespaces(program: RuntimeProgram, kernel: Kernel, userns
     `directory` is where it is tried, on the file system of the layers; it is removed afterwards, and what an earlier attempt
     has left there is before.
     """
+    await probe.undo(program, directory)
     _clean(kernel, directory)
     try:
         (directory / "ns").mkdir(mode=0o711, parents=True)
@@ -41,10 +42,9 @@ async def why_no_user_namespaces(program: RuntimeProgram, kernel: Kernel, userns
             "uidMappings": _MAP.users.to_oci(),
             "gidMappings": _MAP.groups.to_oci(),
         }
-        identifier = f"crid-probe-userns-{os.getpid()}-{program.name}"
-        probe.write_bundle(directory, identifier, systemd_cgroup=program.systemd_cgroup, linux=linux)
+        probe.write_bundle(directory, systemd_cgroup=program.systemd_cgroup, linux=linux)
         _put_under_overlay(kernel, directory, pinned["user"])
-        return await probe.why_not_created(program, directory, identifier)
+        return await probe.why_not_created(program, directory)
     except (OSError, CridError) as error:
         return str(error)
     finally:

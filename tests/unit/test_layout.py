@@ -211,3 +211,16 @@ def test_nothing_is_left_for_later() -> None:
         if MARKS.search(line)
     ]
     assert marked == []
+
+
+def test_no_two_test_files_are_one_module() -> None:
+    """By pytest's rule (`--import-mode=importlib`) a file's name begins at the topmost of the packages around it: with another
+    of that name only the first would be run, twice."""
+    names: dict[str, Path] = {}
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        top = path.parent
+        while (top / "__init__.py").exists():
+            top = top.parent
+        name = ".".join(path.relative_to(top if top != path.parent else ROOT).with_suffix("").parts)
+        assert name not in names, f"{path} and {names[name]} are both {name}"
+        names[name] = path
