@@ -245,10 +245,11 @@ class ImageService:
     async def remove(self, reference: str) -> None:
         """Remove the image that `reference` means with all its names. Idempotent; pinned ones too.
 
-        Raises as `status`, and FailedPreconditionError naming a container that needs it.
+        Raises as `status`, and FailedPreconditionError naming a container that needs it, or the read-only store that has it.
         """
         image = self.status(reference)
         if image is not None:
+            self._stores.images.require_own(image.id)
             if users := self._stores.layers.users(image.id):
                 others = f" and {len(users) - 1} more" if len(users) > 1 else ""
                 raise FailedPreconditionError(f"image {reference}: is in use by container {users[0]}{others}")

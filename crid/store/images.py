@@ -159,10 +159,14 @@ class ImageStore:
         Raises FailedPreconditionError for one that only a read-only store has, OSError.
         """
         with self._writing:
-            if identifier not in self._own.images and (holder := self.read_only(identifier)) is not None:
-                raise FailedPreconditionError(f"image {identifier}: is in the read-only store {holder}")
+            self.require_own(identifier)
             (self._directory / f"{hexadecimal(identifier)}.json").unlink(missing_ok=True)
             self._publish(self._own.without(identifier))
+
+    def require_own(self, identifier: str) -> None:
+        """Raise FailedPreconditionError for an image that only a read-only store has."""
+        if identifier not in self._own.images and (holder := self.read_only(identifier)) is not None:
+            raise FailedPreconditionError(f"image {identifier}: is in the read-only store {holder}")
 
     def read_only(self, identifier: str) -> Path | None:
         """Return the read-only store that has the image `identifier`, None if none has."""
