@@ -97,7 +97,7 @@ def test_process_left_in_the_background_does_not_hold_the_exec(lab: Lab, target:
 
 @pytest.mark.ours_only("drains for as long as there is output")
 def test_writer_left_in_the_background_does_not_hold_the_exec(lab: Lab, target: Run) -> None:
-    run = lab.exec(target, "yes & echo now >&2; exit 0", "--log-global-size-max", "100000")
+    run = lab.exec(target, "echo now >&2; yes & exit 0", "--log-global-size-max", "100000")
     assert run.wait_parent() == 0
     assert run.log().stderr == b"now\n"
 
