@@ -116,6 +116,7 @@ def test_files_that_the_kernel_does_not_take(asking: Node) -> None:
     pod = asking.pod(
         annotations={"unified-cgroup.crio.io/one": "memory.nosuch=1", "unified-cgroup.crio.io/two": "memory.high=x"}
     )
+    pod.create("true", name="first")  # with the pod's cgroup, which a kubelet would have made
     before = asking.daemon.footprint()
     for name in ("one", "two"):
         with refused(grpc.StatusCode.INTERNAL if V2 else grpc.StatusCode.INVALID_ARGUMENT, "memory." if V2 else "cgroup v2"):

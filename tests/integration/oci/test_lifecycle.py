@@ -40,7 +40,7 @@ def script(lab: Lab, name: str, text: str) -> Path:
 
 async def gone(lab: Lab, identifier: str) -> None:
     """Assert that nothing of the container is left: processes, cgroups, runtime state, links."""
-    for _ in range(50):
+    for _ in range(600):
         if not whose(identifier):
             break
         await asyncio.sleep(0.05)
