@@ -13,7 +13,8 @@ class Operations:
     """Told of every RPC when it has been served (`crid.server.status.Observer`)."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library says so; a series of no use for each other
+        # Or each counter has a second series, which says when it was made.
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library gives it no types
         registry = CollectorRegistry()
         self._served = Counter(
             "crid_operations", "RPCs that were served, by the gRPC status they got.", ["operation", "code"], registry=registry
