@@ -1,9 +1,10 @@
 """Which OCI runtimes there are, what they can do here, and where crid's own programs are."""
 
 import asyncio
+import contextlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from crid.errors import InvalidArgumentError, UnavailableError
 from crid.linux.kernel import Kernel
 from crid.linux.process import find_program
 from crid.log import fields
+from crid.model.mount import Mount
 from crid.oci.probe import RuntimeFeatures, choose_default, features
 from crid.oci.program import RuntimeProgram
 from crid.oci.userns_probe import why_no_user_namespaces
@@ -39,7 +41,7 @@ async def probe(config: Config, kernel: Kernel) -> Runtimes:
     for program in programs.values():
         program.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     asking = asyncio.gather(*(_features(program, kernel, Path(config.root)) for program in programs.values()))
-    default, found = await asyncio.gather(_default(config, programs), asking)
+    default, found = await asyncio.gather(_default(config, kernel, programs), asking)
     return Runtimes(programs, dict(zip(programs, found, strict=True)), default)
 
 
@@ -96,14 +98,32 @@ async def _features(program: RuntimeProgram, kernel: Kernel, root: Path) -> Runt
     return replace(said, user_namespaces=refused is None)
 
 
-async def _default(config: Config, programs: Mapping[str, RuntimeProgram]) -> str:
+async def _default(config: Config, kernel: Kernel, programs: Mapping[str, RuntimeProgram]) -> str:
     """Return the default handler: the configured one, else the first that works on this host."""
     if config.runtime.default_runtime:
         return config.runtime.default_runtime
     order = sorted(programs, key=lambda name: CRUN_FIRST.index(name) if name in CRUN_FIRST else len(CRUN_FIRST))
-    choice = await choose_default([programs[name] for name in order], Path(config.root))
+    with _in_memory(kernel, Path(config.runroot, "probe")) as directory:
+        choice = await choose_default([programs[name] for name in order], directory)
     logger.info("default runtime%s", fields(name=choice.program.name, why=choice.reason))
     return choice.program.name
+
+
+@contextlib.contextmanager
+def _in_memory(kernel: Kernel, directory: Path) -> Iterator[Path]:
+    """Have a tmpfs at `directory` for the block, the one of an earlier daemon if that was cut off.
+
+    The daemon must start on a full disk: it is who makes room there. The run directory itself does not do, /run is often
+    mounted noexec.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not kernel.is_mount_point(str(directory)):
+        kernel.perform(Mount(str(directory), "crid-probe", "tmpfs", ("size=1m", "mode=0700", "nosuid", "nodev")))
+    try:
+        yield directory
+    finally:
+        kernel.unmount(str(directory))
+        directory.rmdir()
 
 
 def own_program(name: str) -> Path:

@@ -5,16 +5,21 @@ the pinned namespaces. A kernel or a distribution may lack any of them, or forbi
 """
 
 import asyncio
+import errno
+import logging
 import os
 import shutil
 from pathlib import Path
 
 from crid.errors import CridError
 from crid.linux.kernel import Kernel
+from crid.log import fields
 from crid.model.idmap import IdMap, IdRange
 from crid.model.mount import Mount
 from crid.oci import probe
 from crid.oci.program import RuntimeProgram
+
+logger = logging.getLogger(__name__)
 
 _MAP = IdMap.of(IdRange(1_000_000, 65_536), IdRange(1_000_000, 65_536))
 """Any ids do, as long as the host's root is not among them."""
@@ -26,7 +31,7 @@ async def why_no_user_namespaces(program: RuntimeProgram, kernel: Kernel, userns
     """Create a container in a user namespace and remove it again; return None if that worked, else the reason.
 
     `directory` is where it is tried, on the file system of the layers; it is removed afterwards, and what an earlier attempt
-    has left there is before.
+    has left there is before. Where that is full nothing can be tried: then no reason is known until a pod meets it.
     """
     await probe.undo(program, directory)
     _clean(kernel, directory)
@@ -46,6 +51,9 @@ async def why_no_user_namespaces(program: RuntimeProgram, kernel: Kernel, userns
         _put_under_overlay(kernel, directory, pinned["user"])
         return await probe.why_not_created(program, directory)
     except (OSError, CridError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            logger.warning("user namespaces could not be tried%s", fields(runtime=program.name, why=error))
+            return None
         return str(error)
     finally:
         _clean(kernel, directory)

@@ -26,6 +26,16 @@ NOT_FATAL = {
 """What does not end a process by default (signal(7)): it is killed after the grace period."""
 
 
+def name_of(asked: cri.Signal.ValueType) -> str:
+    """Return the name of a stop signal; SIGTERM stands for none."""
+    return signals.from_cri(asked) if asked else "SIGTERM"
+
+
+def number_of(asked: cri.Signal.ValueType) -> int:
+    """Return the number of a stop signal."""
+    return signals.number(name_of(asked))
+
+
 def test_every_stop_signal_of_the_api(node: Node) -> None:
     """Each reaches the process by its number, and is reported as asked for.
 
@@ -38,14 +48,14 @@ def test_every_stop_signal_of_the_api(node: Node) -> None:
     def stop_with(asked: cri.Signal.ValueType) -> tuple[str, int]:
         container = pod.run("sh", "-c", "echo runs; exec sleep 1000", stop_signal=asked, security=security)
         eventually(lambda: bool(pod.log(container)), "the program, no longer the runtime, runs")
-        node.cri.stop(container, timeout=1)
+        ends_it = number_of(asked) not in NOT_FATAL
+        node.cri.stop(container, timeout=60 if ends_it else 1)
         status = node.cri.status(container)
         return signals.from_cri(status.stop_signal), status.exit_code
 
     def expected(asked: cri.Signal.ValueType) -> tuple[str, int]:
-        name = signals.from_cri(asked) if asked else "SIGTERM"
-        number = signals.number(name)
-        return name, 128 + (signal.SIGKILL if number in NOT_FATAL else number)
+        number = number_of(asked)
+        return name_of(asked), 128 + (signal.SIGKILL if number in NOT_FATAL else number)
 
     every = cri.Signal.values()
     assert len(every) == 66

@@ -189,7 +189,9 @@ def test_a_full_disk_hides_no_end(full: tuple[Node, Pod, SmallDisk]) -> None:
     assert node.cri.status(second).exit_code == 137
     with refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "No space left"):
         pod.create("true")
-    node.daemon.restart(signal.SIGKILL)  # without a record the monitors' own files tell
+    node.daemon.kill()
+    disk.fill()  # what it had open is free now
+    node.daemon.start()  # without a record the monitors' own files tell
     assert {node.cri.status(each).exit_code for each in (first, second)} == {137}
     disk.make_room()
     node.cri.remove(first)

@@ -66,3 +66,19 @@ async def test_a_place_that_cannot_be_had_is_a_reason(program: RuntimeProgram, t
     reason = await probe.why_not_here(program, tmp_path / "file" / "try")
     assert reason is not None
     assert "Not a directory" in reason
+
+
+async def test_user_namespaces_on_a_full_disk(
+    program: RuntimeProgram, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing can be tried there, which is no reason to refuse them until the next start; the log says so."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k,nr_inodes=2", "none", disk], check=True)
+    try:
+        (disk / "filler").touch()
+        assert await why_no_user_namespaces(program, Linux(), USERNS, disk / "try") is None
+    finally:
+        subprocess.run(["umount", disk], check=True)
+    assert "could not be tried" in caplog.text
+    assert "No space left" in caplog.text
