@@ -47,7 +47,7 @@ ${CC:-cc} $flags ${CFLAGS:-} -o "$temporary" "$here"/src/*.c
 mv -f "$temporary" "$out"
 if [ "$sanitize" = no ]; then
     for program in pause userns; do
-        # shellcheck disable=SC2086
+        # shellcheck disable=SC2086  # likewise
         ${CC:-cc} $small_flags ${CFLAGS:-} -o "$temporary" "$here/$program.c"
         mv -f "$temporary" "$(dirname "$out")/crid-$program"
     done

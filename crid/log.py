@@ -37,7 +37,7 @@ def fields(**values: object) -> str:
 class LineFormatter(logging.Formatter):
     """`2026-01-02T03:04:05.678Z INFO crid.oci message key=value`; a traceback follows on its own, indented lines."""
 
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802  (logging's name)
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802  # logging's name
         """Return the record's time in UTC with milliseconds."""
         return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
 

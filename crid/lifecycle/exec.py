@@ -14,7 +14,7 @@ class ExecLifecycle:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
-    async def exec_sync(self, identifier: str, command: list[str], timeout: int) -> ExecResult:
+    async def exec_sync(self, identifier: str, command: list[str], timeout: float) -> ExecResult:
         """Run `command` with a limit of `timeout` seconds, 0 for none.
 
         Raises InvalidArgumentError for an empty command, NotFoundError, FailedPreconditionError unless it runs.

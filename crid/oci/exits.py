@@ -15,7 +15,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,7 +97,7 @@ class Exits:
         self._closed = True
         self._watcher.close()
 
-    async def __aiter__(self) -> AsyncIterator[Exit]:
+    async def __aiter__(self) -> AsyncGenerator[Exit, None]:
         """Yield every notice, those that are there already first."""
         self._watcher.add(str(self._directory), inotify.IN_MOVED_TO | inotify.IN_CLOSE_WRITE | inotify.IN_ONLYDIR)
         names = self._names()

@@ -98,6 +98,7 @@ class Run:
     lab: "Lab"
     cid: str
     bundle: Path
+    argv: list[str]
     process: subprocess.Popen[bytes]
     sync_fd: int
     log_path: Path
@@ -256,7 +257,7 @@ class Lab:
                 os.write(start_write, b"\0")
             os.close(start_write)
             start_write = -1
-        run = Run(self, cid, bundle, process, sync_read, bundle / "log", bundle / "pidfile", start_write)
+        run = Run(self, cid, bundle, argv, process, sync_read, bundle / "log", bundle / "pidfile", start_write)
         self.runs.append(run)
         return run
 

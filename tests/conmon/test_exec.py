@@ -46,7 +46,7 @@ def test_command_that_is_not_there(lab: Lab, target: Run) -> None:
     run.wait_parent()
     spec = run.bundle / "process.json"
     spec.write_text(json.dumps(lab.process_spec(["/no/such/program"])))
-    second = lab.spawn(list(map(str, run.process.args)), run.bundle, target.cid)  # type: ignore[arg-type]
+    second = lab.spawn(run.argv, run.bundle, target.cid)
     assert second.wait_parent() == 1
     event = second.next_event()
     assert isinstance(event, ProcessExited)

@@ -43,9 +43,15 @@ class Pods:
 REAL = ("bridge", "cni", "chosen")
 
 
+@pytest.fixture
+def subnet() -> IPv4Network:
+    return NETWORK
+
+
 @pytest.fixture(params=[*(pytest.param(name, marks=pytest.mark.root) for name in REAL), "fake"])
-async def parts(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[NetworkPlugin, Pods]]:
-    subnet = getattr(request.function, "subnet", NETWORK)
+async def parts(
+    request: pytest.FixtureRequest, subnet: IPv4Network, tmp_path: Path
+) -> AsyncIterator[tuple[NetworkPlugin, Pods]]:
     if request.param == "fake":
         yield FakeNetwork([subnet]), Pods(None)
         return
@@ -137,6 +143,7 @@ async def test_detach_when_the_namespace_is_gone(network: NetworkPlugin, pods: P
     await network.detach(pod)
 
 
+@pytest.mark.parametrize("subnet", [SMALL])
 async def test_full_network_is_named_and_serves_again_after_a_release(network: NetworkPlugin, pods: Pods) -> None:
     held = [pods.new() for _ in range(5)]
     for pod in held:
@@ -149,9 +156,7 @@ async def test_full_network_is_named_and_serves_again_after_a_release(network: N
     assert (await network.attach(late)).ips == (str(SMALL[4]),)
 
 
-test_full_network_is_named_and_serves_again_after_a_release.subnet = SMALL  # type: ignore[attr-defined]
-
-
+@pytest.mark.parametrize("subnet", [SMALL])
 async def test_retain_releases_all_other_pods(network: NetworkPlugin, pods: Pods) -> None:
     held = [pods.new() for _ in range(5)]
     for pod in held:
@@ -159,9 +164,6 @@ async def test_retain_releases_all_other_pods(network: NetworkPlugin, pods: Pods
     await network.retain([held[0], PodNetwork(new_id(), "")])
     attachments = [await network.attach(pods.new()) for _ in range(4)]
     assert {ip for attachment in attachments for ip in attachment.ips} == {str(SMALL[offset]) for offset in range(3, 7)}
-
-
-test_retain_releases_all_other_pods.subnet = SMALL  # type: ignore[attr-defined]  # the fixture's parameter
 
 
 async def test_detach_and_attach_of_many_at_once(network: NetworkPlugin, pods: Pods) -> None:

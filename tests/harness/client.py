@@ -132,14 +132,14 @@ class Cri:
         """Return a pod's status."""
         return self.runtime.PodSandboxStatus(cri.PodSandboxStatusRequest(pod_sandbox_id=pod), timeout=DEADLINE).status
 
-    def pods(self, **selection: object) -> list[str]:
+    def pods(self, **selection: Any) -> list[str]:
         """Return the ids of the pods that a PodSandboxFilter with these fields selects."""
-        request = cri.ListPodSandboxRequest(filter=cri.PodSandboxFilter(**selection))  # type: ignore[arg-type]
+        request = cri.ListPodSandboxRequest(filter=cri.PodSandboxFilter(**selection))
         return [item.id for item in self.runtime.ListPodSandbox(request, timeout=DEADLINE).items]
 
-    def containers(self, **selection: object) -> list[str]:
+    def containers(self, **selection: Any) -> list[str]:
         """Return the ids of the containers that a ContainerFilter with these fields selects."""
-        request = cri.ListContainersRequest(filter=cri.ContainerFilter(**selection))  # type: ignore[arg-type]  # fields by name
+        request = cri.ListContainersRequest(filter=cri.ContainerFilter(**selection))
         return [item.id for item in self.runtime.ListContainers(request, timeout=DEADLINE).containers]
 
     def remove_all_pods(self) -> None:

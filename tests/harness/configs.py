@@ -4,6 +4,7 @@ import itertools
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from crid.cri import api_pb2 as cri
 
@@ -24,6 +25,11 @@ def namespaces(
 ) -> cri.NamespaceOption:
     """Return the kubelet's choice for an ordinary pod, or another."""
     return cri.NamespaceOption(network=network, pid=pid, ipc=ipc, target_id=target)
+
+
+def security_context(**options: Any) -> cri.LinuxContainerSecurityContext:
+    """Return a container's security context with the namespaces of an ordinary pod, unless given, and `options`."""
+    return cri.LinuxContainerSecurityContext(**{"namespace_options": namespaces(), **options})
 
 
 def pod_cgroup(parent: str, uid: str) -> str:

@@ -141,7 +141,7 @@ def _files(directories: tuple[Path, ...]) -> list[str]:
 def cgroups(cgroup: str) -> list[str]:
     """Return the directories below a cgroup in any hierarchy: cgroup v2 has one, v1 one a controller."""
     return [
-        os.path.join(parent, name)  # noqa: PTH118  (thousands of them; and os.walk passes over what goes meanwhile)
+        os.path.join(parent, name)  # noqa: PTH118  # thousands of them; os.walk passes over what goes meanwhile
         for base in hierarchies()
         for parent, names, _ in os.walk(base / cgroup.strip("/"))
         for name in names

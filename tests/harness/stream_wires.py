@@ -33,7 +33,7 @@ class Answer:
     body: bytes
 
 
-class Refused(Exception):  # noqa: N818  (it is an answer)
+class Refused(Exception):  # noqa: N818  # it is an answer
     """The server did not upgrade."""
 
     def __init__(self, answer: Answer) -> None:

@@ -129,7 +129,9 @@ NOT_OF_ONE_MODULE = {
 }
 """Test files that mirror no source."""
 
+SUFFIXES = (".py", ".c", ".h", ".sh")
 MAXIMUM_LINES = 400
+SUPPRESSION = re.compile(r"# ?(?:type: ignore|noqa|pragma: no cover|shellcheck disable=)[^#\n]*(?P<reason># \w)?")
 MARKS = re.compile(r"\b(?:TODO|FIXME|XXX)\b")
 
 
@@ -137,14 +139,22 @@ def is_generated(path: Path) -> bool:
     return "_pb2" in path.name
 
 
+def is_script(path: Path) -> bool:
+    with path.open("rb") as file:
+        return not path.suffix and file.read(2) == b"#!"
+
+
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if not is_generated(path))
 SOURCES = {path.relative_to(PACKAGE).as_posix() for path in MODULES if path.name != "__init__.py"}
-HAND_WRITTEN = sorted(
-    path
-    for directory in ("crid", "conmon", "scripts")
-    for path in (ROOT / directory).rglob("*")
-    if path.suffix in (".py", ".c", ".h") and not is_generated(path)
-)
+
+
+def hand_written(*directories: str) -> list[Path]:
+    """The sources and shell scripts below these directories."""
+    found = (path for directory in directories for path in (ROOT / directory).rglob("*") if path.is_file())
+    return sorted(path for path in found if (path.suffix in SUFFIXES or is_script(path)) and not is_generated(path))
+
+
+HAND_WRITTEN = hand_written("crid", "conmon", "scripts")
 
 
 def mirror(source: str) -> Path:
@@ -211,6 +221,17 @@ def test_nothing_is_left_for_later() -> None:
         if MARKS.search(line)
     ]
     assert marked == []
+
+
+def test_what_is_hidden_from_a_check_says_why() -> None:
+    """As in `# noqa: RULE  # reason`, on the same line, for the checks of types, style and shell."""
+    mute = [
+        f"{path.relative_to(ROOT)}: {found.group()}"
+        for path in hand_written("crid", "conmon", "scripts", "tests")
+        for found in SUPPRESSION.finditer(path.read_text())
+        if not found["reason"]
+    ]
+    assert mute == []
 
 
 def test_no_two_test_files_are_one_module() -> None:

@@ -3,22 +3,21 @@
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from crid.wire.session import CommandEvent, CommandSession, ForwardEvent, ForwardSession
+from crid.wire.session import CommandSession, ForwardSession
 from crid.wire.spdy import Role, SpdyConnection
 from crid.wire.spdy import events as spdy_events
 from crid.wire.websocket import Closed, MessagePiece, WebSocket
 
-AnySession = CommandSession | ForwardSession
-AnyEvent = CommandEvent | ForwardEvent
+SomeSession = TypeVar("SomeSession", bound=CommandSession | ForwardSession)
 
 
 @dataclass
-class SpdyClient:
+class SpdyClient(Generic[SomeSession]):
     """A SPDY client joined to a session; keeps what arrives by stream. `heeds_windows` False imitates client-go."""
 
-    session: AnySession
+    session: SomeSession
     heeds_windows: bool = True
     received: dict[int, bytes] = field(default_factory=dict)
     finished: set[int] = field(default_factory=set)
@@ -69,10 +68,10 @@ class SpdyClient:
                 self.resets[stream_id] = code
 
 
-class WebSocketClient:
+class WebSocketClient(Generic[SomeSession]):
     """A WebSocket client joined to a session; `messages` are those received, `closed` the close."""
 
-    def __init__(self, session: AnySession) -> None:
+    def __init__(self, session: SomeSession) -> None:
         self.session = session
         self.socket = WebSocket(client=True)
         self.messages: list[bytes] = []

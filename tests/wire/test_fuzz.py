@@ -3,6 +3,7 @@ however the bytes are cut."""
 
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -80,8 +81,8 @@ KINDS: dict[str, tuple[SessionMaker, Callable[[], bytes]]] = {
     ),
     **{
         f"exec over WebSocket {name or 'nameless'}": (
-            lambda name=name: command_session(name, Transport.WEBSOCKET, ALL),  # type: ignore[misc]
-            lambda name=name: websocket_traffic(is_base64="base64" in name),  # type: ignore[misc]
+            partial(command_session, name, Transport.WEBSOCKET, ALL),
+            partial(websocket_traffic, is_base64="base64" in name),
         )
         for name in PROTOCOLS[Transport.WEBSOCKET]
     },

@@ -13,7 +13,7 @@ from crid.oci.spec.asked import OLDER
 from tests.harness.cgroups import ROOT, path_of, pid_of, read
 from tests.harness.cgroups import UNIFIED as V2
 from tests.harness.client import refused
-from tests.harness.configs import namespaces
+from tests.harness.configs import security_context
 from tests.harness.daemon import Daemon, Settings
 from tests.harness.node import Node, Pod
 from tests.harness.registry import LocalRegistry
@@ -52,16 +52,12 @@ def asking(shared_asking: Node) -> Iterator[Node]:
     shared_asking.clean()
 
 
-def security(**options: object) -> cri.LinuxContainerSecurityContext:
-    return cri.LinuxContainerSecurityContext(**{"namespace_options": namespaces(), **options})  # type: ignore[arg-type]
-
-
 def test_nothing_without_the_handlers_leave(asking: Node) -> None:
     """Neither the pod's nor the container's part of it."""
     annotations = {"umask.crio.io": "077", "shm-size.crio.io": "1Mi", "seccomp-profile.crio.io": "runtime/default"}
     pod = asking.pod(handler="closed", annotations=annotations)
     script = "umask; df -k /dev/shm | tail -1 | awk '{print $2}'; grep -E '^Seccomp:' /proc/self/status | tr -d '\\t'"
-    assert pod.printed("sh", "-c", script, security=security()) == "0022\n65536\nSeccomp:0"
+    assert pod.printed("sh", "-c", script, security=security_context()) == "0022\n65536\nSeccomp:0"
 
 
 def test_umask(asking: Node) -> None:
@@ -87,10 +83,13 @@ def test_seccomp(asking: Node, tmp_path: Path) -> None:
         annotations={"seccomp-profile.crio.io/POD": "runtime/default", "seccomp-profile.crio.io/own": f"localhost/{profile}"}
     )
     script = "grep Seccomp: /proc/self/status | tr -d '\\t'; touch /tmp/x; chmod 600 /tmp/x 2>/dev/null && echo changed"
-    assert pod.printed("sh", "-c", f"{script}; true", security=security()) == "Seccomp:2\nchanged"
-    assert pod.printed("sh", "-c", f"{script}; true", security=security(), name="own") == "Seccomp:2"
+    assert pod.printed("sh", "-c", f"{script}; true", security=security_context()) == "Seccomp:2\nchanged"
+    assert pod.printed("sh", "-c", f"{script}; true", security=security_context(), name="own") == "Seccomp:2"
     default = cri.SecurityProfile(profile_type=cri.SecurityProfile.RuntimeDefault)
-    assert pod.printed("sh", "-c", script, security=security(seccomp=default), name="own", attempt=1) == "Seccomp:2\nchanged"
+    assert (
+        pod.printed("sh", "-c", script, security=security_context(seccomp=default), name="own", attempt=1)
+        == "Seccomp:2\nchanged"
+    )
 
 
 def test_devices(asking: Node) -> None:
@@ -261,7 +260,7 @@ def test_what_means_nothing_is_refused(asking: Node, name: str, value: str) -> N
     pod = asking.pod(annotations={name: value})
     before = asking.daemon.footprint()
     with refused(grpc.StatusCode.INVALID_ARGUMENT, f"annotation {name}: "):
-        pod.create("true", security=security())
+        pod.create("true", security=security_context())
     assert asking.daemon.left_since(before) == {}
 
 

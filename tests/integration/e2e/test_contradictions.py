@@ -1,6 +1,7 @@
 """Options that contradict each other or the machine: refused with the field's name, and nothing of them is left."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def test_containers(node: Node, file: Path) -> None:
     for case in contradictions.CONTAINERS:
         config = node.container_config("echo", "sound", name="same")
         merge(case, config, node, file)
-        if said := outcome(lambda config=config: node.cri.create(pod.id, config, pod.config), case):  # type: ignore[misc]
+        if said := outcome(partial(node.cri.create, pod.id, config, pod.config), case):
             wrong[case.text] = said
         elif left := node.daemon.left_since(before):
             wrong[case.text] = left
@@ -69,7 +70,7 @@ def test_pods(node: Node, file: Path) -> None:
         config = cri.PodSandboxConfig()
         config.CopyFrom(sound)
         merge(case, config, node, file)
-        if said := outcome(lambda config=config: node.cri.run_pod(config), case):  # type: ignore[misc]
+        if said := outcome(partial(node.cri.run_pod, config), case):
             wrong[case.text] = said
         elif left := node.daemon.left_since(before):
             wrong[case.text] = left

@@ -1,6 +1,7 @@
 """Log reopening as the kubelet's rotation does it, and the numbers of containers and pods."""
 
 from pathlib import Path
+from typing import Any
 
 from crid.cri import api_pb2 as cri
 from tests.harness.node import Node
@@ -48,8 +49,8 @@ def test_stats_lists_and_filters(node: Node) -> None:
     running, other = first.sleeper(labels={"k": "1"}), second.sleeper(labels={"k": "2"})
     node.cri.wait_exited(first.run("true"))
 
-    def listed(**selection: object) -> set[str]:
-        request = cri.ListContainerStatsRequest(filter=cri.ContainerStatsFilter(**selection))  # type: ignore[arg-type]
+    def listed(**selection: Any) -> set[str]:
+        request = cri.ListContainerStatsRequest(filter=cri.ContainerStatsFilter(**selection))
         return {item.attributes.id for item in node.cri.runtime.ListContainerStats(request).stats}
 
     assert listed() == {running, other}

@@ -12,7 +12,7 @@ from crid.cri import api_pb2 as cri
 from scripts import small_image
 from tests.harness.cgroups import path_of, pid_of, read
 from tests.harness.client import refused
-from tests.harness.configs import namespaces
+from tests.harness.configs import namespaces, security_context
 from tests.harness.daemon import Daemon, Settings
 from tests.harness.node import Node, Pod
 from tests.harness.registry import LocalRegistry
@@ -84,10 +84,6 @@ def pod(strict: Node) -> Pod:
     return strict.pod()
 
 
-def security(**options: object) -> cri.LinuxContainerSecurityContext:
-    return cri.LinuxContainerSecurityContext(**{"namespace_options": namespaces(), **options})  # type: ignore[arg-type]
-
-
 def test_time_zone(pod: Pod) -> None:
     """Also where the image has none."""
     assert pod.printed("date", "+%z") == "+0545"
@@ -104,7 +100,7 @@ def test_capabilities_are_inheritable(pod: Pod) -> None:
 
 
 def test_devices_belong_to_who_runs_as(strict: Node, pod: Pod) -> None:
-    who = security(run_as_user=cri.Int64Value(value=1000), run_as_group=cri.Int64Value(value=2000))
+    who = security_context(run_as_user=cri.Int64Value(value=1000), run_as_group=cri.Int64Value(value=2000))
     config = strict.container_config("stat", "-c", "%u:%g", "/dev/mine", security=who)
     config.devices.add(host_path="/dev/full", container_path="/dev/mine", permissions="rw")
     container = strict.cri.run(pod.id, config, pod.config)
@@ -133,7 +129,7 @@ def test_default_mounts_are_the_containers_own(pod: Pod) -> None:
 
 def test_a_profile_for_privileged_containers(strict: Node) -> None:
     pod = strict.pod(privileged=True)
-    text = pod.printed("grep", "Seccomp:", "/proc/self/status", security=security(privileged=True))
+    text = pod.printed("grep", "Seccomp:", "/proc/self/status", security=security_context(privileged=True))
     assert text.split() == ["Seccomp:", "2"]
 
 

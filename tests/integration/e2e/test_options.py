@@ -6,13 +6,8 @@ from pathlib import Path
 import pytest
 
 from crid.cri import api_pb2 as cri
-from tests.harness.configs import namespaces
+from tests.harness.configs import namespaces, security_context
 from tests.harness.node import Node
-
-
-def security(**options: object) -> cri.LinuxContainerSecurityContext:
-    """Return the usual security context with `options`."""
-    return cri.LinuxContainerSecurityContext(**{"namespace_options": namespaces(), **options})  # type: ignore[arg-type]
 
 
 def test_command_args_environment_and_directory(node: Node) -> None:
@@ -55,7 +50,7 @@ def test_host_network(node: Node) -> None:
     """The host's namespace, no address of the pod's own."""
     options = namespaces(network=cri.NODE)
     pod = node.pod(options=options, hostname="")
-    assert pod.printed("readlink", "/proc/self/ns/net", security=security(namespace_options=options)) == str(
+    assert pod.printed("readlink", "/proc/self/ns/net", security=security_context(namespace_options=options)) == str(
         Path("/proc/self/ns/net").readlink()
     )
     assert node.cri.pod_status(pod.id).network.ip == ""
@@ -66,7 +61,7 @@ def test_pid_modes(node: Node, mode: cri.NamespaceMode.ValueType) -> None:
     """A namespace of its own for a container, one for the pod, or the host's."""
     options = namespaces(pid=mode)
     pod = node.pod(options=options)
-    context = security(namespace_options=options)
+    context = security_context(namespace_options=options)
     first, second = (pod.sleeper(security=context) for _ in range(2))
     inside = [node.cri.output(container, "readlink", "/proc/self/ns/pid") for container in (first, second)]
     host = str(Path("/proc/self/ns/pid").readlink())
@@ -84,7 +79,7 @@ def test_target_pid_namespace(node: Node) -> None:
     """A debug container sees the processes of the container it targets."""
     pod = node.pod()
     target = pod.sleeper()
-    debug = pod.sleeper(security=security(namespace_options=namespaces(pid=cri.TARGET, target=target)))
+    debug = pod.sleeper(security=security_context(namespace_options=namespaces(pid=cri.TARGET, target=target)))
     assert node.cri.output(debug, "readlink", "/proc/self/ns/pid") == node.cri.output(target, "readlink", "/proc/self/ns/pid")
 
 
@@ -103,7 +98,7 @@ def test_host_ipc(node: Node) -> None:
     """The host's IPC namespace and /dev/shm."""
     options = namespaces(ipc=cri.NODE)
     pod = node.pod(options=options)
-    text = pod.printed("readlink", "/proc/self/ns/ipc", security=security(namespace_options=options))
+    text = pod.printed("readlink", "/proc/self/ns/ipc", security=security_context(namespace_options=options))
     assert text == str(Path("/proc/self/ns/ipc").readlink())
 
 
@@ -151,7 +146,8 @@ def test_root_file_system(node: Node) -> None:
     assert pod.printed("sh", "-c", "echo mine >/file; cat /file") == "mine"
     assert pod.printed("sh", "-c", "ls /file 2>/dev/null || echo none") == "none"
     assert (
-        pod.printed("sh", "-c", "touch /file 2>/dev/null || echo refused", security=security(readonly_rootfs=True)) == "refused"
+        pod.printed("sh", "-c", "touch /file 2>/dev/null || echo refused", security=security_context(readonly_rootfs=True))
+        == "refused"
     )
 
 
@@ -159,11 +155,11 @@ def test_users_and_groups(node: Node) -> None:
     """By number, by name, with groups; the image's /etc/group adds its own unless the policy is strict."""
     pod = node.pod()
     user = cri.Int64Value(value=1000)
-    assert pod.printed("id", "-u", security=security(run_as_username="app")) == "1000"
-    assert pod.printed("id", "-u", security=security(run_as_user=cri.Int64Value(value=4711))) == "4711"
-    merged = security(run_as_user=user, run_as_group=cri.Int64Value(value=33), supplemental_groups=[7])
+    assert pod.printed("id", "-u", security=security_context(run_as_username="app")) == "1000"
+    assert pod.printed("id", "-u", security=security_context(run_as_user=cri.Int64Value(value=4711))) == "4711"
+    merged = security_context(run_as_user=user, run_as_group=cri.Int64Value(value=33), supplemental_groups=[7])
     assert set(pod.printed("id", "-G", security=merged).split()) == {"33", "7", "2000"}
-    strict = security(
+    strict = security_context(
         run_as_user=user, run_as_group=cri.Int64Value(value=33), supplemental_groups=[7], supplemental_groups_policy=cri.Strict
     )
     container = pod.sleeper(security=strict)
@@ -182,7 +178,7 @@ def test_capabilities(node: Node) -> None:
     pod = node.pod()
 
     def effective(**options: object) -> int:
-        return int(pod.printed("sh", "-c", capabilities_of("self"), security=security(**options)), 16)
+        return int(pod.printed("sh", "-c", capabilities_of("self"), security=security_context(**options)), 16)
 
     net_admin, chown = 1 << 12, 1 << 0
     ordinary = effective()
@@ -200,22 +196,27 @@ def test_no_new_privileges_and_seccomp(node: Node) -> None:
     pod = node.pod()
     script = "grep -E '^(NoNewPrivs|Seccomp):' /proc/self/status | tr -d '\\t'"
     profile = cri.SecurityProfile(profile_type=cri.SecurityProfile.RuntimeDefault)
-    assert pod.printed("sh", "-c", script, security=security(no_new_privs=True, seccomp=profile)) == "NoNewPrivs:1\nSeccomp:2"
-    assert pod.printed("sh", "-c", script, security=security()) == "NoNewPrivs:0\nSeccomp:0"
+    assert (
+        pod.printed("sh", "-c", script, security=security_context(no_new_privs=True, seccomp=profile))
+        == "NoNewPrivs:1\nSeccomp:2"
+    )
+    assert pod.printed("sh", "-c", script, security=security_context()) == "NoNewPrivs:0\nSeccomp:0"
 
 
 def test_default_seccomp_profile_refuses_what_it_should(node: Node) -> None:
     """unshare(2) needs CAP_SYS_ADMIN under the default profile."""
     profile = cri.SecurityProfile(profile_type=cri.SecurityProfile.RuntimeDefault)
     assert (
-        node.pod().printed("sh", "-c", "unshare -U true 2>/dev/null || echo refused", security=security(seccomp=profile))
+        node.pod().printed(
+            "sh", "-c", "unshare -U true 2>/dev/null || echo refused", security=security_context(seccomp=profile)
+        )
         == "refused"
     )
 
 
 def test_masked_and_readonly_paths(node: Node) -> None:
     """A masked file reads empty, a read-only one refuses writes."""
-    context = security(masked_paths=["/proc/timer_list"], readonly_paths=["/proc/sys"])
+    context = security_context(masked_paths=["/proc/timer_list"], readonly_paths=["/proc/sys"])
     script = "wc -c </proc/timer_list; echo 1 2>/dev/null >/proc/sys/kernel/domainname || echo refused"
     assert node.pod().printed("sh", "-c", script, security=context) == "0\nrefused"
 
@@ -225,7 +226,7 @@ def test_privileged(node: Node) -> None:
     pod = node.pod(privileged=True)
     flags = "grep ' /sys ' /proc/mounts | cut -d' ' -f4"
     script = f"{capabilities_of('self')}; grep Seccomp: /proc/self/status | tr -d '\\t'; ls /dev/kmsg; {flags}"
-    lines = pod.printed("sh", "-c", script, security=security(privileged=True)).splitlines()
+    lines = pod.printed("sh", "-c", script, security=security_context(privileged=True)).splitlines()
     host = next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff"))
     assert int(lines[0], 16) == int(host, 16)
     assert lines[1:3] == ["Seccomp:0", "/dev/kmsg"]
@@ -304,6 +305,6 @@ def test_sysctls_of_the_pod(node: Node) -> None:
 @pytest.mark.parametrize("readonly", [False, True])
 def test_a_user_that_the_image_does_not_know_has_a_name(node: Node, *, readonly: bool) -> None:
     """Programs such as ssh want an entry in /etc/passwd; the image's own ones stay."""
-    context = security(run_as_user=cri.Int64Value(value=4321), readonly_rootfs=readonly)
+    context = security_context(run_as_user=cri.Int64Value(value=4321), readonly_rootfs=readonly)
     text = node.pod().printed("sh", "-c", "id -un; tail -n1 /etc/passwd; grep -c ^root: /etc/passwd", security=context)
     assert text.splitlines() == ["4321", "4321:x:4321:0:4321 user:/:/sbin/nologin", "1"]

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -23,10 +24,10 @@ UNLIMITED = "9223372036854771712"
 """How cgroup v1 says that there is no limit: the largest whole number of pages."""
 
 
-def limits(**fields: object) -> cri.LinuxContainerResources:
+def limits(**fields: Any) -> cri.LinuxContainerResources:
     """Limits as the kubelet sends them: with a zero for each huge page size, whether or not the host has the controller."""
     pages = [cri.HugepageLimit(page_size=size, limit=0) for size in ("2MB", "1GB")]
-    return cri.LinuxContainerResources(hugepage_limits=pages, **fields)  # type: ignore[arg-type]  # fields by name
+    return cri.LinuxContainerResources(hugepage_limits=pages, **fields)
 
 
 def update(node: Node, container: str, **fields: object) -> None:

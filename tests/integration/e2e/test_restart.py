@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import threading
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -192,15 +193,18 @@ def test_no_request_is_lost_while_the_daemon_is_replaced(own_node: Node) -> None
             return False
         return True
 
+    def have_been_made(count: int) -> bool:
+        return len(made) >= count
+
     def client(mine: list[cri.PodSandboxConfig]) -> None:
         for config in mine:
-            eventually(lambda config=config: ask(config), "the pod runs", patience=120)  # type: ignore[misc]
+            eventually(partial(ask, config), "the pod runs", patience=120)
 
     clients = [threading.Thread(target=client, args=(configs[number::3],)) for number in range(3)]
     for thread in clients:
         thread.start()
     for count in (4, 12, 20):
-        eventually(lambda count=count: len(made) >= count, "pods are made", patience=120)  # type: ignore[misc]
+        eventually(partial(have_been_made, count), "pods are made", patience=120)
         assert own_node.daemon.end_with(signal.SIGTERM) == 0
         own_node.daemon.start()
     for thread in clients:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -32,11 +33,11 @@ def units(pod: Pod) -> str:
     return systemctl("list-units", "--all", "--plain", "--no-legend", "--type=slice,scope", f"*{pod.id}*")
 
 
-def own_pod(node: Node, **limits: int) -> Pod:
+def own_pod(node: Node, **limits: Any) -> Pod:
     """Run a pod whose client names no parent, and which shares a PID namespace."""
     config = node.pod_config(options=configs.namespaces(pid=cri.POD))
     config.linux.cgroup_parent = ""
-    config.linux.resources.CopyFrom(cri.LinuxContainerResources(**limits))  # type: ignore[arg-type]  # fields by name
+    config.linux.resources.CopyFrom(cri.LinuxContainerResources(**limits))
     return Pod(node, node.cri.run_pod(config), config)
 
 

@@ -7,6 +7,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -83,10 +84,10 @@ def node(tuned: Node) -> Iterator[Node]:
     eventually(lambda: (AFFINITY.read_text(), LATENCY.read_text()) == host, "the host is as it was")
 
 
-def own_cpus(**fields: object) -> cri.LinuxContainerResources:
+def own_cpus(**fields: Any) -> cri.LinuxContainerResources:
     """Whole CPUs of its own, as the kubelet's static CPU manager gives them."""
     given = {"cpu_shares": 1024, "cpuset_cpus": "1", **fields}
-    return cri.LinuxContainerResources(**given)  # type: ignore[arg-type]  # fields by name
+    return cri.LinuxContainerResources(**given)
 
 
 def info(node: Node, container: str) -> dict[str, int]:

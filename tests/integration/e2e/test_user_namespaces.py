@@ -2,6 +2,7 @@
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -15,17 +16,17 @@ HOST_ID, LENGTH = 300_000, 65_536
 INSIDE, OUTSIDE = "0 0", f"{HOST_ID} {HOST_ID}"
 
 
-def userns(**modes: cri.NamespaceMode.ValueType) -> cri.NamespaceOption:
+def userns(**modes: Any) -> cri.NamespaceOption:
     """Return namespace options with a user namespace."""
-    options = namespaces(**modes)  # type: ignore[arg-type]  # fields by name
+    options = namespaces(**modes)
     mapping = [cri.IDMapping(container_id=0, host_id=HOST_ID, length=LENGTH)]
     options.userns_options.CopyFrom(cri.UserNamespace(mode=cri.POD, uids=mapping, gids=mapping))
     return options
 
 
-def security(options: cri.NamespaceOption, **more: object) -> cri.LinuxContainerSecurityContext:
+def security(options: cri.NamespaceOption, **more: Any) -> cri.LinuxContainerSecurityContext:
     """Return a container's security context with the pod's namespace options."""
-    return cri.LinuxContainerSecurityContext(namespace_options=options, **more)  # type: ignore[arg-type]  # fields by name
+    return cri.LinuxContainerSecurityContext(namespace_options=options, **more)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -117,11 +118,11 @@ def data(node: Node, pushed: str) -> Iterator[str]:
     node.cri.image.RemoveImage(cri.RemoveImageRequest(image=cri.ImageSpec(image=pushed)))
 
 
-def image_mount(reference: str, sub_path: str = "", **more: object) -> cri.Mount:
+def image_mount(reference: str, sub_path: str = "", **more: Any) -> cri.Mount:
     """Return a mount of an image at /image."""
     image = cri.ImageSpec(image=reference, user_specified_image=reference)
-    options: dict[str, object] = {"readonly": True, "image_sub_path": sub_path, **more}
-    return cri.Mount(container_path="/image", image=image, **options)  # type: ignore[arg-type]  # fields by name
+    options: dict[str, Any] = {"readonly": True, "image_sub_path": sub_path, **more}
+    return cri.Mount(container_path="/image", image=image, **options)
 
 
 def test_an_image_as_volume(node: Node, data: str) -> None:

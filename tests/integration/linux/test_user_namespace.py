@@ -4,6 +4,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,9 +67,9 @@ def test_no_process_is_left(room: Path) -> None:
         ({"hostname": "x" * 65}, "sethostname"),
     ],
 )
-def test_what_cannot_be_set_is_named_and_nothing_is_left(room: Path, changes: dict[str, object], message: str) -> None:
+def test_what_cannot_be_set_is_named_and_nothing_is_left(room: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(OSError, match=message):
-        pin_user_namespace(PROGRAM, room, ("ipc", "uts"), MAP, **changes)  # type: ignore[arg-type]  # fields by name
+        pin_user_namespace(PROGRAM, room, ("ipc", "uts"), MAP, **changes)
     assert list(room.iterdir()) == []
 
 

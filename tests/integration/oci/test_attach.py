@@ -4,6 +4,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -114,7 +115,7 @@ async def test_port_forward_in_the_host_s_namespace(lab: Lab) -> None:
 
 
 async def test_port_forward_in_a_container_s_namespace(lab: Lab) -> None:
-    def change(config: dict) -> None:  # type: ignore[type-arg]  # JSON
+    def change(config: dict[str, Any]) -> None:
         config["linux"]["namespaces"].append({"type": "network"})
 
     container = await lab.run("stubborn", change=change)

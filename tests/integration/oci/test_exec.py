@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ async def runs(lab: Lab, container: Container, text: str) -> None:
 
 
 async def test_exec_gets_the_container_s_environment_and_user(lab: Lab) -> None:
-    def change(config: dict) -> None:  # type: ignore[type-arg]  # JSON
+    def change(config: dict[str, Any]) -> None:
         config["process"]["user"] = {"uid": 1000, "gid": 1001, "additionalGids": [7]}
 
     container = await lab.run("stubborn", change=change)
@@ -103,7 +104,7 @@ async def test_exec_delivers_everything_to_a_slow_client(lab: Lab) -> None:
 
 
 async def test_exec_stdin_belongs_to_any_user(lab: Lab) -> None:
-    def change(config: dict) -> None:  # type: ignore[type-arg]  # JSON
+    def change(config: dict[str, Any]) -> None:
         config["process"]["user"] = {"uid": 1000, "gid": 1000}
 
     container = await lab.run("stubborn", change=change)

@@ -5,6 +5,7 @@ import contextlib
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -121,7 +122,7 @@ async def test_a_process_that_cannot_be_made(lab: Lab, change: dict[str, object]
 
 
 async def test_children_without_a_pid_namespace_are_ended_too(lab: Lab) -> None:
-    def host_pids(config: dict) -> None:  # type: ignore[type-arg]  # JSON
+    def host_pids(config: dict[str, Any]) -> None:
         config["linux"]["namespaces"] = [space for space in config["linux"]["namespaces"] if space["type"] != "pid"]
 
     container = await lab.run("sh", "-c", "setsid sleep 424242 & exec sleep 424243", change=host_pids)

@@ -1,5 +1,7 @@
 """Attach: several clients of one container's stdio, none of whom can stop it or the others."""
 
+from functools import partial
+
 import pytest
 
 from crid.cri import api_pb2 as cri
@@ -49,14 +51,18 @@ def test_a_terminal_is_shared(node: Node, client: Client) -> None:
     assert node.cri.wait_exited(container).exit_code == 130
 
 
+def has_lines(command: Command, count: int) -> bool:
+    return len(command.output("stdout").splitlines()) >= count
+
+
 def test_every_client_sees_everything_from_its_arrival_on(node: Node) -> None:
     container = node.pod().run("sh", "-c", COUNT)
     clients = [spdy(attach_url(node, container, stdout=True), "stdout") for _ in range(5)]
     clients += [websocket(attach_url(node, container, stdout=True), "stdout") for _ in range(5)]
     for command in clients:
         command.expect(b"line")
-        count = len(command.output("stdout").splitlines())
-        command.wire.until(lambda: len(command.output("stdout").splitlines()) > count + 5)  # noqa: B023
+        wanted = len(command.output("stdout").splitlines()) + 6
+        command.wire.until(partial(has_lines, command, wanted))
         numbers = [int(line.split()[1]) for line in command.output("stdout").splitlines()[:-1]]
         assert numbers == list(range(numbers[0], numbers[0] + len(numbers))), "lines are missing"
         command.wire.socket.close()

@@ -49,7 +49,7 @@ class Node:
         manifest_type = "application/vnd.oci.image.manifest.v1+json"
         document = {"schemaVersion": 2, "mediaType": manifest_type, "config": {}, "layers": [entry]}
         self.registry.manifests[repository, signature_tag(digest)] = (json.dumps(document).encode(), manifest_type)
-        self.registry.blobs[entry["digest"]] = one.payload  # type: ignore[index]  # JSON
+        self.registry.blobs[digest_of(one.payload)] = one.payload
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@ import gzip
 import io
 import json
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,9 @@ async def test_several_images_and_an_index(bench: Bench, tmp_path: Path) -> None
         (lambda layout: (layout / "blobs/sha256" / MADE.layers[1][7:]).unlink(), NotFoundError),
     ],
 )
-async def test_damaged_layouts_leave_nothing(bench: Bench, tmp_path: Path, spoil, kind: type[CridError]) -> None:  # type: ignore[no-untyped-def]
+async def test_damaged_layouts_leave_nothing(
+    bench: Bench, tmp_path: Path, spoil: Callable[[Path], object], kind: type[CridError]
+) -> None:
     layout = write_layout(tmp_path / "layout", (MADE, "q.io/a:1"))
     spoil(layout)
     with pytest.raises(kind):

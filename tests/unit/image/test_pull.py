@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -151,7 +152,9 @@ async def missing_blob(bench: Bench, made: MadeImage) -> None:
         (missing_blob, NotFoundError),
     ],
 )
-async def test_what_was_not_promised_leaves_nothing(bench: Bench, spoil, kind: type[CridError]) -> None:  # type: ignore[no-untyped-def]
+async def test_what_was_not_promised_leaves_nothing(
+    bench: Bench, spoil: Callable[[Bench, MadeImage], Awaitable[None]], kind: type[CridError]
+) -> None:
     made = honest()
     reference = bench.registry.add("a", made)
     await spoil(bench, made)

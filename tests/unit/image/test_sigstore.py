@@ -48,7 +48,7 @@ def authority(above: Authority | None = None, name: str = "authority") -> Author
     """Return a root, or one below `above`."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    issuer = above or Authority(None, key)  # type: ignore[arg-type]
+    issuer_key = above.key if above else key
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -60,9 +60,9 @@ def authority(above: Authority | None = None, name: str = "authority") -> Author
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(x509.KeyUsage(**{**USAGE, "key_cert_sign": True, "crl_sign": True}), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
     )
-    return Authority(builder.sign(issuer.key, SHA256()), key)
+    return Authority(builder.sign(issuer_key, SHA256()), key)
 
 
 ROOT = authority(name="root")

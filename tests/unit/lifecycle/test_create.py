@@ -138,11 +138,11 @@ async def test_what_is_refused_has_been_nowhere(world: World, pod: PodSandbox, m
     """Neither a directory nor a mount nor a name came to be, even for a moment."""
     monkeypatch.setattr(Path, "mkdir", lambda *_, **__: pytest.fail("a directory was made"))
     monkeypatch.setattr(world.parts.container_names, "reserve", lambda *_: pytest.fail("the name was reserved"))
-    config = container_config()
-    for field, value in (("working_dir", "relative"), ("stop_signal", 99), ("command", [""])):
-        wrong = cri.ContainerConfig()
-        wrong.CopyFrom(config)
-        wrong.ClearField(field)  # type: ignore[arg-type]
-        wrong.MergeFrom(cri.ContainerConfig(**{field: value}))  # type: ignore[arg-type]  # fields by name
+    refused = {
+        "working_dir": container_config(working_dir="relative"),
+        "stop_signal": container_config(stop_signal=99),
+        "command": container_config(""),
+    }
+    for field, wrong in refused.items():
         with pytest.raises(InvalidArgumentError, match=field):
             await world.containers.create(pod.id, wrong)

@@ -32,5 +32,5 @@ async def test_a_command_that_is_none(world: World, command: list[str]) -> None:
 
 async def test_a_timeout_is_a_result(world: World) -> None:
     container = await world.running(await world.pod(), "stubborn")
-    result = await world.execs.exec_sync(container.id, ["sleep", "60"], 0.01)  # type: ignore[arg-type]
+    result = await world.execs.exec_sync(container.id, ["sleep", "60"], 0.01)
     assert (result.exit_code, result.timed_out) == (-1, True)

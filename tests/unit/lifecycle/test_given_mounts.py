@@ -3,6 +3,7 @@
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,11 +24,11 @@ def rootfs(tmp_path: Path) -> Path:
     return tmp_path / "rootfs"
 
 
-def make(rootfs: Path, *volumes: str, mounts: tuple[str, ...] = (), **rules: object) -> dict[str, str]:
+def make(rootfs: Path, *volumes: str, mounts: tuple[str, ...] = (), **rules: Any) -> dict[str, str]:
     image = Image("sha256:0", (), (), 0, ImageProcess(volumes=volumes), (), "")
     config = cri.ContainerConfig(mounts=[cri.Mount(container_path=path) for path in mounts])
     bundle = rootfs.parent / "bundle"
-    policy = Policy(**rules)  # type: ignore[arg-type]  # fields by name
+    policy = Policy(**rules)
     return given_mounts.make(policy, image, config, rootfs=rootfs, bundle=bundle, kept=rootfs.parent / "kept", idmap=OWN)
 
 

@@ -17,6 +17,7 @@ from crid.errors import (
 )
 from crid.model.container import ContainerState
 from crid.model.sandbox import PodSandbox
+from crid.net.plugin import PodNetwork
 from tests.harness.faults import Faults
 from tests.unit.lifecycle.late_faults import LateFaults
 from tests.unit.lifecycle.world import World, container_config, pod_config
@@ -255,10 +256,10 @@ class TestStop:
         await world.runtime.verbs.reached("create")
         detached, detach = asyncio.Event(), world.network.detach
 
-        async def slow_detach(network: object) -> None:
+        async def slow_detach(network: PodNetwork) -> None:
             creating.set()
             await asyncio.wait([work])
-            await detach(network)  # type: ignore[arg-type]
+            await detach(network)
             detached.set()
 
         world.network.detach = slow_detach  # type: ignore[method-assign,assignment]  # a verb of the test's own

@@ -59,7 +59,7 @@ def test_a_hostile_image_gets_nothing_and_costs_nothing(gather: Gather, rootfs: 
             path.symlink_to("passwd")
         case _:
             path.symlink_to(tmp_path / "secret")
-    before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208  (names of descriptors)
+    before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208  # names of descriptors
     assert gather(container_config()).passwd == ""
     assert set(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208  # names of descriptors
 

@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,8 +19,8 @@ def open_descriptors() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
-async def output_of(script: str, **options: object) -> str:
-    result = await process.run([SHELL, "-c", script], timeout=20, **options)  # type: ignore[arg-type]  # fields by name
+async def output_of(script: str, **options: Any) -> str:
+    result = await process.run([SHELL, "-c", script], timeout=20, **options)
     assert result.exit_code == 0, result.error_text
     return result.stdout.decode()
 

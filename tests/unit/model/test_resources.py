@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,9 +90,9 @@ def test_huge_pages_that_the_host_lacks_are_left_out_and_zero_is_a_limit() -> No
         ("unified", {"": ""}),
     ],
 )
-def test_what_no_kernel_takes_is_refused_by_name(field: str, value: object) -> None:
+def test_what_no_kernel_takes_is_refused_by_name(field: str, value: Any) -> None:
     with pytest.raises(InvalidArgumentError, match=rf"^resources\.{field}: "):
-        linux_resources(Resources(**{field: value}), V2)  # type: ignore[arg-type]  # fields by name
+        linux_resources(Resources(**{field: value}), V2)
 
 
 def test_swap_below_memory_is_refused() -> None:

@@ -96,7 +96,7 @@ async def test_a_notice_goes_when_the_reader_comes_back(notices: Path, known: di
     assert (notices / first.container_id).exists()
     second = await anext(iterator)
     assert not (notices / first.container_id).exists()
-    await iterator.aclose()  # type: ignore[attr-defined]
+    await iterator.aclose()
     assert (notices / second.container_id).exists()
 
 

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import grpc
 import pytest
+from google.protobuf.message import Message
 from grpc import aio
 
 from crid.config import Config
@@ -58,9 +59,9 @@ class Served:
     async def call(self, name: str, request: Any = None) -> Any:
         """Call the RPC, of whichever service has it, and return its answer, or the list of those that it streams."""
         service, method = METHODS[name]
-        kind: type = getattr(cri, method.input_type.name)
-        answer: type = getattr(cri, method.output_type.name)
-        arguments = (f"/{service}/{name}", kind.SerializeToString, answer.FromString)  # type: ignore[attr-defined]
+        kind: type[Message] = getattr(cri, method.input_type.name)
+        answer: type[Message] = getattr(cri, method.output_type.name)
+        arguments = (f"/{service}/{name}", kind.SerializeToString, answer.FromString)
         message = kind() if request is None else request
         if method.server_streaming:
             return [item async for item in self.channel.unary_stream(*arguments)(message)]

@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+from typing import Any
 
 import grpc
 import pytest
 from grpc import aio
 
 from crid.cri import api_pb2 as cri
+from crid.model.sandbox import NetworkAttachment
+from crid.net.plugin import PodNetwork
 from tests.unit.cri.test_rpcs_doc import rows
 from tests.unit.lifecycle.world import IMAGE, container_config, pod_config
 from tests.unit.server.conftest import METHODS, Served
@@ -48,11 +51,11 @@ async def test_a_client_that_gives_up_harms_nobody(served: Served) -> None:
     request = cri.RunPodSandboxRequest(config=pod_config())
     attached, attach = asyncio.Event(), served.world.network.attach
 
-    async def slow(pod: object) -> object:
+    async def slow(pod: PodNetwork) -> NetworkAttachment:
         await attached.wait()
-        return await attach(pod)  # type: ignore[arg-type]
+        return await attach(pod)
 
-    served.world.network.attach = slow  # type: ignore[method-assign,assignment]  # a verb of the test's own
+    served.world.network.attach = slow  # type: ignore[method-assign]  # a verb of the test's own
     service, _ = METHODS["RunPodSandbox"]
     call = served.channel.unary_unary(f"/{service}/RunPodSandbox", cri.RunPodSandboxRequest.SerializeToString, bytes)
     with pytest.raises(aio.AioRpcError) as raised:
@@ -155,13 +158,13 @@ async def test_filters(served: Served) -> None:
     items = [await world.running(pod, "stubborn") for pod in pods]
     await world.sandboxes.stop(pods[1].id)
 
-    async def pod_ids(**conditions: object) -> list[int]:
-        wanted = cri.PodSandboxFilter(**conditions)  # type: ignore[arg-type]  # fields by name
+    async def pod_ids(**conditions: Any) -> list[int]:
+        wanted = cri.PodSandboxFilter(**conditions)
         found = (await served.call("ListPodSandbox", cri.ListPodSandboxRequest(filter=wanted))).items
         return [[pod.id for pod in pods].index(item.id) for item in found]
 
-    async def container_ids(**conditions: object) -> list[int]:
-        wanted = cri.ContainerFilter(**conditions)  # type: ignore[arg-type]  # fields by name
+    async def container_ids(**conditions: Any) -> list[int]:
+        wanted = cri.ContainerFilter(**conditions)
         found = (await served.call("ListContainers", cri.ListContainersRequest(filter=wanted))).containers
         return [[item.id for item in items].index(entry.id) for entry in found]
 

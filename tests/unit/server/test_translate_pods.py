@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,8 +19,8 @@ DIRECTORY = Path("/var/lib/crid/x")
 RUNNING = ContainerStatus(created_at=5, started_at=6)
 
 
-def container(status: ContainerStatus = RUNNING, **changes: object) -> Container:
-    return Container(replace(objects.container_metadata(DIRECTORY), **changes), status)  # type: ignore[arg-type]
+def container(status: ContainerStatus = RUNNING, **changes: Any) -> Container:
+    return Container(replace(objects.container_metadata(DIRECTORY), **changes), status)
 
 
 def test_the_map_of_a_user_namespace_is_shown_whoever_chose_it() -> None:

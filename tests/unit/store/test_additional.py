@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,8 +43,8 @@ def sealed(directory: Path) -> None:
 
 
 @asynccontextmanager
-async def service(bench: Bench, root: Path, **settings: object) -> AsyncIterator[ImageService]:
-    made = ImageService(root, bench.conf, bench.supervisor, settings=ImageConfig(**settings))  # type: ignore[arg-type]
+async def service(bench: Bench, root: Path, **settings: Any) -> AsyncIterator[ImageService]:
+    made = ImageService(root, bench.conf, bench.supervisor, settings=ImageConfig(**settings))
     made.load()
     yield made
     await made.close()

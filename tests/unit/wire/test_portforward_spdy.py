@@ -17,26 +17,26 @@ from tests.wire.clients import SpdyClient
 
 
 @pytest.fixture
-def client() -> SpdyClient:
+def client() -> SpdyClient[SpdyForwardSession]:
     return SpdyClient(SpdyForwardSession())
 
 
-def pair(client: SpdyClient, request: str = "0", port: int = 80) -> tuple[int, int]:
+def pair(client: SpdyClient[SpdyForwardSession], request: str = "0", port: int = 80) -> tuple[int, int]:
     """The error and the data stream of a new forward."""
     error = client.open(streamType="error", port=str(port), requestID=request)
     return error, client.open(streamType="data", port=str(port), requestID=request)
 
 
-def test_a_connection_from_start_to_end(client: SpdyClient) -> None:
+def test_a_connection_from_start_to_end(client: SpdyClient[SpdyForwardSession]) -> None:
     session = client.session
     error, data = pair(client)
     assert client.seen == [ForwardPending("0"), ForwardOpened(data, 80)]
     assert client.send(data, b"request") == [ForwardData(data, b"request")]
-    session.acknowledge(data, 7)  # type: ignore[call-arg]  # the session's kind is a parameter
-    assert session.send(data, b"response") == 8  # type: ignore[arg-type]  # the session's kind is a parameter
+    session.acknowledge(data, 7)
+    assert session.send(data, b"response") == 8
     assert client.send(data, b"", fin=True) == [ForwardClosed(data)]
-    assert session.send(data, b" goes on") == 8  # type: ignore[arg-type]  # the session's kind is a parameter
-    session.finish(data)  # type: ignore[arg-type]  # the session's kind is a parameter
+    assert session.send(data, b" goes on") == 8
+    session.finish(data)
     assert client.send(error, b"", fin=True) == []
     assert client.received[data] == b"response goes on"
     assert client.finished == {error, data}
@@ -44,7 +44,7 @@ def test_a_connection_from_start_to_end(client: SpdyClient) -> None:
     assert "streams=[]" in repr(session)
 
 
-def test_pairs_in_any_order_and_interleaved(client: SpdyClient) -> None:
+def test_pairs_in_any_order_and_interleaved(client: SpdyClient[SpdyForwardSession]) -> None:
     first = client.open(streamType="data", port="80", requestID="a")
     client.send(first, b"early", fin=True)
     client.open(streamType="error", port="81", requestID="b")
@@ -60,13 +60,13 @@ def test_pairs_in_any_order_and_interleaved(client: SpdyClient) -> None:
     ]
 
 
-def test_old_clients_send_no_id(client: SpdyClient) -> None:
+def test_old_clients_send_no_id(client: SpdyClient[SpdyForwardSession]) -> None:
     client.open(streamType="error", port="80")
     data = client.open(streamType="data", port="80")
     assert client.seen[-1] == ForwardOpened(data, 80)
 
 
-def test_an_id_may_be_used_again(client: SpdyClient) -> None:
+def test_an_id_may_be_used_again(client: SpdyClient[SpdyForwardSession]) -> None:
     opened = [pair(client)[1], pair(client)[1]]
     assert [event.forward for event in client.seen if isinstance(event, ForwardOpened)] == opened
 
@@ -84,7 +84,7 @@ def test_an_id_may_be_used_again(client: SpdyClient) -> None:
         {"streamType": "data", "port": "80", "requestID": "x" * 300},
     ],
 )
-def test_streams_that_make_no_sense_are_reset(client: SpdyClient, headers: dict[str, str]) -> None:
+def test_streams_that_make_no_sense_are_reset(client: SpdyClient[SpdyForwardSession], headers: dict[str, str]) -> None:
     stream = client.open(**headers)
     assert client.resets == {stream: ResetCode.PROTOCOL_ERROR}
     assert client.seen == []
@@ -92,39 +92,39 @@ def test_streams_that_make_no_sense_are_reset(client: SpdyClient, headers: dict[
     assert isinstance(client.seen[-1], ForwardOpened)
 
 
-def test_a_second_stream_of_a_kind_or_another_port_is_reset(client: SpdyClient) -> None:
+def test_a_second_stream_of_a_kind_or_another_port_is_reset(client: SpdyClient[SpdyForwardSession]) -> None:
     client.open(streamType="error", port="80", requestID="0")
     twice = client.open(streamType="error", port="80", requestID="0")
     other = client.open(streamType="data", port="81", requestID="0")
     assert set(client.resets) == {twice, other}
 
 
-def test_half_a_pair_expires(client: SpdyClient) -> None:
+def test_half_a_pair_expires(client: SpdyClient[SpdyForwardSession]) -> None:
     lone = client.open(streamType="data", port="80", requestID="0")
     client.send(lone, b"held")
-    client.session.expire("0")  # type: ignore[union-attr]  # the session's kind is a parameter
+    client.session.expire("0")
     client.exchange()
     assert client.resets == {lone: ResetCode.CANCEL}
     assert "pending=0" in repr(client.session)
     assert "held=0" in repr(client.session)
     error, data = pair(client, "1")
-    client.session.expire("1")  # type: ignore[union-attr]  # the session's kind is a parameter
+    client.session.expire("1")
     client.exchange()
     assert not {error, data} & set(client.resets)
 
 
-def test_a_forward_that_fails_says_why(client: SpdyClient) -> None:
+def test_a_forward_that_fails_says_why(client: SpdyClient[SpdyForwardSession]) -> None:
     error, data = pair(client)
-    client.session.fail(data, "connection refused")  # type: ignore[union-attr]  # the session's kind is a parameter
-    client.session.fail(data, "twice")  # type: ignore[union-attr]  # the session's kind is a parameter
+    client.session.fail(data, "connection refused")
+    client.session.fail(data, "twice")
     client.exchange()
     assert client.received[error] == b"connection refused"
     assert error in client.finished
     assert client.resets == {data: ResetCode.INTERNAL_ERROR}
-    assert client.session.send(data, b"dropped") == 7  # type: ignore[arg-type]  # the session's kind is a parameter
+    assert client.session.send(data, b"dropped") == 7
 
 
-def test_a_client_that_gives_one_up(client: SpdyClient) -> None:
+def test_a_client_that_gives_one_up(client: SpdyClient[SpdyForwardSession]) -> None:
     error, data = pair(client)
     _, other = pair(client, "1")
     client.send(data, b"held")
@@ -134,25 +134,25 @@ def test_a_client_that_gives_one_up(client: SpdyClient) -> None:
     assert client.send(other, b"lives") == [ForwardData(other, b"lives")]
 
 
-def test_one_slow_forward_does_not_stop_another(client: SpdyClient) -> None:
+def test_one_slow_forward_does_not_stop_another(client: SpdyClient[SpdyForwardSession]) -> None:
     _, slow = pair(client)
     _, quick = pair(client, "1")
     assert client.spdy.send_data(slow, bytes(2 * WINDOW)) == WINDOW
     client.exchange()
     assert client.send(quick, b"quick") == [ForwardData(quick, b"quick")]
     assert not client.session.read_paused
-    assert client.session.send(quick, bytes(2 * WINDOW)) == WINDOW  # type: ignore[arg-type]
+    assert client.session.send(quick, bytes(2 * WINDOW)) == WINDOW
     assert client.exchange() == [Writable(quick)]
 
 
-def test_a_client_is_told_how_many_forwards_there_may_be(client: SpdyClient) -> None:
+def test_a_client_is_told_how_many_forwards_there_may_be(client: SpdyClient[SpdyForwardSession]) -> None:
     for number in range(MAX_FORWARDS):
         pair(client, str(number))
     with pytest.raises(LocalProtocolError, match="the peer allows 512 streams"):
         client.open(streamType="error", port="80", requestID="more")
 
 
-def test_the_end(client: SpdyClient) -> None:
+def test_the_end(client: SpdyClient[SpdyForwardSession]) -> None:
     _, data = pair(client)
     client.session.abort("shutting down")
     client.exchange()

@@ -27,7 +27,9 @@ def session(protocol: str = "v4.channel.k8s.io", streams: Streams = ALL) -> Comm
     return command_session(protocol, Transport.SPDY, streams)
 
 
-def connected(under_test: CommandSession, *kinds: str, heeds_windows: bool = True) -> tuple[SpdyClient, dict[str, int]]:
+def connected(
+    under_test: CommandSession, *kinds: str, heeds_windows: bool = True
+) -> tuple[SpdyClient[CommandSession], dict[str, int]]:
     client = SpdyClient(under_test, heeds_windows)
     return client, {kind: client.open(streamType=kind) for kind in kinds}
 

@@ -5,13 +5,24 @@ import pytest
 
 from crid.wire.protocol import LocalProtocolError
 from crid.wire.remotecommand import Transport, command_session
-from crid.wire.session import WINDOW, Channel, ClientGone, Ready, Resize, Status, StdinClosed, StdinData, Streams
+from crid.wire.session import (
+    WINDOW,
+    Channel,
+    ClientGone,
+    CommandSession,
+    Ready,
+    Resize,
+    Status,
+    StdinClosed,
+    StdinData,
+    Streams,
+)
 from tests.wire.clients import WebSocketClient
 
 ALL = Streams(stdin=True, stdout=True, stderr=True)
 
 
-def connected(protocol: str, streams: Streams = ALL) -> WebSocketClient:
+def connected(protocol: str, streams: Streams = ALL) -> WebSocketClient[CommandSession]:
     return WebSocketClient(command_session(protocol, Transport.WEBSOCKET, streams))
 
 
@@ -26,7 +37,7 @@ def test_a_command_from_start_to_end() -> None:
     under_test = client.session
     assert under_test.send(Channel.STDOUT, b"out") == 3
     assert under_test.send(Channel.STDERR, b"err") == 3
-    under_test.finish(Status(3))  # type: ignore[arg-type]  # the session's kind is a parameter
+    under_test.finish(Status(3))
     client.exchange()
     assert client.messages[1:3] == [b"\1out", b"\2err"]
     assert client.messages[3][0] == Channel.ERROR
@@ -58,7 +69,7 @@ def test_before_v5_there_is_no_close_signal_and_before_v4_plain_text() -> None:
     client = connected("v4.channel.k8s.io")
     assert client.send(b"\xff\0") == []
     client = connected("channel.k8s.io")
-    client.session.finish(Status(2))  # type: ignore[arg-type]  # the session's kind is a parameter
+    client.session.finish(Status(2))
     client.exchange()
     assert client.messages[1:] == [b"\3command terminated with non-zero exit code 2"]
 
@@ -89,8 +100,8 @@ def test_input_is_bounded_by_what_is_acknowledged() -> None:
     under_test = client.session
     assert under_test.read_paused
     with pytest.raises(LocalProtocolError):
-        under_test.acknowledge(WINDOW + 1)  # type: ignore[call-arg]  # the session's kind is a parameter
-    under_test.acknowledge(WINDOW)  # type: ignore[call-arg]  # the session's kind is a parameter
+        under_test.acknowledge(WINDOW + 1)
+    under_test.acknowledge(WINDOW)
     assert [under_test.read_paused] == [False]
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from crid.cri import api_pb2 as cri
 from crid.lifecycle.check.facts import Facts, Kind, Trace
@@ -17,7 +18,7 @@ RUN = Path("/run/crid")
 IPS = ("10.88.0.2",)
 
 
-def pod(identifier: str = POD, status: SandboxStatus | None = None, **changes: object) -> PodSandbox:
+def pod(identifier: str = POD, status: SandboxStatus | None = None, **changes: Any) -> PodSandbox:
     run = RUN / "pods" / identifier
     metadata = SandboxMetadata(
         id=identifier,
@@ -34,10 +35,10 @@ def pod(identifier: str = POD, status: SandboxStatus | None = None, **changes: o
         pause=PAUSE,
         boot=BOOT,
     )
-    return PodSandbox(replace(metadata, **changes), status or SandboxStatus())  # type: ignore[arg-type]  # any field
+    return PodSandbox(replace(metadata, **changes), status or SandboxStatus())
 
 
-def container(status: ContainerStatus | None = None, identifier: str = CONTAINER, **changes: object) -> Container:
+def container(status: ContainerStatus | None = None, identifier: str = CONTAINER, **changes: Any) -> Container:
     metadata = ContainerMetadata(
         id=identifier,
         name=f"k8s_app_{identifier[:4]}",
@@ -54,7 +55,7 @@ def container(status: ContainerStatus | None = None, identifier: str = CONTAINER
         boot=BOOT,
     )
     running = ContainerStatus(process=PROCESS, monitor=MONITOR, created_at=1, started_at=2)
-    return Container(replace(metadata, **changes), status or running)  # type: ignore[arg-type]  # any field
+    return Container(replace(metadata, **changes), status or running)
 
 
 def traces_of_pod(identifier: str = POD) -> list[Trace]:
@@ -82,7 +83,7 @@ def traces_of_container(identifier: str = CONTAINER) -> list[Trace]:
 
 
 def facts(
-    sandboxes: list[PodSandbox] | None = None, containers: list[Container] | None = None, *more: Trace, **changes: object
+    sandboxes: list[PodSandbox] | None = None, containers: list[Container] | None = None, *more: Trace, **changes: Any
 ) -> Facts:
     """The running pod and its container, or others, and `more` traces."""
     records = Found([pod()] if sandboxes is None else sandboxes, [container()] if containers is None else containers, {}, [])
@@ -93,4 +94,4 @@ def facts(
         alive=frozenset({PAUSE, PROCESS, MONITOR}),
         network_known=True,
     )
-    return replace(known, **changes)  # type: ignore[arg-type]  # any field
+    return replace(known, **changes)
