@@ -114,11 +114,11 @@ def _in_memory(kernel: Kernel, directory: Path) -> Iterator[Path]:
     """Have a tmpfs at `directory` for the block, the one of an earlier daemon if that was cut off.
 
     The daemon must start on a full disk: it is who makes room there. The run directory itself does not do, /run is often
-    mounted noexec.
+    mounted noexec or nodev, and a container's programs and devices must work there.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not kernel.is_mount_point(str(directory)):
-        kernel.perform(Mount(str(directory), "crid-probe", "tmpfs", ("size=1m", "mode=0700", "nosuid", "nodev")))
+        kernel.perform(Mount(str(directory), "crid-probe", "tmpfs", ("size=1m", "mode=0700")))
     try:
         yield directory
     finally:
