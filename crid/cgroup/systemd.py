@@ -13,7 +13,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from jeepney import DBusAddress, HeaderFields, MatchRule, Message, MessageType, Properties, message_bus, new_method_call
-from jeepney.io.asyncio import DBusRouter, open_dbus_router
+from jeepney.auth import BEGIN, AuthenticationError, Authenticator
+from jeepney.bus import get_bus
+from jeepney.io.asyncio import DBusConnection, DBusRouter
 
 from crid.cgroup.properties import Property
 from crid.errors import UnavailableError
@@ -95,12 +97,31 @@ class Systemd:
 async def _connection(unit: str) -> AsyncIterator[DBusRouter]:
     """Connect to the system bus for a call about `unit`; whatever goes wrong is UnavailableError."""
     try:
-        async with asyncio.timeout(TIMEOUT), open_dbus_router(bus="SYSTEM") as router:
+        async with asyncio.timeout(TIMEOUT), _router() as router:
             yield router
     except TimeoutError as error:
         raise UnavailableError(f"{unit}: systemd did not answer within {TIMEOUT:g} s") from error
-    except (OSError, EOFError, _RefusedError) as error:
+    except (OSError, EOFError, AuthenticationError, _RefusedError) as error:
         raise UnavailableError(f"{unit}: systemd by D-Bus: {error}") from error
+
+
+@asynccontextmanager
+async def _router() -> AsyncIterator[DBusRouter]:
+    """Open the system bus. (jeepney's `open_dbus_router` leaves the socket open for good where the bus does not answer.)"""
+    reader, writer = await asyncio.open_unix_connection(get_bus("SYSTEM"))
+    try:
+        authenticator = Authenticator()
+        for words in authenticator:
+            writer.write(words)
+            if not (answer := await reader.read(1024)):
+                raise EOFError("the bus hung up")
+            authenticator.feed(answer)
+        writer.write(BEGIN)
+        async with DBusRouter(DBusConnection(reader, writer)) as router:
+            await _ask(router, message_bus.Hello())
+            yield router
+    finally:
+        writer.close()
 
 
 async def _ask(router: DBusRouter, call: Message) -> tuple[Any, ...]:

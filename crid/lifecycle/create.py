@@ -109,7 +109,8 @@ class ContainerCreation:
 
     async def _checked_inputs(self, image: Image) -> SpecInputs:
         """Refuse what can be seen to be wrong before anything is made; return what the spec needs of the machine."""
-        inputs = await asyncio.to_thread(
+        progress = host_paths.Progress()
+        gather = partial(
             spec_inputs.gather,
             self._parts,
             self._sandbox.metadata,
@@ -120,7 +121,9 @@ class ContainerCreation:
             cgroup_path=self._parts.cgroups.container_path(self._sandbox.metadata, self._id),
             selinux=self._labels,
             seccomp_file=await seccomp_artifact.fetch(self._parts, self._sandbox.metadata, self._config),
+            progress=progress,
         )
+        inputs = await self._parts.volume_calls.run(gather, timeout=host_paths.PATIENCE, what=progress)
         builder.check(inputs)
         volumes.check_propagation(self._config, inputs.sources)
         return inputs
@@ -164,11 +167,18 @@ class ContainerCreation:
         """Return the container's metadata, its spec, for which everything on the host is there, and its limits if they are
         not the config's."""
         built = builder.build(inputs)
-        host_paths.make(inputs.sources)
+        if inputs.sources:
+            make = partial(host_paths.make, inputs.sources)
+            await self._parts.volume_calls.run(
+                make, timeout=host_paths.PATIENCE, what="mounts.host_path: making what is missing"
+            )
         if built.account:
             self._add_account(built.account)
         if self._labels:
-            await asyncio.to_thread(labels.apply, self._sandbox.metadata, inputs, self._labels)
+            apply = partial(labels.apply, self._sandbox.metadata, inputs, self._labels)
+            await self._parts.volume_calls.run(
+                apply, timeout=labels.PATIENCE, what=f"container {self._name}: labelling its volumes"
+            )
         for warning in built.warnings:
             logger.warning("%s%s", warning, fields(container=ids.short(self._id), name=self._name))
         metadata = ContainerMetadata(

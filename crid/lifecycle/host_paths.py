@@ -7,11 +7,26 @@ links are then resolved within it (openat2(2), RESOLVE_IN_ROOT).
 import errno
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from crid.cri import api_pb2 as cri
 from crid.errors import FailedPreconditionError, InvalidArgumentError
 from crid.linux.openat2 import open_in_root
+
+PATIENCE = 100.0
+"""Seconds for a look at host paths. A file server may be slow, and is asked again by the kernel for as long as it is silent;
+a kubelet waits two minutes, and so learns which path it is."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """What is being looked at, in words: for the error of a look that does not end."""
+
+    at: str = "a look at the host's files"
+
+    def __str__(self) -> str:
+        return self.at
 
 
 def resolve(path: str, prefix: str = "") -> str:
@@ -33,7 +48,9 @@ def resolve(path: str, prefix: str = "") -> str:
     return str(Path(prefix, *missing))
 
 
-def sources(config: cri.ContainerConfig, prefix: str, refused: Iterable[str]) -> dict[str, str]:
+def sources(
+    config: cri.ContainerConfig, prefix: str, refused: Iterable[str], progress: Progress | None = None
+) -> dict[str, str]:
     """Return where each host path of the config's mounts leads. It may be missing: see `make`.
 
     Raises FailedPreconditionError for a missing one of `refused`, InvalidArgumentError for one that could not be made; both
@@ -44,6 +61,8 @@ def sources(config: cri.ContainerConfig, prefix: str, refused: Iterable[str]) ->
         if not mount.host_path or mount.host_path in found:
             continue
         field = f"mounts[{index}].host_path"
+        if progress is not None:
+            progress.at = f"{field}: a look at {mount.host_path}"
         resolved = found[mount.host_path] = resolve(mount.host_path, prefix)
         if os.path.lexists(resolved):
             continue

@@ -22,6 +22,9 @@ _HOSTS = "/ /bin /boot /dev /etc /home /lib /lib64 /opt /proc /root /run /sbin /
 NEVER_RELABELLED = frozenset(_HOSTS.split())
 """Directories that the host itself lives in: with a container's label its own services could not use them."""
 
+PATIENCE = 3600.0
+"""Seconds for the labels of a container's volumes, which may have millions of files."""
+
 
 def of(parts: Parts, sandbox: SandboxMetadata, config: cri.ContainerConfig) -> Labels | None:
     """Return the container's labels, None if it gets none. Raises InvalidArgumentError for a malformed option, in any case."""

@@ -1,6 +1,6 @@
 """A pod's pinned namespaces: which it gets, how they are made, and how they are given back."""
 
-import asyncio
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +12,10 @@ from crid.linux.namespaces import sysctl_path
 from crid.model.idmap import IdMap
 from crid.model.sandbox import NamespacePaths, SandboxMetadata
 from crid.oci.spec.sysctls import with_defaults, within
+
+PATIENCE = 100.0
+"""Seconds for making a pod's namespaces, or giving them back: milliseconds as a rule. A kubelet waits two minutes, and so
+learns why."""
 
 
 def plan(config: cri.PodSandboxConfig, run_directory: Path, idmap: IdMap | None) -> NamespacePaths:
@@ -30,7 +34,7 @@ def plan(config: cri.PodSandboxConfig, run_directory: Path, idmap: IdMap | None)
 async def pin(parts: Parts, metadata: SandboxMetadata) -> None:
     """Make the planned namespaces, with the pod's hostname and sysctls in them.
 
-    Raises InvalidArgumentError naming a sysctl whose value the kernel does not take, UnavailableError.
+    Raises InvalidArgumentError naming a sysctl whose value the kernel does not take, UnavailableError, DeadlineExceededError.
     """
     pinned = metadata.namespaces
     kinds = [kind for kind, path in (("net", pinned.net), ("ipc", pinned.ipc), ("uts", pinned.uts)) if path]
@@ -43,11 +47,12 @@ async def pin(parts: Parts, metadata: SandboxMetadata) -> None:
     sysctls = with_defaults(linux.sysctls, defaults, linux.security_context.namespace_options)
     hostname = metadata.hostname if pinned.uts else None
     idmap = metadata.idmap
+    make: Callable[[], object]
     try:
         if idmap is None:
-            await asyncio.to_thread(parts.kernel.pin_namespaces, directory, kinds, hostname=hostname, sysctls=sysctls)
+            make = partial(parts.kernel.pin_namespaces, directory, kinds, hostname=hostname, sysctls=sysctls)
         else:
-            make = partial(
+            mapped = partial(
                 parts.kernel.pin_user_namespace,
                 parts.userns_program,
                 directory,
@@ -56,16 +61,22 @@ async def pin(parts: Parts, metadata: SandboxMetadata) -> None:
                 hostname=hostname,
                 sysctls=within(sysctls, idmap),
             )
-            await asyncio.to_thread(affinity.within, parts.tuning.infra_cpus, make)
+            make = partial(affinity.within, parts.tuning.infra_cpus, mapped)
+        await parts.namespace_calls.run(make, timeout=PATIENCE, what=f"pod {metadata.name}: creating its namespaces")
     except OSError as error:
         if name := next((name for name in linux.sysctls if sysctl_path(name) in str(error)), ""):
             raise InvalidArgumentError(f"linux.sysctls: {name}={linux.sysctls[name]!r}: {error.strerror or error}") from error
         raise UnavailableError(f"pod {metadata.name}: cannot create its namespaces: {error}") from error
 
 
-def unpin(parts: Parts, metadata: SandboxMetadata) -> None:
-    """Give the namespaces back. Idempotent; blocks shortly."""
+async def unpin(parts: Parts, metadata: SandboxMetadata) -> None:
+    """Give the namespaces back. Idempotent. Raises OSError, DeadlineExceededError."""
     pinned = metadata.namespaces
-    for path in (pinned.net, pinned.ipc, pinned.uts, pinned.user):
-        if path:
-            parts.kernel.unpin(path)
+
+    def give_back() -> None:
+        for path in (pinned.net, pinned.ipc, pinned.uts, pinned.user):
+            if path:
+                parts.kernel.unpin(path)
+
+    what = f"pod {metadata.name}: unpinning its namespaces"
+    await parts.namespace_calls.run(give_back, timeout=PATIENCE, what=what)

@@ -11,6 +11,7 @@ from crid.lifecycle.id_ranges import IdRangeAllocator
 from crid.lifecycle.monitors import Monitors
 from crid.lifecycle.tuning import Tuning
 from crid.linux.kernel import Kernel
+from crid.linux.threads import Threads
 from crid.model.container import Container
 from crid.model.sandbox import PodSandbox
 from crid.net.plugin import NetworkPlugin
@@ -56,3 +57,7 @@ class Parts:
     cdi: CdiDevices = field(default_factory=lambda: CdiDevices(()))
     oci_hooks: HookDirectories = field(default_factory=lambda: HookDirectories(()))
     hooks: Hooks = field(default_factory=NoHooks)
+    volume_calls: Threads = field(default_factory=lambda: Threads("crid-volumes", 64))
+    """For looks at host paths, whose file server may be gone."""
+    namespace_calls: Threads = field(default_factory=lambda: Threads("crid-namespaces", 32))
+    """For making and giving back namespaces, which wait for a lock of the kernel's that it may hold for long."""

@@ -9,7 +9,6 @@ that a container whose creation ends meanwhile is not left in a pod that has not
 none depends on what an earlier stop managed to do, so a stop that failed midway is simply repeated.
 """
 
-import asyncio
 import logging
 import os
 import shutil
@@ -136,7 +135,7 @@ class SandboxLifecycle:
         files = asked.cgroup_files(self._rules(metadata.config, metadata.runtime_handler), metadata.config.annotations)
         await self._parts.cgroups.prepare(metadata, files)
         trace.step("pod", "creating its namespaces")
-        rollback.undo("unpinning namespaces", partial(asyncio.to_thread, namespaces.unpin, self._parts, metadata))
+        rollback.undo("unpinning namespaces", partial(namespaces.unpin, self._parts, metadata))
         await namespaces.pin(self._parts, metadata)
         if metadata.namespaces.net:
             trace.step("pod", "setting up its network")
@@ -281,7 +280,7 @@ async def release(parts: Parts, metadata: SandboxMetadata) -> None:
         trace.step("pod stop", "releasing its network")
         await parts.network.detach(pod_network(metadata))
     trace.step("pod stop", "unpinning its namespaces")
-    await asyncio.to_thread(namespaces.unpin, parts, metadata)
+    await namespaces.unpin(parts, metadata)
     trace.step("pod stop", "unmounting its shm")
     parts.kernel.unmount_all_below(str(metadata.run_directory))
 

@@ -46,8 +46,10 @@ def gather(
     cgroup_path: str,
     selinux: Labels | None = None,
     seccomp_file: str = "",
+    progress: host_paths.Progress | None = None,
 ) -> SpecInputs:
-    """Collect the inputs of one container's spec, but for those of its root file system. Blocks for a few file reads.
+    """Collect the inputs of one container's spec, but for those of its root file system. Blocks for a few file reads, and for
+    as long as a file server behind a mount's host path is silent; `progress` is told which path that is.
     `seccomp_file` comes from crid.lifecycle.seccomp_artifact.
 
     Raises InvalidArgumentError where the config names something that is not there.
@@ -68,7 +70,7 @@ def gather(
         rootfs=str(rootfs),
         cgroup_path=cgroup_path,
         pid_namespace=_pid_namespace(parts, sandbox, config),
-        sources=host_paths.sources(config, host.policy.bind_mount_prefix, host.policy.absent_sources_refused),
+        sources=host_paths.sources(config, host.policy.bind_mount_prefix, host.policy.absent_sources_refused, progress),
         devices=_devices(config),
         host=host,
         apparmor_profiles=_apparmor_profiles(config),

@@ -50,7 +50,7 @@ def within(allowed: Collection[int], call: Callable[[], T]) -> T:
         except BaseException as error:
             failures.append(error)
 
-    thread = threading.Thread(target=run, name="affinity")
+    thread = threading.Thread(target=run, name="affinity", daemon=True)  # a call that hangs must not keep the process
     thread.start()
     thread.join()
     if failures:

@@ -21,6 +21,7 @@ def notify(state: str) -> bool:
         return False
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+            sender.setblocking(False)  # one that does not read must not hold up who serves
             sender.connect("\0" + address[1:] if address[0] == "@" else address)
             sender.send(state.encode())
     except OSError as error:

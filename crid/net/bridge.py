@@ -13,14 +13,14 @@ import logging
 import re
 import zlib
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from crid import trace
-from crid.errors import CridError, InvalidArgumentError, UnavailableError
+from crid.errors import CridError, DeadlineExceededError, InvalidArgumentError, UnavailableError
+from crid.linux.threads import Threads
 from crid.log import fields
 from crid.model.sandbox import NetworkAttachment
 from crid.net.addresses import Address, Network
@@ -42,6 +42,9 @@ _BRIDGE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
 _NOT_STARTED = NetworkCondition(False, "NotStarted", "the bridge network was not started")
 _DEFAULT_NETWORK = IPv4Network("10.88.0.0/16")
 _CLOSE_GRACE = 10.0
+PATIENCE = 60.0
+"""Seconds for what a pod wants of the kernel, with all that is before it. The kernel's lock over links may be held by somebody
+who makes or removes thousands, or for ever: then whoever waits is told."""
 _CONNECT_ATTEMPTS = 3
 _CHECK_INTERVAL = 30.0
 """Seconds after which a look at the condition, as the kubelet takes at each Status, also looks after the bridge."""
@@ -51,17 +54,21 @@ class _Worker:
     """One thread with one route socket; what it is given runs in turn."""
 
     def __init__(self, name: str) -> None:
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self._threads = Threads(name, 1)
         self._route = RouteSocket()
 
-    async def run(self, work: Callable[Concatenate[RouteSocket, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return what `work` returns on the thread, given the socket and the arguments."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, lambda: work(self._route, *args, **kwargs))
+    async def run(self, what: str, work: Callable[Concatenate[RouteSocket, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return what `work` returns on the thread, given the socket and the arguments. Raises DeadlineExceededError beginning
+        with `what`."""
+        return await self._threads.run(lambda: work(self._route, *args, **kwargs), timeout=PATIENCE, what=what)
+
+    async def run_whenever(self, work: Callable[Concatenate[RouteSocket, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Like `run`, once the thread has done all that it was given before, however long that takes."""
+        return await self._threads.run(lambda: work(self._route, *args, **kwargs), timeout=None, what="")
 
     def close(self) -> None:
-        self._executor.shutdown(wait=True)
-        self._route.close()
+        if self._threads.close(_CLOSE_GRACE):  # else the thread still has the socket
+            self._route.close()
 
 
 def default_bridge(network: Network) -> str:
@@ -70,6 +77,13 @@ def default_bridge(network: Network) -> str:
     if network == _DEFAULT_NETWORK:
         return "crid0"
     return f"crid{zlib.crc32(network.network_address.packed):08x}" if network.version == 6 else f"crid{int(network[0]):08x}"
+
+
+def _reason(error: CridError) -> str:
+    """Return why there is no network, as one word of the condition."""
+    if isinstance(error, NetworkError):
+        return error.reason
+    return "KernelSilent" if isinstance(error, DeadlineExceededError) else "NftablesFailed"
 
 
 class BridgeNetwork(NetworkPlugin):
@@ -134,7 +148,7 @@ class BridgeNetwork(NetworkPlugin):
         await self._supervisor.close(_CLOSE_GRACE)
         self._condition = _NOT_STARTED
         with self._opened:
-            if remove and await self._connecting.run(self._links.remove_bridge):
+            if remove and await self._connecting.run(f"bridge {self._bridge}: removing it", self._links.remove_bridge):
                 await self._table.remove()
 
     async def attach(self, pod: PodNetwork) -> NetworkAttachment:
@@ -149,7 +163,8 @@ class BridgeNetwork(NetworkPlugin):
 
     async def retain_links(self, sandbox_ids: Collection[str]) -> None:
         """Do `retain` for links and addresses alone, where somebody else knows the host ports."""
-        kept = await self._connecting.run(self._links.retain, frozenset(sandbox_ids))
+        what = f"bridge {self._bridge}: removing links of pods that are gone"
+        kept = await self._connecting.run(what, self._links.retain, frozenset(sandbox_ids))
         for sandbox_id, addresses in kept.items():
             self._addresses.adopt(sandbox_id, addresses)
         self._addresses.retain(sandbox_ids)
@@ -192,8 +207,10 @@ class BridgeNetwork(NetworkPlugin):
                 await self._connect(pod, addresses)
                 trace.step("network", "opening host ports")
                 await self.host_ports.open(pod, ips, self._bridge)
-            except BaseException:
-                await self._undo(pod.sandbox_id)
+            except BaseException as error:
+                undoing = self._supervisor.start_logged(self._undo(pod.sandbox_id), f"undo attach {pod.sandbox_id}")
+                if not isinstance(error, DeadlineExceededError):  # else the thread is still at it, and undoes it afterwards
+                    await asyncio.wait((undoing,), timeout=PATIENCE)
                 raise
             trace.step("network", "connected")
             return NetworkAttachment(ips=ips, interface=POD_INTERFACE)
@@ -202,17 +219,19 @@ class BridgeNetwork(NetworkPlugin):
         """Remove what a failed `attach` made. If that fails too, the address stays taken, as a link may still have it."""
         try:
             await self.host_ports.close(sandbox_id)
-            await self._connecting.run(self._links.remove, [sandbox_id])
+            await self._connecting.run_whenever(self._links.remove, [sandbox_id])
             self._addresses.release(sandbox_id)
         except CridError as error:
             logger.error("a failed attach is left for detach to undo%s", fields(sandbox=sandbox_id, error=error))
 
     async def _connect(self, pod: PodNetwork, addresses: Sequence[Address]) -> None:
         """Make the pod's links; if somebody deleted the bridge, make that again first."""
+        what = f"pod {pod.title}: making its links"
         for _ in range(_CONNECT_ATTEMPTS):
             try:
                 index = self._bridge_index
-                return await self._connecting.run(self._links.connect, index, pod.sandbox_id, pod.namespace_path, addresses)
+                namespace = pod.namespace_path
+                return await self._connecting.run(what, self._links.connect, index, pod.sandbox_id, namespace, addresses)
             except BridgeGoneError:
                 logger.warning("the bridge was deleted, making it again%s", fields(bridge=self._bridge))
                 await self._ensure()
@@ -237,10 +256,12 @@ class BridgeNetwork(NetworkPlugin):
             while self._removals:
                 batch, self._removals = self._removals, {}
                 try:
-                    await self._disconnecting.run(self._links.remove, list(batch))
+                    what = f"bridge {self._bridge}: removing links of {len(batch)} pods"
+                    await self._disconnecting.run(what, self._links.remove, list(batch))
                 except BaseException as error:
+                    kind = DeadlineExceededError if isinstance(error, DeadlineExceededError) else UnavailableError
                     for future in batch.values():
-                        future.set_exception(UnavailableError(str(error)) if isinstance(error, CridError) else error)
+                        future.set_exception(kind(str(error)) if isinstance(error, CridError) else error)
                     if not isinstance(error, Exception):
                         raise
                 else:
@@ -253,13 +274,12 @@ class BridgeNetwork(NetworkPlugin):
         """Make what pods are connected to, as far as it is not there. Raises UnavailableError, also seen in `condition`."""
         async with self._ensuring:
             try:
-                found = await self._connecting.run(self._links.ensure)
+                found = await self._connecting.run(f"bridge {self._bridge}: looking after it", self._links.ensure)
                 self._bridge_index = found.index
                 if await self._table.ensure(Bridge(self._bridge, self._networks, found.strangers)):
                     logger.info("nftables table is set up%s", fields(bridge=self._bridge))
             except CridError as error:
-                reason = error.reason if isinstance(error, NetworkError) else "NftablesFailed"
-                self._condition = NetworkCondition(False, reason, str(error))
+                self._condition = NetworkCondition(False, _reason(error), str(error))
                 raise
             self._condition = NetworkCondition(True)
             self._ensured_at = asyncio.get_running_loop().time()

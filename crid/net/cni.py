@@ -13,6 +13,7 @@ import contextlib
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from socket import if_indextoname
@@ -20,6 +21,7 @@ from socket import if_indextoname
 from crid.errors import CridError, DeadlineExceededError, InvalidArgumentError, ResourceExhaustedError, UnavailableError
 from crid.linux.inotify import IN_CLOSE_WRITE, IN_CREATE, IN_DELETE, IN_MOVED_FROM, IN_MOVED_TO, Watcher
 from crid.linux.namespaces import in_network_namespace
+from crid.linux.threads import Threads
 from crid.log import fields
 from crid.model.sandbox import NetworkAttachment
 from crid.net import cni_config, cni_result, rtnetlink
@@ -42,6 +44,8 @@ _LOOK_INTERVAL = 5.0
 """Seconds after which a look at the condition, as the kubelet takes at each Status, has everything looked at again."""
 
 _CLOSE_GRACE = 10.0
+_KERNEL_PATIENCE = 30.0
+"""Seconds for what crid itself does in a pod's namespace, which waits for the kernel's lock over links."""
 _PARALLEL_REMOVALS = 8
 _PATIENCE = 10.0
 """Seconds that a new pod waits for addresses of pods that are gone to be released."""
@@ -78,6 +82,7 @@ class CniNetwork(NetworkPlugin):
         self._ranges: tuple[str, ...] = ()
         self._supervisor = Supervisor("cni")
         self._pods = KeyedLock()
+        self._loopbacks = Threads("crid-loopback", 8)
         self._looking = asyncio.Lock()
         self._recheck: asyncio.Task[object] | None = None
         self._collected, self._released = asyncio.Event(), asyncio.Event()
@@ -173,8 +178,9 @@ class CniNetwork(NetworkPlugin):
 
     async def _add(self, pod: PodNetwork, request: CachedAttachment) -> NetworkAttachment:
         self._cache.save(request)
+        bring_up = partial(in_network_namespace, pod.namespace_path, _bring_up_loopback)
         try:
-            await asyncio.to_thread(in_network_namespace, pod.namespace_path, _bring_up_loopback)
+            await self._loopbacks.run(bring_up, timeout=_KERNEL_PATIENCE, what=f"pod {pod.title}: bringing up lo")
         except OSError as error:
             raise UnavailableError(f"network namespace {pod.namespace_path}: {error.strerror}") from error
         result = await self._verbs.add(request)

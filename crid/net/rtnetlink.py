@@ -35,7 +35,8 @@ _IFA_F_NODAD, _IFA_F_PERMANENT = 0x2, 0x80
 _RTEXT_FILTER_SKIP_STATS = 0x8
 _MAIN_TABLE, _LOCAL_TABLE, _UNICAST, _LOCAL, _PROTO_STATIC = 254, 255, 1, 2, 4
 _RECEIVE_SIZE = 1 << 16
-
+TIMEOUT = 30.0
+"""Seconds in which the kernel must answer. It has answered when a request is sent, unless it runs out of memory."""
 
 _HAIRPIN = (
     "IFLA_LINKINFO",
@@ -183,6 +184,7 @@ class RouteSocket:
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
         self._socket.bind((0, 0))
+        self._socket.settimeout(TIMEOUT)
         self._sequence = 0
 
     def __enter__(self) -> Self:
@@ -252,7 +254,8 @@ class RouteSocket:
         return int(_decode(RouteMessage, found[0]).get_attr("RTA_OIF") or 0)
 
     def _exchange(self, request: Request, flags: int) -> Iterator[bytes]:
-        """Send one request and yield what answers it, until its acknowledgement or the end of the dump."""
+        """Send one request and yield what answers it, until its acknowledgement or the end of the dump. Raises RouteError if no
+        answer comes."""
         self._sequence += 1
         header = request.message["header"]
         header["type"], header["sequence_number"], header["pid"] = request.kind, self._sequence, 0
@@ -260,7 +263,12 @@ class RouteSocket:
         request.message.encode()
         self._socket.send(request.message.data)
         while True:
-            for kind, message_flags, sequence, data in _split(self._socket.recv(_RECEIVE_SIZE)):
+            try:
+                datagram = self._socket.recv(_RECEIVE_SIZE)
+            except TimeoutError as error:
+                words = f"{request.purpose}: the kernel did not answer within {TIMEOUT:g} s"
+                raise RouteError(errno.ETIMEDOUT, words) from error
+            for kind, message_flags, sequence, data in _split(datagram):
                 if sequence != self._sequence:
                     continue  # the rest of an exchange that was given up
                 if kind in (_NLMSG_ERROR, _NLMSG_DONE):

@@ -183,8 +183,9 @@ def _generation() -> int:
     request = _REQUEST.pack(_REQUEST.size, _NFT_MSG_GETGEN, _NLM_F_REQUEST, 1, 0, socket.AF_UNSPEC, 0, 0)
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NFNETLINK) as netfilter:
+            netfilter.settimeout(_TIMEOUT)
             netfilter.send(request)
             answer = netfilter.recv(4096)
             return int.from_bytes(answer[_GENERATION_OFFSET : _GENERATION_OFFSET + 4], "big")
     except OSError as error:
-        raise UnavailableError(f"nftables: {error.strerror}") from error
+        raise UnavailableError(f"nftables: {error.strerror or f'no answer within {_TIMEOUT:g} s'}") from error

@@ -14,8 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FrameType
+from typing import Any
+from unittest import mock
 
 import crid
+from crid.linux.threads import Threads
 
 SOURCE = str(Path(crid.__file__).parent)
 
@@ -85,10 +88,15 @@ class Faults:
         executor = ThreadPoolExecutor(max_workers=2)
         threading.setprofile(self._hook)  # for threads that start from now on: those of the new executor
         loop.set_default_executor(executor)
+
+        async def run(_: Threads, work: Callable[[], Any], **_options: object) -> Any:
+            return await loop.run_in_executor(executor, work)  # threads that live longer lose the hook when it raises
+
         self._active = True
         sys.setprofile(self._hook)
         try:
-            yield
+            with mock.patch.object(Threads, "run", run):
+                yield
         finally:
             sys.setprofile(None)
             threading.setprofile(None)  # takes the hook away

@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import threading
 from pathlib import Path
 
 import pytest
 
 from crid.cri import api_pb2 as cri
-from crid.errors import CridError, FailedPreconditionError, InvalidArgumentError, NotFoundError
+from crid.errors import CridError, DeadlineExceededError, FailedPreconditionError, InvalidArgumentError, NotFoundError
+from crid.lifecycle import host_paths
 from crid.lifecycle.create import bundle_path, discard
 from crid.model.container import ContainerState
 from crid.model.sandbox import PodSandbox
@@ -146,3 +148,29 @@ async def test_what_is_refused_has_been_nowhere(world: World, pod: PodSandbox, m
     for field, wrong in refused.items():
         with pytest.raises(InvalidArgumentError, match=field):
             await world.containers.create(pod.id, wrong)
+
+
+async def test_a_volume_whose_server_is_silent(world: World, pod: PodSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the mount; nothing is left, and the name is free."""
+    answers = threading.Event()
+    real = host_paths.resolve
+
+    def resolve(path: str, prefix: str = "") -> str:
+        if path == "/dead/one":
+            answers.wait()
+        return real(path, prefix)
+
+    monkeypatch.setattr(host_paths, "resolve", resolve)
+    config = container_config()
+    config.mounts.add(host_path="/alive", container_path="/a")
+    config.mounts.add(host_path="/dead/one", container_path="/b")
+    before = world.leftovers()
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(host_paths, "PATIENCE", 0.1)
+            with pytest.raises(DeadlineExceededError, match=r"mounts\[1\]\.host_path: a look at /dead/one did not end within"):
+                await world.containers.create(pod.id, config)
+        assert world.leftovers() == before
+        assert (await world.containers.create(pod.id, container_config())).status.state is ContainerState.CREATED
+    finally:
+        answers.set()

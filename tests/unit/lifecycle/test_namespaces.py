@@ -1,13 +1,14 @@
 """A pod's pinned namespaces, with and without one of users."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
 from google.protobuf import text_format
 
 from crid.cri import api_pb2 as cri
-from crid.errors import FailedPreconditionError, InvalidArgumentError, UnavailableError
+from crid.errors import DeadlineExceededError, FailedPreconditionError, InvalidArgumentError, UnavailableError
 from crid.lifecycle import namespaces
 from crid.model.idmap import IdMap, IdRange
 from tests.unit.lifecycle.world import World, pod_config
@@ -106,3 +107,19 @@ async def test_a_sysctl_whose_value_the_kernel_does_not_take(world: World) -> No
     with pytest.raises(InvalidArgumentError, match=r"linux\.sysctls: kernel\.msgmax='many'"):
         await world.sandboxes.run(asked, "")
     assert world.kernel.mounts == []
+
+
+async def test_a_kernel_that_makes_no_namespaces(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As while it waits for a device that nobody lets go of: the client is told, and pods can be stopped meanwhile."""
+    other = await world.sandboxes.run(pod_config(name="other"), "")
+    answers = threading.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(namespaces, "PATIENCE", 0.1)
+        patch.setattr(world.kernel, "pin_namespaces", lambda *_, **__: answers.wait())
+        with pytest.raises(DeadlineExceededError, match=r"pod .*web.*: creating its namespaces did not end within"):
+            await world.sandboxes.run(pod_config(), "")
+    try:
+        await world.sandboxes.remove(other.id)
+        assert (await world.sandboxes.run(pod_config(), "")).status.ready
+    finally:
+        answers.set()

@@ -56,3 +56,17 @@ async def test_the_watchdog_is_fed_again_and_again(tmp_path: Path, monkeypatch: 
         for _ in range(3):
             assert await asyncio.get_running_loop().sock_recv(receiver, 100) == b"WATCHDOG=1"
         feeding.cancel()
+
+
+async def test_an_init_system_that_does_not_read_holds_up_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A datagram socket's queue has an end (net.unix.max_dgram_qlen), where a sender would wait."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(f"{tmp_path}/notify")
+        monkeypatch.setenv(VARIABLE, f"{tmp_path}/notify")
+        most = 1 + int(Path("/proc/sys/net/unix/max_dgram_qlen").read_text()) + 1
+        told = [notify("WATCHDOG=1") for _ in range(most + 1)]
+    assert told[0]
+    assert not told[-1]
+    assert "the init system cannot be told" in caplog.text

@@ -108,3 +108,15 @@ with crid.net.rtnetlink.RouteSocket() as route:
 """
     completed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert completed.returncode == 0, completed.stderr
+
+
+def test_a_kernel_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rtnetlink, "TIMEOUT", 0.05)
+    ours, silent = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with RouteSocket() as route, silent:
+        ours.settimeout(route._socket.gettimeout())
+        route._socket.close()
+        route._socket = ours
+        with pytest.raises(RouteError, match=r"look up interface lo: the kernel did not answer within 0\.05 s") as caught:
+            route.link("lo")
+        assert caught.value.errno == errno.ETIMEDOUT

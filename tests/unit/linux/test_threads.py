@@ -1,0 +1,97 @@
+import asyncio
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from crid.errors import DeadlineExceededError
+from crid.linux.threads import Threads
+from tests.harness.tools import eventually
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """What a call that hangs waits for; in the end it comes."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+async def test_results_and_errors_come_back() -> None:
+    threads = Threads("test", 2)
+    assert await threads.run(lambda: threading.current_thread().name, timeout=30, what="the call") == "test"
+    with pytest.raises(ZeroDivisionError):
+        await threads.run(lambda: 1 / 0, timeout=30, what="the call")
+    assert threads.close(30)
+
+
+async def test_a_call_that_hangs_is_given_up_and_the_others_go_on(gate: threading.Event) -> None:
+    threads = Threads("test", 2)
+    with pytest.raises(DeadlineExceededError, match=r"the look at /data did not end within 0\.05 s"):
+        await threads.run(gate.wait, timeout=0.05, what="the look at /data")
+    assert await threads.run(lambda: 5, timeout=30, what="the call") == 5
+    assert not threads.close(0.05)
+    gate.set()
+    assert threads.close(30)
+
+
+async def test_what_has_not_begun_at_its_deadline_never_does(gate: threading.Event) -> None:
+    threads = Threads("test", 1)
+    begun: list[str] = []
+    waiting = asyncio.create_task(threads.run(gate.wait, timeout=30, what="the first"))
+    await asyncio.sleep(0)
+    with pytest.raises(DeadlineExceededError, match="the second did not end"):
+        await threads.run(lambda: begun.append("second"), timeout=0.05, what="the second")
+    gate.set()
+    assert await waiting
+    await threads.run(lambda: begun.append("third"), timeout=30, what="the third")
+    assert begun == ["third"]
+
+
+async def test_no_more_threads_than_the_limit_and_no_more_than_needed(gate: threading.Event) -> None:
+    threads = Threads("test", 3)
+    for _ in range(5):
+        await threads.run(lambda: None, timeout=30, what="the call")
+    assert repr(threads) == "<Threads test threads=1 unfinished=0>"
+    waiting = [asyncio.create_task(threads.run(gate.wait, timeout=30, what="the call")) for _ in range(5)]
+    await asyncio.sleep(0)
+    assert repr(threads) == "<Threads test threads=3 unfinished=5>"
+    gate.set()
+    assert await asyncio.gather(*waiting) == [True] * 5
+
+
+async def test_a_caller_that_goes_leaves_the_call_alone(gate: threading.Event) -> None:
+    threads = Threads("test", 1)
+    ended = threading.Event()
+
+    def call() -> None:
+        gate.wait()
+        ended.set()
+
+    task = asyncio.create_task(threads.run(call, timeout=30, what="the call"))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    gate.set()
+    await asyncio.to_thread(eventually, ended.is_set, "it has ended")
+
+
+def test_a_hanging_call_does_not_keep_the_process() -> None:
+    program = """
+import asyncio, threading
+from crid.errors import DeadlineExceededError
+from crid.linux.threads import Threads
+
+async def main():
+    try:
+        await Threads("test", 1).run(threading.Event().wait, timeout=0.01, what="it")
+    except DeadlineExceededError:
+        print("given up")
+
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "given up\n"
