@@ -114,7 +114,8 @@ def _in_memory(kernel: Kernel, directory: Path) -> Iterator[Path]:
     """Have a tmpfs at `directory` for the block, the one of an earlier daemon if that was cut off.
 
     The daemon must start on a full disk: it is who makes room there. The run directory itself does not do, /run is often
-    mounted noexec or nodev, and a container's programs and devices must work there.
+    mounted noexec or nodev, and a container's programs and devices must work there. The directory stays for the next start,
+    for which there may be no room for another.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not kernel.is_mount_point(str(directory)):
@@ -123,7 +124,6 @@ def _in_memory(kernel: Kernel, directory: Path) -> Iterator[Path]:
         yield directory
     finally:
         kernel.unmount(str(directory))
-        directory.rmdir()
 
 
 def own_program(name: str) -> Path:

@@ -12,6 +12,7 @@ the file aside, and whoever knows from elsewhere who holds what says so by `adop
 Not thread-safe, and nothing blocks for longer than a write to the page cache: use it from the event loop's thread.
 """
 
+import contextlib
 import logging
 import os
 import time
@@ -94,6 +95,7 @@ class AddressStore:
         self._journal = -1
         self._size = 0
         self._changes = 0
+        self._late = ""
         try:
             self._load()
         except OSError as error:
@@ -101,7 +103,8 @@ class AddressStore:
         try:
             self._rewrite()
         except OSError as error:
-            self._write_later(error)
+            logger.error("address journal cannot be written anew%s", fields(path=path, error=error))
+            self._go_on()
 
     def __repr__(self) -> str:
         return f"<AddressStore {self._path} held={len(self._held)}>"
@@ -143,10 +146,12 @@ class AddressStore:
     def release(self, sandbox_id: str) -> None:
         """Take back the pod's addresses, which nobody uses any more whether or not that can be written down. Idempotent."""
         if sandbox_id in self._held:
+            line = f"- {sandbox_id}\n"
             try:
-                self._append(f"- {sandbox_id}\n")
+                self._append(line)
             except UnavailableError as error:
-                self._write_later(error)
+                logger.error("an address is free, which cannot be written down yet%s", fields(sandbox=sandbox_id, error=error))
+                self._late += line
             self._free(self._held.pop(sandbox_id))
 
     def retain(self, sandbox_ids: Collection[str]) -> None:
@@ -173,6 +178,15 @@ class AddressStore:
                 if address in range_.network:
                     range_.release(address)
 
+    def _go_on(self) -> None:
+        """Open the journal as it is, if it is this boot's: there may be room for a line where there is none for a file."""
+        with contextlib.suppress(OSError):
+            content = self._path.read_bytes()
+            if content.startswith(_header(self._boot).encode()):
+                self._size = content.rindex(b"\n") + 1
+                self._journal = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+                os.ftruncate(self._journal, self._size)
+
     def _load(self) -> None:
         """Take over what the journal says, or set it aside if it is damaged."""
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -192,25 +206,24 @@ class AddressStore:
 
     def _rewrite(self) -> None:
         """Replace the journal by one that holds the present state only."""
-        lines = [f"{_FORMAT} {self._boot}\n", *(_taken(*entry) for entry in self._held.items())]
+        lines = [_header(self._boot), *(_taken(*entry) for entry in self._held.items())]
         content = "".join(lines).encode()
         write_atomic(self._path, content)
         self.close()
         self._journal = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        self._size, self._changes = len(content), 0
-
-    def _write_later(self, error: Exception) -> None:
-        """Begin with the present state at the next change; until then the journal holds addresses that are free. A daemon that
-        reads it frees them when it has found which pods there are (`retain`)."""
-        logger.error("address journal cannot be written%s", fields(path=self._path, error=error))
-        self._changes = _COMPACT_AFTER
+        self._size, self._changes, self._late = len(content), 0, ""
 
     def _append(self, line: str) -> None:
-        """Write one change, whole or not at all."""
-        content = line.encode()
+        """Write one change, whole or not at all, after those that could not be written. Until then the journal holds
+        addresses that are free; a daemon that reads it frees them when it has found which pods there are (`retain`)."""
         try:
-            if self._changes >= _COMPACT_AFTER:
-                self._rewrite()
+            if self._changes >= _COMPACT_AFTER or self._journal < 0:
+                try:
+                    self._rewrite()
+                except OSError:
+                    if self._journal < 0:
+                        raise
+            content = (self._late + line).encode()
             if (written := os.write(self._journal, content)) != len(content):
                 raise OSError(0, f"only {written} of {len(content)} bytes could be written")
         except OSError as error:
@@ -219,6 +232,11 @@ class AddressStore:
             raise UnavailableError(f"address journal {self._path}: {error.strerror}") from error
         self._size += len(content)
         self._changes += 1
+        self._late = ""
+
+
+def _header(boot: str) -> str:
+    return f"{_FORMAT} {boot}\n"
 
 
 def _taken(sandbox_id: str, addresses: Sequence[Address]) -> str:

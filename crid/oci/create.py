@@ -6,6 +6,7 @@ file of an earlier attempt stays.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -143,6 +144,9 @@ class Creation:
         except TimeoutError:
             logger.warning("killing a monitor that outlived its container%s", fields(container=container.id, pid=monitor.pid))
             process.send_signal(monitor, conmon.SIGKILL)
+            with contextlib.suppress(TimeoutError):  # the kernel has it
+                async with asyncio.timeout(conmon.SETTLE_TIMEOUT):
+                    await process.wait_gone(monitor)
 
     async def _undo(self, container: Container, files: conmon.MonitorFiles, *, remove_log: bool) -> None:
         """Remove what a failed creation left; what cannot be removed is logged, the creation's own error is the one to see."""

@@ -1,13 +1,9 @@
 """A container whose monitor dies, hangs or cannot write: it is never "running" when it is not, nor stopped without a code."""
 
-import contextlib
 import os
-import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -17,6 +13,7 @@ from crid.cri import api_pb2 as cri
 from tests.harness.cgroups import pid_of
 from tests.harness.client import refused
 from tests.harness.node import Node, Pod
+from tests.harness.small_disk import SmallDisk, small_disk
 from tests.harness.tools import eventually
 
 UNTIL_STOP = "while [ ! -e /tmp/stop ]; do sleep 0.02; done; exit 9"
@@ -93,72 +90,6 @@ def test_a_monitor_that_hangs_is_not_waited_for_and_believed_in_the_end(own_node
     eventually(lambda: node.cri.status(container).exit_code == 7, "the monitor's word counts")
     assert node.cri.status(container).reason == "Error"
     node.clean()
-
-
-@dataclass(frozen=True, slots=True)
-class SmallDisk:
-    """An ext4 file system of 16 MiB, mounted at `directory`."""
-
-    directory: Path
-
-    @property
-    def image(self) -> Path:
-        """The file that it is on."""
-        return self.directory.with_name(f"{self.directory.name}.img")
-
-    @property
-    def _filler(self) -> Path:
-        return self.directory / "filler"
-
-    def fill(self) -> None:
-        """Write until nothing more fits, not even a small file."""
-        with self._filler.open("wb", buffering=0) as file:
-            for size in (1 << 20, 4096, 1024):
-                with contextlib.suppress(OSError):
-                    while file.write(bytes(size)) == size:
-                        pass
-
-    def make_room(self) -> None:
-        """Undo `fill`."""
-        self._filler.unlink(missing_ok=True)
-
-    def fail(self) -> None:
-        """Make the kernel believe that the disk has had an error: the file system is read-only from now on (ext4(5))."""
-        subprocess.run(["sync", "-f", self.directory], check=True)  # what was written long ago is on the disk
-        self._remount("abort")
-
-    def mend(self) -> None:
-        """Check the file system and mount it again. Mounts that need it must be gone."""
-        subprocess.run(["umount", self.directory], check=True)
-        assert subprocess.run(["e2fsck", "-fy", self.image], check=False, capture_output=True).returncode in (0, 1)
-        self.mount()
-
-    def mount(self) -> None:
-        """Mount it."""
-        subprocess.run(["mount", "-o", "loop", self.image, self.directory], check=True)
-
-    def _remount(self, option: str) -> None:
-        subprocess.run(["mount", "-o", f"remount,{option}", self.directory], check=True, stderr=subprocess.DEVNULL)
-
-
-@contextlib.contextmanager
-def small_disk(directory: Path) -> Iterator[SmallDisk]:
-    """Put what is in `directory` on a small disk of its own for the block."""
-    disk = SmallDisk(directory)
-    with disk.image.open("wb") as file:
-        file.truncate(16 << 20)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", disk.image], check=True)
-    copy = directory.with_name(f"{directory.name}.copy")
-    directory.rename(copy)
-    directory.mkdir()
-    disk.mount()
-    try:
-        subprocess.run(["cp", "-a", f"{copy}/.", directory], check=True)
-        shutil.rmtree(copy)
-        yield disk
-    finally:
-        subprocess.run(["umount", "-l", directory], check=True)
-        disk.image.unlink()
 
 
 @pytest.fixture

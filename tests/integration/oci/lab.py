@@ -204,6 +204,20 @@ class Lab:
             while "ready" not in Path(container.metadata.log_path).read_text():
                 await asyncio.sleep(0.01)
 
+    async def running_in(self, container: Container) -> str:
+        """Return the command lines of the container's living processes, zombies left out."""
+        listed = await self.runtime.exec_sync(container, ["ps", "-o", "stat,args"], 10)
+        return "\n".join(line for line in listed.stdout.decode().splitlines() if not line.startswith("Z"))
+
+    async def runs(self, container: Container, text: str) -> None:
+        """Return once a process with `text` in its command line runs in the container; the fake's do at once."""
+        if self.kind == "fake":
+            await asyncio.sleep(0)
+            return
+        async with asyncio.timeout(30):
+            while text not in await self.running_in(container):
+                await asyncio.sleep(0.02)
+
     async def wait_exit(self, container: Container) -> Exit:
         """Return the container's exit, which must come within 10 seconds."""
         async with asyncio.timeout(10):

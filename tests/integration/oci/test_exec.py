@@ -7,25 +7,11 @@ from typing import Any
 
 import pytest
 
-from crid.model.container import Container
 from crid.oci import descendants
 from crid.oci.runtime import EXEC_SYNC_OUTPUT_LIMIT, Streams
 from tests.integration.oci.lab import Client, Lab, feed
 
 pytestmark = pytest.mark.root
-
-
-async def running_in(lab: Lab, container: Container) -> str:
-    """Return the command lines of the container's living processes, zombies left out."""
-    listed = await lab.runtime.exec_sync(container, ["ps", "-o", "stat,args"], 10)
-    return "\n".join(line for line in listed.stdout.decode().splitlines() if not line.startswith("Z"))
-
-
-async def runs(lab: Lab, container: Container, text: str) -> None:
-    """Return once a process with `text` in its command line runs in the container."""
-    async with asyncio.timeout(10):
-        while text not in await running_in(lab, container):
-            await asyncio.sleep(0.02)
 
 
 async def test_exec_gets_the_container_s_environment_and_user(lab: Lab) -> None:
@@ -59,17 +45,17 @@ async def test_exec_sync_timeout_ends_the_command(lab: Lab) -> None:
     result = await lab.runtime.exec_sync(container, ["sh", "-c", "echo before; sleep 4242 & sleep 4243"], 1)
     assert result.timed_out
     assert result.stdout == b"before\n"
-    assert "424" not in await running_in(lab, container)
+    assert "424" not in await lab.running_in(container)
 
 
 async def test_cancelled_exec_sync_ends_the_command(lab: Lab) -> None:
     container = await lab.run("stubborn")
     work = asyncio.create_task(lab.runtime.exec_sync(container, ["sleep", "4242"], 0))
-    await runs(lab, container, "4242")
+    await lab.runs(container, "4242")
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await work
-    assert "4242" not in await running_in(lab, container)
+    assert "4242" not in await lab.running_in(container)
 
 
 async def test_exec_sync_does_not_wait_for_a_grandchild(lab: Lab) -> None:
@@ -117,11 +103,11 @@ async def test_exec_stdin_belongs_to_any_user(lab: Lab) -> None:
 async def test_cancelled_exec_ends_the_command(lab: Lab, tty: bool) -> None:
     container = await lab.run("stubborn")
     work = asyncio.create_task(lab.runtime.exec(container, ["sleep", "4242"], Client().streams, tty=tty))
-    await runs(lab, container, "4242")
+    await lab.runs(container, "4242")
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await work
-    assert "4242" not in await running_in(lab, container)
+    assert "4242" not in await lab.running_in(container)
     async with asyncio.timeout(5):
         while descendants.children(os.getpid()):  # the monitor of `ps` is reaped behind its result
             await asyncio.sleep(0.01)
@@ -138,7 +124,7 @@ async def test_a_client_that_is_gone_ends_the_command(lab: Lab) -> None:
             await lab.runtime.exec(
                 container, ["sh", "-c", "while echo y; do sleep 0.01; done"], Streams(stdout=gone), tty=False
             )
-    assert "while" not in await running_in(lab, container)
+    assert "while" not in await lab.running_in(container)
 
 
 async def test_terminal_exec(lab: Lab) -> None:

@@ -212,6 +212,65 @@ def test_full_disk_keeps_nobodys_address_and_no_daemon_from_starting(
     assert store(path).holders() == {"2", "4"}
 
 
+def test_a_disk_with_room_for_a_line_but_for_no_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal goes on as it is; what a torn line has left in it is cut off first."""
+    addresses = store(path)
+    for holder in "12":
+        addresses.allocate(holder)
+    with path.open("ab") as file:
+        file.write(b"+ 3 10.")
+
+    def no_file(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("crid.net.ipam.write_atomic", no_file)
+    again = store(path)
+    again.release("1")
+    again.allocate("4")
+    third = store(path)
+    assert third.holders() == {"2", "4"}
+    assert third.held_by("4") == again.held_by("4")
+
+
+def test_an_address_that_was_freed_on_a_full_disk_has_one_holder(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who had it is written down as gone before who has it now."""
+    addresses = store(path, SMALL)
+    pods = [str(number) for number in range(SMALL.num_addresses - 3)]
+    for pod in pods:
+        addresses.allocate(pod)
+
+    def no_write(descriptor: int, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.write", no_write)
+        addresses.release("0")
+    (given,) = addresses.allocate("late")
+    again = store(path, SMALL)
+    assert again.holders() == {*pods[1:], "late"}
+    again.retain([*pods[1:], "late"])
+    assert again.held_by("late") == (given,)
+    with pytest.raises(ResourceExhaustedError):
+        again.allocate("more")
+
+
+def test_no_line_is_added_to_another_boots_journal(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store(path).allocate("1")
+    before = path.read_bytes()
+
+    def no_file(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("crid.net.ipam.write_atomic", no_file)
+        later = AddressStore([SMALL], path, boot="later")
+        with pytest.raises(UnavailableError, match="No space left"):
+            later.allocate("2")
+        assert path.read_bytes() == before
+    later.allocate("3")
+    assert AddressStore([SMALL], path, boot="later").holders() == {"3"}
+
+
 def test_unusable_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UnavailableError, match="address journal"):
