@@ -5,10 +5,12 @@ in which the registry's own words are cut short.
 """
 
 import asyncio
+import base64
+import contextlib
 import json
 import re
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
@@ -62,8 +64,6 @@ async def flowing(response: aiohttp.ClientResponse, start: int, seconds: float, 
         received += len(chunk)
         if received >= _PROGRESS:
             waited, received = 0.0, 0
-        elif seconds and waited > seconds:
-            raise TimeoutError
         if skip >= len(chunk):
             skip -= len(chunk)
             continue
@@ -99,12 +99,13 @@ async def read(response: aiohttp.ClientResponse, limit: int, what: str) -> bytes
     return bytes(content)
 
 
-async def check_status(response: aiohttp.ClientResponse, what: str) -> None:
-    """Raise what a status other than 200 and 206 means."""
+async def check_status(response: aiohttp.ClientResponse, what: str, secret: str = "") -> None:
+    """Raise what a status other than 200 and 206 means. The error repeats neither `secret` nor the credentials that the request
+    has shown, should the registry do so."""
     status = response.status
     if status in (200, 206):
         return
-    message = f"{what}: {response.url.host} answers {status}{await _complaint(response)}"
+    message = f"{what}: {response.url.host} answers {status}{await _complaint(response, secret)}"
     if status == 404:
         raise NotFoundError(message)
     if status in (401, 403):
@@ -116,17 +117,30 @@ async def check_status(response: aiohttp.ClientResponse, what: str) -> None:
     raise InvalidArgumentError(message)
 
 
-async def _complaint(response: aiohttp.ClientResponse) -> str:
+async def _complaint(response: aiohttp.ClientResponse, secret: str) -> str:
     """Return the first message of the registry's error document, if it has one (distribution spec, "Error Codes")."""
+    secrets = [secret, *_shown(response.request_info.headers.get("Authorization", ""))]
     try:
         document = json.loads(await read(response, _ERROR_LIMIT, "error"))
-        return f": {_quoted(str(document['errors'][0]['message']))}"
+        return f": {_quoted(str(document['errors'][0]['message']), secrets)}"
     except (CridError, ValueError, RecursionError, LookupError, TypeError, aiohttp.ClientError):
-        return f" {_quoted(response.reason)}" if response.reason else ""
+        return f" {_quoted(response.reason, secrets)}" if response.reason else ""
 
 
-def _quoted(words: str) -> str:
-    """Return what may be shown of a registry's own words: the beginning, in one line, without a terminal's commands."""
+def _shown(authorization: str) -> list[str]:
+    """Return the secrets in an Authorization header, longest first: what follows the scheme, and the password in it."""
+    scheme, _, value = authorization.partition(" ")
+    with contextlib.suppress(ValueError):  # a header of hosts.toml may be anything
+        if scheme == "Basic":
+            return [value, base64.b64decode(value).decode().partition(":")[2]]
+    return [value]
+
+
+def _quoted(words: str, secrets: Iterable[str]) -> str:
+    """Return what may be shown of a registry's own words: the beginning, in one line, without a terminal's commands, and
+    without `secrets`."""
+    for secret in filter(None, secrets):
+        words = words.replace(secret, "***")
     return "".join(character if character.isprintable() else "?" for character in words[:200])
 
 

@@ -20,6 +20,11 @@ class Credentials:
     server: str = ""
     """The host these are for; empty means whichever registry the image is in."""
 
+    def __post_init__(self) -> None:
+        """Raise InvalidArgumentError for a token that cannot be sent."""
+        if not (self.registry_token.isascii() and self.registry_token.isprintable()):
+            raise InvalidArgumentError("registry credentials: the registry token has characters that no header can have")
+
     def __bool__(self) -> bool:
         return bool(self.username or self.identity_token or self.registry_token)
 
@@ -70,8 +75,14 @@ def decode_basic(encoded: str) -> tuple[str, str]:
 
 
 def registry_host(address: str) -> str:
-    """Return HOST or HOST:PORT of a server address, which may be a URL. Docker's own address means docker.io."""
+    """Return HOST or HOST:PORT of a server address, which may be a URL. Docker's own address means docker.io.
+
+    Raises InvalidArgumentError, without repeating it, for one that is malformed.
+    """
     if not address:
         return ""
-    host = urlsplit(address if "://" in address else f"//{address}").netloc.rpartition("@")[2]
+    try:
+        host = urlsplit(address if "://" in address else f"//{address}").netloc.rpartition("@")[2]
+    except ValueError:
+        raise InvalidArgumentError("registry credentials: the server's address is malformed") from None
     return "docker.io" if host in ("index.docker.io", "registry-1.docker.io") else host

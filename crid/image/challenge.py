@@ -59,6 +59,7 @@ def token_request(challenge: Challenge, credentials: Credentials, repository: st
     realm = challenge.parameters.get("realm", "")
     try:
         url = urlsplit(realm)
+        _ = url.port
     except ValueError:
         url = urlsplit("")
     if url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc:

@@ -321,8 +321,9 @@ class Repository:
         try:
             target = urlsplit(urljoin(url, location))
             place = target._replace(netloc=target.netloc.rpartition("@")[2], fragment="").geturl()
-        except ValueError:
-            raise UnavailableError(f"registry {self.host}: redirects to {location[:200]!r}, which is no address") from None
+            _ = target.port
+        except ValueError:  # not quoted: what grants access to a storage server may be part of it
+            raise UnavailableError(f"registry {self.host}: redirects to what is no address") from None
         if target.scheme not in ("http", "https") or (
             target.scheme == "http" and url.startswith("https:") and not self._insecure
         ):
@@ -343,7 +344,8 @@ class Repository:
             query = None if request.post else request.parameters
             sending = self._client.send(method, url, insecure=self._insecure, headers=sent, form=form, query=query)
             async with await sending as response:
-                await check_status(response, f"token for {what} from {origin(request.url)}")
+                place = f"token for {what} from {origin(request.url)}"
+                await check_status(response, place, request.parameters.get("refresh_token", ""))
                 return "Bearer " + token_of(await read(response, TOKEN_LIMIT, "token"), origin(request.url))
         if "basic" in challenges and self._credentials.basic:
             return self._credentials.basic

@@ -24,7 +24,8 @@ def whole(body: bytes, *headers: bytes) -> bytes:
 
 
 class Dripping:
-    """Bytes that come one after the other, for ever, each before a silence would be noticed."""
+    """Bytes that come one after the other, for ever, each before a silence would be noticed, and too slowly to come to the end
+    of what may be sent at all."""
 
     def __init__(self, head: bytes, drop: bytes) -> None:
         self.head, self.drop = head, drop
@@ -68,6 +69,9 @@ MANIFESTS: dict[str, Reply] = {
 
 BLOBS: dict[str, Reply] = {
     "nothing": b"",
+    "silence": Dripping(b"", b""),
+    "a head without end": Dripping(OK, b"X-More: y\r\n"),
+    "a header line without end": Dripping(OK + b"X-Long: ", b"y"),
     "half": whole(BLOB)[: len(BLOB) // 2],
     "a length that is shorter": whole(BLOB[:50_000]),
     "without a length, cut": OK + b"\r\n" + BLOB[:50_000],
@@ -87,7 +91,7 @@ async def sent(reply: Reply) -> AsyncIterator[bytes]:
         return
     yield reply.head
     while True:
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(0.05)
         yield reply.drop
 
 

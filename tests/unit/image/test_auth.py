@@ -42,6 +42,21 @@ def test_a_malformed_auth_is_refused_without_being_repeated(auth: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "auth",
+    [
+        cri.AuthConfig(registry_token=f"{SECRET}\r\nX-Other: 1"),
+        cri.AuthConfig(registry_token=f"{SECRET}\u00e4"),
+        cri.AuthConfig(registry_token=SECRET, server_address=f"https://{SECRET}@[q.io"),
+    ],
+)
+def test_what_no_header_can_have(auth: cri.AuthConfig) -> None:
+    with pytest.raises(InvalidArgumentError, match="registry credentials: ") as caught:
+        from_cri(auth)
+    assert SECRET not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
     ("address", "host", "valid"),
     [
         ("", "q.io", True),

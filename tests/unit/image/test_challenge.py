@@ -47,7 +47,9 @@ def test_an_identity_token_is_posted() -> None:
     assert "s3cr3t" not in repr(request)
 
 
-@pytest.mark.parametrize("realm", ["http://auth.example.com", "file:///etc/passwd", "", "https://", "https://["])
+@pytest.mark.parametrize(
+    "realm", ["http://auth.example.com", "file:///etc/passwd", "", "https://", "https://[", "https://a:99999/"]
+)
 def test_a_realm_that_would_see_credentials_in_the_clear(realm: str) -> None:
     with pytest.raises(PermissionDeniedError):
         token_request(Challenge("bearer", {"realm": realm}), Credentials("joe", "pw"), "a", plain_allowed=False)

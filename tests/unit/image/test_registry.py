@@ -1,7 +1,8 @@
 """The client against a registry that misbehaves in one way at a time."""
 
+import asyncio
 import base64
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 from aiohttp import web
@@ -91,6 +92,57 @@ async def test_a_passing_fault_is_waited_out(repository: Callable[..., Repositor
     assert content == image([b"x"]).manifest
 
 
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that anybody has slept, without having done so."""
+    slept: list[float] = []
+    sleep = asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        slept.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", noted)
+    return slept
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("after", "least", "most"),
+    [
+        ("7", 7, 7),
+        ("3600", 60, 60),
+        ("9" * 400, 60, 60),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 60, 60),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0.3, 0.4),
+        ("-5", 0.3, 0.4),
+        ("soon", 0.3, 0.4),
+    ],
+)
+async def test_a_registry_that_asks_to_come_back_later(
+    registry: ScriptedRegistry, waits: list[float], status: int, after: str, least: float, most: float
+) -> None:
+    """is obeyed, a manifest's request like a blob's, but not for longer than a minute."""
+    client = RegistryClient()
+    repository = client.repository(Endpoint(parse(f"{registry.address}/a"), insecure=True))
+    for path in ("/v2/a/manifests/latest", PATH):
+        busy = iter([status])
+
+        async def answer(request: web.Request, busy: Iterator[int] = busy) -> web.Response:
+            return (
+                registry.serve(request)
+                if (now := next(busy, 0)) == 0
+                else await answers(now, **{"Retry-After": after})(request)
+            )
+
+        registry.script[path] = answer
+    assert (await repository.manifest("latest"))[0] == image([b"x"]).manifest
+    assert await read(repository) == BLOB
+    await client.close()
+    assert len(waits) == 2
+    assert all(least <= wait <= most for wait in waits)
+
+
 async def test_nobody_listens(client: RegistryClient) -> None:
     gone = client.repository(Endpoint(parse("127.0.0.1:1/a"), insecure=True))
     with pytest.raises(UnavailableError, match="a:latest: "):
@@ -135,6 +187,28 @@ async def test_a_broken_blob_is_resumed(
     assert all(header.startswith("bytes=") for header in asked[1:])
 
 
+async def test_a_blob_in_more_pieces_than_anybody_waits_for(
+    repository: Callable[..., Repository], registry: ScriptedRegistry
+) -> None:
+    """Each connection brings a little."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        start = int(request.headers.get("Range", "bytes=0-")[6:-1])
+        response = web.StreamResponse(status=206 if start else 200)
+        response.headers["Content-Range"] = f"bytes {start}-{len(BLOB) - 1}/{len(BLOB)}"
+        response.content_length = len(BLOB) - start
+        await response.prepare(request)
+        await response.write(BLOB[start : start + 100])
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    registry.script[PATH] = answer
+    with pytest.raises(UnavailableError, match="after 600 bytes"):
+        await read(repository())
+    assert len(registry.requests) == 6  # the first, and the resumptions of the impatient
+
+
 async def test_a_blob_that_stays_short(repository: Callable[..., Repository], registry: ScriptedRegistry) -> None:
     async def answer(request: web.Request) -> web.Response:
         return web.Response(
@@ -155,6 +229,23 @@ async def test_a_redirect_loop(repository: Callable[..., Repository], registry: 
     registry.script[PATH] = answers(307, Location=PATH)
     with pytest.raises(UnavailableError, match="redirects"):
         await read(repository())
+
+
+async def test_a_redirect_to_no_address(
+    repository: Callable[..., Repository], registry: ScriptedRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """is said, by way of a proxy too, but not repeated: it may hold what grants access to a storage server."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    proxied = RegistryClient()
+    for place in ("http://u:s3cr3t@[/", "http://u:s3cr3t@storage:99999/?signature=s3cr3t"):
+        registry.script[PATH] = answers(307, Location=place)
+        for made in (repository(), proxied.repository(Endpoint(parse(f"{registry.address}/a"), insecure=True))):
+            with pytest.raises(
+                UnavailableError, match=f"registry {registry.address}: redirects to what is no address"
+            ) as caught:
+                await read(made)
+            assert "s3cr3t" not in str(caught.value)
+    await proxied.close()
 
 
 @pytest.mark.parametrize("place", ["file:///etc/passwd", "ftp://x/", "gopher://x"])
@@ -178,12 +269,46 @@ async def test_credentials_stay_with_their_host(repository: Callable[..., Reposi
         async def redirect(request: web.Request) -> web.Response:
             if not basic(request):
                 return await gate(request)
-            return web.Response(status=307, headers={"Location": f"http://{storage.address}/v2/b/blobs/{DESCRIPTOR.digest}"})
+            return web.Response(
+                status=307, headers={"Location": f"http://u:pw@{storage.address}/v2/b/blobs/{DESCRIPTOR.digest}"}
+            )
 
         registry.gate = gate
         registry.script[PATH] = redirect
         assert await read(repository(Credentials("joe", "pw"))) == BLOB
         assert [authorization for _, authorization in storage.requests] == [""]
+
+
+@pytest.mark.parametrize("in_reason", [False, True])
+@pytest.mark.parametrize(
+    "credentials",
+    [
+        Credentials("joe", "s3cr3t"),
+        Credentials(registry_token="s3cr3t"),
+        Credentials(identity_token="s3cr3t"),
+    ],
+)
+async def test_an_answer_that_repeats_the_credentials(
+    repository: Callable[..., Repository], registry: ScriptedRegistry, credentials: Credentials, in_reason: bool
+) -> None:
+    """is quoted without them, however it is cut short."""
+
+    async def repeats(request: web.Request) -> web.Response:
+        authorization = request.headers.get("Authorization", "")
+        form = await request.post()
+        if not authorization and not form:
+            challenge = f'Bearer realm="http://{registry.address}/token"' if credentials.identity_token else "Basic"
+            return web.Response(status=401, headers={"WWW-Authenticate": challenge})
+        said = f"denied: {'x' * 170} {authorization} {dict(form)} {credentials.password}"
+        if in_reason:
+            return web.Response(status=403, reason=said)
+        return web.json_response({"errors": [{"message": said}]}, status=403)
+
+    registry.gate = repeats
+    with pytest.raises(PermissionDeniedError, match="denied: xxx") as caught:
+        await repository(credentials).manifest("latest")
+    for secret in ("s3cr3t", "am9l", "s3c"):
+        assert secret not in str(caught.value)
 
 
 async def test_basic_and_wrong_credentials(repository: Callable[..., Repository], registry: ScriptedRegistry) -> None:

@@ -1,11 +1,20 @@
 import ssl
 import subprocess
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
-from crid.errors import InvalidArgumentError
+from crid.errors import InvalidArgumentError, PermissionDeniedError, UnavailableError
+from crid.image.auth import Credentials
+from crid.image.references import parse
+from crid.image.registries import Endpoint
+from crid.image.registry import RegistryClient
 from crid.image.transport import Certificates, Proxies
+from tests.harness.image_bench import IMPATIENT
+from tests.harness.layers import image
+from tests.harness.scripted_registry import ScriptedRegistry
 
 
 def key_pair(directory: Path, name: str) -> None:
@@ -41,6 +50,50 @@ def test_a_hosts_own_certificates(tmp_path: Path) -> None:
     (first / "q.io:5000/lonely.key").touch()
     with pytest.raises(InvalidArgumentError, match=r"lonely\.cert"):
         certificates.context("q.io:5000", verified=True)
+
+
+@pytest.fixture
+async def secure(tmp_path: Path) -> AsyncIterator[ScriptedRegistry]:
+    """A registry with TLS, whose certificate is below `tmp_path / "server"`."""
+    key_pair(tmp_path / "server", "server")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(tmp_path / "server/server.cert", tmp_path / "server/server.key")
+    async with ScriptedRegistry(tls) as registry:
+        registry.add("a", image([b"x"]))
+        yield registry
+
+
+async def test_tls_is_verified_and_not_left_again(secure: ScriptedRegistry, tmp_path: Path) -> None:
+    """Who has not been told to trust a registry asks it nothing, and who trusts it is not led to where there is no TLS, be it
+    for a manifest or a token; where it may be left out it may be left."""
+    (tmp_path / "trusted" / secure.address).mkdir(parents=True)
+    (tmp_path / "trusted" / secure.address / "ca.crt").write_bytes((tmp_path / "server/server.cert").read_bytes())
+    wary, trusting = RegistryClient(IMPATIENT), RegistryClient(IMPATIENT, Certificates([tmp_path / "trusted"]))
+    closed = Endpoint(parse(f"{secure.address}/a"), insecure=False)
+    with pytest.raises(UnavailableError, match="certificate"):
+        await wary.repository(closed).manifest("latest")
+    assert secure.requests == []
+    assert (await trusting.repository(closed).manifest("latest"))[0] == image([b"x"]).manifest
+    async with ScriptedRegistry() as plain:
+        plain.add("a", image([b"x"]))
+
+        async def leads_away(request: web.Request) -> web.Response:
+            return web.Response(status=307, headers={"Location": f"http://{plain.address}/v2/a/manifests/latest"})
+
+        async def asks_for_a_token(request: web.Request) -> web.Response:
+            return web.Response(status=401, headers={"WWW-Authenticate": f'Bearer realm="http://{plain.address}/token"'})
+
+        for gate in (leads_away, asks_for_a_token):
+            secure.gate = gate
+            with pytest.raises(PermissionDeniedError, match="has no TLS"):
+                await trusting.repository(closed, Credentials("joe", "pw")).manifest("latest")
+        assert plain.requests == []
+        secure.gate = leads_away
+        loose = Endpoint(parse(f"{secure.address}/a"), insecure=True)
+        assert (await wary.repository(loose).manifest("latest"))[0] == image([b"x"]).manifest
+        assert len(plain.requests) == 1
+    await wary.close()
+    await trusting.close()
 
 
 def test_proxies_by_scheme_and_case() -> None:
