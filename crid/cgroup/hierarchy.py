@@ -84,6 +84,13 @@ class Hierarchy(ABC):
         """Return the cgroup of a process, None if there is no such process."""
 
     @abstractmethod
+    def device_rules_of(self, pid: int) -> str | None:
+        """Return the cgroup with the device rules that bind a process, None if there is no such process.
+
+        None also where the rules are no cgroup's files: on v2 they are a program, attached to the cgroup that `path_of` names.
+        """
+
+    @abstractmethod
     def host_resources(self) -> HostResources:
         """Find out what can be limited on this host."""
 

@@ -116,12 +116,10 @@ class V1(Hierarchy):
 
     def path_of(self, pid: int) -> str | None:
         # Each tree may have the process elsewhere: the one with the accounting counts.
-        controller = next((name for name in ("memory", "pids", "cpu") if name in self._mounts), SYSTEMD)
-        for line in (files.read(f"/proc/{pid}/cgroup") or b"").splitlines():
-            _, names, path = os.fsdecode(line).split(":", 2)
-            if controller in names.removeprefix("name=").split(","):
-                return path.strip("/")
-        return None
+        return _path_of(pid, next((name for name in ("memory", "pids", "cpu") if name in self._mounts), SYSTEMD))
+
+    def device_rules_of(self, pid: int) -> str | None:
+        return _path_of(pid, "devices")
 
     def host_resources(self) -> HostResources:
         memory = self._base("memory", "")
@@ -185,6 +183,15 @@ def mounted_controllers(root: Path) -> dict[str, str]:
             if (name in CONTROLLERS or name == SYSTEMD) and (directory / "cgroup.procs").exists():
                 mounts[name] = str(directory)
     return mounts
+
+
+def _path_of(pid: int, controller: str) -> str | None:
+    """Return the cgroup of a process in the tree of `controller`."""
+    for line in (files.read(f"/proc/{pid}/cgroup") or b"").splitlines():
+        _, names, path = os.fsdecode(line).split(":", 2)
+        if controller in names.removeprefix("name=").split(","):
+            return path.strip("/")
+    return None
 
 
 def _inherit_cpuset(above: str, directory: str) -> None:

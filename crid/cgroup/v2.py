@@ -94,6 +94,9 @@ class V2(Hierarchy):
                 return os.fsdecode(line[3:]).strip("/")
         return None
 
+    def device_rules_of(self, pid: int) -> str | None:
+        return None
+
     def host_resources(self) -> HostResources:
         controllers = (files.read(f"{self._root}/cgroup.controllers") or b"").split()
         with os.scandir(self._root) as entries:

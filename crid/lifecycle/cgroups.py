@@ -20,6 +20,7 @@ from crid.cri import api_pb2 as cri
 from crid.errors import CridError, FailedPreconditionError, InvalidArgumentError, UnavailableError
 from crid.log import fields
 from crid.model.container import Container
+from crid.model.ids import short
 from crid.model.process import ProcessIdentity
 from crid.model.resources import check_pod_resources, pod_resources
 from crid.model.sandbox import SandboxMetadata
@@ -119,6 +120,18 @@ class PodCgroups(ABC):
 
     @abstractmethod
     async def _limit(self, parent: str, resources: cri.LinuxContainerResources) -> None: ...
+
+    def check_devices(self, container: Container) -> None:
+        """Refuse a created container whose process is not in the cgroup with the container's device rules (UnavailableError).
+
+        Where systemd rules cgroups of v1 it moves processes between them, too: no device would be closed to this one.
+        """
+        process = container.status.process
+        found = self.hierarchy.device_rules_of(process.pid) if process is not None else None
+        if found is not None and container.id not in found:
+            raise UnavailableError(
+                f"container {short(container.id)}: its process has the device rules of cgroup {found!r}, not its own"
+            )
 
     def lift_quota(self, container: Container, period: int) -> None:
         """Let a container have the CPUs without a quota; a period of 0 is the kernel's. Raises UnavailableError."""

@@ -230,6 +230,7 @@ class ContainerCreation:
         )
         planned.publish(status)  # so that the undoing knows the process
         rollback.undo("deleting the container's process", lambda: runtime.delete(planned))
+        parts.cgroups.check_devices(planned)
         trace.step("container", "writing its record")
         container = parts.state.create_container(metadata, status)
         if not self._sandbox.status.ready:  # the pod was stopped meanwhile, and its stop has not seen this container

@@ -76,7 +76,8 @@ def adapt(spec: dict[str, Any], inputs: SpecInputs) -> list[str]:
         process["env"] += [procs] if procs else []
     if rules.exec_on_first_cpu and (first := cpu_tuning.exec_cpus(own, rules.shared_cpus, tuning)):
         process["execCPUAffinity"] = {"initial": cpus.to_list(first)}
-    units = systemd.properties(inputs.cgroup_path, config.annotations, inputs.monitor_scope)
+    v2 = inputs.host.resources.cgroup_v2
+    units = systemd.properties(inputs.cgroup_path, config.annotations, inputs.monitor_scope, cgroup_v2=v2)
     spec["annotations"] = {**units, **spec["annotations"]}  # what the administrator allows the pod to say goes first
 
     allowed, asked = inputs.host.policy.allowed_annotations, pod.annotations

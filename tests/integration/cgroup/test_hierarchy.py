@@ -72,6 +72,7 @@ def test_what_a_process_uses_is_counted_in_its_cgroup_and_above(hierarchy: Hiera
     with process_in(hierarchy, f"{ROOM}/pod/a", "kept = b'x' * (30 << 20)\nsum(range(3_000_000))") as process:
         assert hierarchy.processes(f"{ROOM}/pod") == [process.pid]
         assert hierarchy.path_of(process.pid) == f"{ROOM}/pod/a"
+        assert hierarchy.device_rules_of(process.pid) == (None if hierarchy.unified else f"{ROOM}/pod/a")
         for path in (f"{ROOM}/pod/a", f"{ROOM}/pod"):
             stats = hierarchy.stats(path)
             assert stats.memory is not None
@@ -82,6 +83,7 @@ def test_what_a_process_uses_is_counted_in_its_cgroup_and_above(hierarchy: Hiera
             assert stats.cpu.usage > before.cpu.usage + 1_000_000
             assert stats.timestamp > before.timestamp
     assert hierarchy.path_of(process.pid) is None
+    assert hierarchy.device_rules_of(process.pid) is None
 
 
 def test_a_memory_limit_is_seen_and_a_kill_for_it_is_counted(hierarchy: Hierarchy) -> None:

@@ -69,6 +69,23 @@ def test_a_slice_of_its_own_lives_as_long_as_the_pod(node: Node) -> None:
 
 
 @by_systemd
+def test_the_first_container_of_a_slice_has_its_device_rules(node: Node) -> None:
+    """On cgroup v1 systemd moves processes into a slice's own cgroup, where every device is open, when it first needs one."""
+    security = cri.LinuxContainerSecurityContext(capabilities=cri.Capability(add_capabilities=["MKNOD", "SYSLOG"]))
+    top = node.daemon.cgroup.replace(".slice", "_devices")
+    config = node.pod_config()
+    config.linux.cgroup_parent = f"{top}-a-b.slice"
+    script = "rm -f /tmp/kmsg; mknod /tmp/kmsg c 1 11; head -c 0 /tmp/kmsg 2>/dev/null && echo open || echo closed"
+    with contextlib.ExitStack() as undo:
+        undo.callback(systemctl, "stop", f"{top}.slice")
+        pod = Pod(node, node.cri.run_pod(config), config)
+        undo.callback(node.cri.remove_pod, pod.id)
+        containers = [pod.sleeper(security=security) for _ in range(2)]
+        systemctl("daemon-reload")
+        assert [node.cri.output(each, "sh", "-c", script) for each in containers] == ["closed", "closed"]
+
+
+@by_systemd
 def test_new_limits_are_all_or_none(node: Node) -> None:
     """What the kernel refuses systemd forgets."""
     pod = own_pod(node, memory_limit_in_bytes=64 * MIB)

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from crid.cri import api_pb2 as cri
-from crid.errors import CridError, DeadlineExceededError, FailedPreconditionError, InvalidArgumentError, NotFoundError
+from crid.errors import (
+    CridError,
+    DeadlineExceededError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    UnavailableError,
+)
 from crid.lifecycle import host_paths
 from crid.lifecycle.create import bundle_path, discard
 from crid.model.container import ContainerState
@@ -76,6 +83,15 @@ async def test_a_runtime_that_fails_leaves_nothing(world: World, pod: PodSandbox
     assert world.leftovers() == only_the_pod
     world.runtime.verbs.failures.clear()
     await world.containers.create(pod.id, container_config())
+
+
+async def test_a_process_with_somebody_elses_device_rules_is_ended(world: World, pod: PodSandbox) -> None:
+    """On cgroup v1 it would have every device of the machine."""
+    only_the_pod = world.leftovers()
+    world.hierarchy.device_rules = "kubepods.slice/kubepods-pod1.slice"
+    with pytest.raises(UnavailableError, match=r"device rules of cgroup 'kubepods.slice/kubepods-pod1.slice', not its own"):
+        await world.containers.create(pod.id, container_config())
+    assert world.leftovers() == only_the_pod
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,7 @@ class FakeHierarchy(Hierarchy):
         self.refuses = False
         self.created: list[str] = []
         self.limited: list[tuple[str, cri.LinuxContainerResources]] = []
+        self.device_rules: str | None = None
 
     def directories(self, path: str) -> list[str]:
         return [f"/cgroup/{path}"]
@@ -211,6 +212,9 @@ class FakeHierarchy(Hierarchy):
 
     def path_of(self, pid: int) -> str | None:
         return None
+
+    def device_rules_of(self, pid: int) -> str | None:
+        return self.device_rules
 
     def host_resources(self) -> HostResources:
         return HostResources()

@@ -25,5 +25,11 @@ def test_without_a_grace_period_systemds_own_counts(grace: str) -> None:
     }
 
 
+def test_on_cgroup_v1_a_scope_has_the_devices_controller_from_its_start() -> None:
+    found = properties(SCOPE, {}, cgroup_v2=False)
+    assert found["org.systemd.property.DelegateControllers"] == "['devices']"
+    assert "org.systemd.property.DelegateControllers" not in properties(SCOPE, {}, cgroup_v2=True)
+
+
 def test_other_cgroups_are_no_units() -> None:
     assert properties("/kubepods/pod1/crid-abc", {GRACE_PERIOD_ANNOTATION: "30"}) == {}
