@@ -22,6 +22,7 @@ from crid.log import fields
 from crid.model.device import Device
 from crid.model.idmap import IdMap
 from crid.model.resources import HostResources
+from crid.oci import asked_devices
 from crid.oci.probe import RuntimeFeatures
 from crid.oci.spec import apparmor as profiles
 from crid.oci.spec import policy, sysctls, userns, userns_request
@@ -121,7 +122,7 @@ def handler_policy(runtime: RuntimeConfig, handler: RuntimeHandlerConfig, name: 
         privileged_without_host_devices=handler.privileged_without_host_devices,
         host_network_without_selinux=runtime.hostnetwork_disable_selinux,
         allowed_devices=frozenset(runtime.allowed_devices),
-        additional_devices=_parsed(f"{_WHERE}.additional_devices", _present, runtime.additional_devices),
+        additional_devices=_parsed(f"{_WHERE}.additional_devices", _devices, runtime.additional_devices),
         min_memory=_parsed(
             f"{table}.container_min_memory", policy.size, handler.container_min_memory or LEAST_MEMORY.get(program, "12MiB")
         ),
@@ -176,18 +177,8 @@ def _sysctls(values: Iterable[str]) -> dict[str, str]:
     return parsed
 
 
-def _present(values: Iterable[str]) -> tuple[tuple[AskedDevice, Device], ...]:
-    """Return the devices that `values` name. Raises InvalidArgumentError if one is not there."""
-    found = []
-    for asked in map(policy.device, values):
-        try:
-            device = devices.device_at(asked.host_path)
-        except OSError as error:
-            raise InvalidArgumentError(f"{asked.host_path}: {error.strerror}") from error
-        if device is None:
-            raise InvalidArgumentError(f"{asked.host_path} is no device")
-        found.append((asked, device))
-    return tuple(found)
+def _devices(values: Iterable[str]) -> tuple[tuple[AskedDevice, Device], ...]:
+    return asked_devices.present(map(policy.device, values))
 
 
 def monitor_environment(runtime: RuntimeConfig, handler: RuntimeHandlerConfig, name: str) -> dict[str, str]:

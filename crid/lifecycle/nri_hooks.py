@@ -17,6 +17,7 @@ from crid.cri import nri_pb2 as nri
 from crid.errors import CridError, FailedPreconditionError, InvalidArgumentError
 from crid.lifecycle.hooks import Adjusted, Hooks
 from crid.lifecycle.nri_messages import container_message, pod_message
+from crid.lifecycle.validate import require_cpuset
 from crid.log import fields
 from crid.model.container import Container
 from crid.model.resources import merge_resources
@@ -180,6 +181,7 @@ class NriHooks(Hooks):
             request = nri.CreateContainerRequest(pod=pod, container=described)
             answer = await plugin.ask(nri.CREATE_CONTAINER, request, nri.CreateContainerResponse)
             if answer is not None:
+                require_cpuset(to_cri(answer.adjust.linux.resources), f"NRI plugin {plugin.title}: ")
                 adjustments.apply(plugin.title, answer.adjust)
                 updates.extend(answer.update)
                 await self.evict(answer.evict)

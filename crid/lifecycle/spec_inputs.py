@@ -21,6 +21,7 @@ from crid.model.container import Container, ContainerState
 from crid.model.device import Device
 from crid.model.image import Image
 from crid.model.sandbox import SandboxMetadata
+from crid.oci import asked_devices
 from crid.oci.spec import apparmor as profiles
 from crid.oci.spec import cdi, seccomp, workloads
 from crid.oci.spec.asked import DEVICES, Asked, of_container
@@ -182,16 +183,10 @@ def _apparmor_profiles(config: cri.ContainerConfig) -> frozenset[str]:
 
 def _annotated_devices(asked: Asked) -> tuple[tuple[AskedDevice, Device], ...]:
     """Return the devices that annotations ask for. Raises InvalidArgumentError for one that is not there."""
-    found = []
-    for wanted in asked.devices:
-        try:
-            device = devices.device_at(wanted.host_path)
-        except OSError as error:
-            raise InvalidArgumentError(f"annotation {DEVICES}: {error.strerror}: {wanted.host_path}") from error
-        if device is None:
-            raise InvalidArgumentError(f"annotation {DEVICES}: {wanted.host_path} is no device")
-        found.append((wanted, device))
-    return tuple(found)
+    try:
+        return asked_devices.present(asked.devices)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"annotation {DEVICES}: {error}") from error
 
 
 def _localhost_seccomp(config: cri.ContainerConfig, asked: Asked) -> str | None:

@@ -1,5 +1,6 @@
 """Device nodes of the host: one that a container was promised, or all of them for a privileged container."""
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -11,9 +12,11 @@ from crid.model.device import Device
 _SKIPPED = frozenset(("pts", "shm", "mqueue", "fd", "hugepages", "console", "ptmx", ".lxc", ".lxd-mounts", ".udev"))
 
 
-def device_at(path: str) -> Device | None:
-    """Return the device at `path`, links followed; None if that is something else. Raises OSError naming the path."""
-    return _device(path, Path(path).stat())
+def device_at(path: str) -> Device:
+    """Return the device at `path`, links followed. Raises OSError naming the path, ENODEV if that is something else."""
+    if (device := _device(path, Path(path).stat())) is None:
+        raise OSError(errno.ENODEV, "is no device", path)
+    return device
 
 
 def host_devices(directory: str = "/dev") -> list[Device]:
@@ -31,7 +34,7 @@ def devices_below(path: str) -> list[Device]:
     """
     if Path(path).is_dir():
         return sorted(_devices(path, frozenset()), key=lambda device: device.path)
-    device = device_at(path)
+    device = _device(path, Path(path).stat())
     return [device] if device else []
 
 

@@ -95,8 +95,6 @@ def _filled(node: DeviceNode, where: str) -> DeviceNode:
         device = device_at(node.host_path)
     except OSError as error:
         raise FailedPreconditionError(f"{where}: {node.host_path}: {error.strerror}") from error
-    if device is None:
-        raise FailedPreconditionError(f"{where}: {node.host_path} is no device")
     if node.kind not in ("", device.kind):
         raise InvalidArgumentError(f"{where}: {node.host_path} is of type {device.kind}, not {node.kind}")
     return replace(node, kind=device.kind, numbers=node.numbers or (device.major, device.minor))

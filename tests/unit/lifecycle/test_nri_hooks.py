@@ -10,7 +10,7 @@ import pytest
 
 from crid.cri import api_pb2 as cri
 from crid.cri import nri_pb2 as nri
-from crid.errors import CridError
+from crid.errors import CridError, InvalidArgumentError
 from crid.lifecycle.container import ContainerLifecycle
 from crid.lifecycle.listeners import Listeners
 from crid.lifecycle.nri_hooks import NriHooks
@@ -67,6 +67,20 @@ async def test_what_plugins_object_to_is_not_created(hooked: World, path: Path, 
         with pytest.raises(CridError, match="both set Args" if by == "clash" else "01-b rejects the adjustments: never"):
             await hooked.containers.create(pod.id, container_config())
         assert first.methods()[-2:] == ["StopContainer", "RemoveContainer"]
+    assert hooked.leftovers() == before
+
+
+@pytest.mark.parametrize(("field", "what"), [("cpus", "CPU"), ("mems", "memory node")])
+async def test_cpus_that_are_not_there_are_refused_whoever_asks_for_them(
+    hooked: World, path: Path, field: str, what: str
+) -> None:
+    adjust = nri.ContainerAdjustment()
+    setattr(adjust.linux.resources.cpu, field, "0,4095")
+    pod = await hooked.sandboxes.run(pod_config(), "")
+    before = hooked.leftovers()
+    async with ScriptedPlugin("07", "pin", answers={"CreateContainer": nri.CreateContainerResponse(adjust=adjust)}).ready(path):
+        with pytest.raises(InvalidArgumentError, match=rf"NRI plugin 07-pin: .*cpuset_{field}: there is no {what} 4095"):
+            await hooked.containers.create(pod.id, container_config())
     assert hooked.leftovers() == before
 
 

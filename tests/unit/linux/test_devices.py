@@ -7,7 +7,6 @@ from crid.linux import devices
 
 def test_null() -> None:
     device = devices.device_at("/dev/null")
-    assert device is not None
     assert (device.path, device.kind, device.major, device.minor) == ("/dev/null", "c", 1, 3)
     assert device.mode == 0o666
     assert (device.uid, device.gid) == (0, 0)
@@ -24,14 +23,14 @@ def test_host_devices_are_sorted_and_leave_out_what_is_made_anew() -> None:
 def test_links_are_followed_when_named(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/dev/zero")
     device = devices.device_at(str(tmp_path / "link"))
-    assert device is not None
     assert device.minor == 5
     assert devices.host_devices(str(tmp_path)) == []
 
 
 def test_what_is_no_device(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert devices.device_at(str(tmp_path / "file")) is None
+    with pytest.raises(OSError, match=r"is no device.*file"):
+        devices.device_at(str(tmp_path / "file"))
     assert devices.devices_below(str(tmp_path)) == []
     assert devices.devices_below(str(tmp_path / "file")) == []
     with pytest.raises(FileNotFoundError, match="missing"):
