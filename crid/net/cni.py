@@ -11,7 +11,7 @@ STATUS (1.1) they say yes.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address
@@ -24,7 +24,7 @@ from crid.linux.namespaces import in_network_namespace
 from crid.linux.threads import Threads
 from crid.log import fields
 from crid.model.sandbox import NetworkAttachment
-from crid.net import cni_config, cni_result, rtnetlink
+from crid.net import cni_config, cni_result, host_local, rtnetlink
 from crid.net.cni_cache import CachedAttachment, cache_in
 from crid.net.cni_capabilities import PORT_MAPPINGS, capability_arguments, plugin_arguments
 from crid.net.cni_config import NetworkList
@@ -82,7 +82,7 @@ class CniNetwork(NetworkPlugin):
         self._ranges: tuple[str, ...] = ()
         self._supervisor = Supervisor("cni")
         self._pods = KeyedLock()
-        self._loopbacks = Threads("crid-loopback", 8)
+        self._kernel_calls = Threads("crid-cni", 8)
         self._looking = asyncio.Lock()
         self._recheck: asyncio.Task[object] | None = None
         self._collected, self._released = asyncio.Event(), asyncio.Event()
@@ -180,7 +180,7 @@ class CniNetwork(NetworkPlugin):
         self._cache.save(request)
         bring_up = partial(in_network_namespace, pod.namespace_path, _bring_up_loopback)
         try:
-            await self._loopbacks.run(bring_up, timeout=_KERNEL_PATIENCE, what=f"pod {pod.title}: bringing up lo")
+            await self._kernel_calls.run(bring_up, timeout=_KERNEL_PATIENCE, what=f"pod {pod.title}: bringing up lo")
         except OSError as error:
             raise UnavailableError(f"network namespace {pod.namespace_path}: {error.strerror}") from error
         result = await self._verbs.add(request)
@@ -226,7 +226,9 @@ class CniNetwork(NetworkPlugin):
 
     async def _collect(self, kept: Collection[str]) -> None:
         """Run GC where the network knows it, DEL for what is attached for nobody, and CHECK for the rest."""
-        known = [item for item in self._cache.all() if item.attachment.container_id in kept]
+        cached = self._cache.all()
+        known = [item for item in cached if item.attachment.container_id in kept]
+        await self._free_lost([item.network for item in cached])
         try:
             if self._network is not None:
                 await self._verbs.collect(self._network, [item.attachment for item in known])
@@ -245,6 +247,18 @@ class CniNetwork(NetworkPlugin):
             except CridError as error:
                 words = fields(sandbox=item.attachment.container_id, error=error)
                 logger.warning("a pod's network is not as it was%s", words)
+
+    async def _free_lost(self, networks: Iterable[NetworkList]) -> None:
+        """Free what host-local holds for nobody any more. A failure is logged: then these addresses stay taken."""
+        for book in sorted({book for network in networks for book in host_local.books(network)}):
+            try:
+                free = partial(host_local.free_lost, book)
+                freed = await self._kernel_calls.run(free, timeout=_KERNEL_PATIENCE, what=f"CNI addresses {book}: a look")
+            except (OSError, CridError) as error:
+                logger.warning("addresses that lost their holders stay taken%s", fields(book=book, error=error))
+            else:
+                if freed:
+                    logger.warning("addresses are freed whose holders' names were lost%s", fields(book=book, freed=freed))
 
     async def _remove(self, sandbox_id: str, gate: asyncio.Semaphore) -> None:
         async with gate:
@@ -286,6 +300,7 @@ class CniNetwork(NetworkPlugin):
                     self._loaded = loaded
                     words = fields(network=loaded.name, file=loaded.source, version=self._network.version)
                     logger.info("CNI network%s", words)
+                    await self._free_lost([loaded])
                 await self._verbs.status(self._network)
             except CridError as error:
                 self._condition = NetworkCondition(False, _NOT_READY, str(error))

@@ -27,7 +27,7 @@ CUTS = int(os.environ.get("CRID_CUTS", "2"))
 LATEST = 150
 """Answers of the load at the last of which the power goes."""
 POWER_CUT = 137
-TIMEOUT = 600
+TIMEOUT = 1800
 
 
 def test_what_a_boot_finds_is_whole(tmp_path: Path) -> None:

@@ -251,3 +251,25 @@ async def test_many_pods_at_once_leave_nothing(make_cni: MakeCni, cni: CniDirect
         for pod in many:
             pods.destroy(pod)
     assert (cni.leases(), cni.cached(), pod_links()) == ([], [], set())
+
+
+async def test_an_address_whose_holder_a_power_cut_took_from_the_book(
+    make_cni: MakeCni, cni: CniDirectory, pods: PodNamespaces
+) -> None:
+    """Host-local's own DEL cannot free it. The next start does, whether crid still knows of the pod or not."""
+    cni.write_list(cni.bridge("10.93.0.0/29"), version="1.0.0")
+    network = await make_cni()
+    known, unknown, living = pods.new(), pods.new(), pods.new()
+    held = {pod.sandbox_id: (await network.attach(pod)).ips[0] for pod in (known, unknown, living)}
+    for pod in (known, unknown):
+        (cni.state / "net" / held[pod.sandbox_id]).write_bytes(b"")
+    next(path for path in cni.cached() if unknown.sandbox_id in path.name).unlink()
+    await network.detach(known)
+    assert cni.leases() == sorted(held.values())
+    await network.retain([living])
+    await cni.settled(network)
+    assert cni.leases() == [held[living.sandbox_id]]
+    (cni.state / "net" / "10.93.0.6").write_bytes(b"")
+    again = await make_cni()
+    assert cni.leases() == [held[living.sandbox_id]]
+    assert len({(await again.attach(pods.new())).ips[0] for _ in range(4)}) == 4
