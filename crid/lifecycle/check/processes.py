@@ -4,6 +4,7 @@ A container cannot pass for one to anybody's harm: whoever copies such a command
 """
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,11 @@ from pathlib import Path
 from crid.lifecycle.check.facts import Kind, Trace
 from crid.linux import process
 from crid.model import ids
+
+EXEC_PATIENCE = 1.0
+"""Seconds that one look at all processes may wait for those that are just executing their program, which takes microseconds
+unless the CPUs are busy. A program may also have wiped its command line out: it must not hold a start up."""
+_PAUSE = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +34,9 @@ class Programs:
 
 def process_traces(programs: Programs, run_root: Path) -> Iterator[Trace]:
     """Yield the processes that belong to a pod or a container below `run_root`."""
+    deadline = time.monotonic() + EXEC_PATIENCE
     for name in _numbers():
-        if words := _words(f"/proc/{name}/cmdline"):
+        if words := _command_line(Path("/proc", name), deadline):
             found = classify(words, programs, str(run_root))
             if not found and words[0].rpartition("/")[0] in programs.plugin_directories:
                 found = _plugin(_words(f"/proc/{name}/environ"), f"CNI_NETNS={run_root}/pods/")
@@ -82,6 +89,20 @@ def _runtime(words: Sequence[str]) -> tuple[str, str, Kind] | None:
 
 def _plugin(environment: Sequence[str], prefix: str) -> tuple[str, str, Kind] | None:
     return _owner("pod", ("", *environment), prefix, Kind.COMMAND)
+
+
+def _command_line(process_directory: Path, deadline: float) -> list[str]:
+    """Return a process's command line, empty for a kernel thread and for a zombie.
+
+    During execve(2) there is a while in which a process has its new program and no command line yet: that is waited out.
+    """
+    while not (words := _words(f"{process_directory}/cmdline")) and time.monotonic() < deadline:
+        try:
+            (process_directory / "exe").readlink()
+        except OSError:
+            break  # no program: never a command line
+        time.sleep(_PAUSE)
+    return words
 
 
 def _words(path: str) -> list[str]:

@@ -14,6 +14,7 @@ from crid.lifecycle.check.facts import Kind, Trace
 from crid.lifecycle.leftovers import Leftovers
 from crid.linux.process import identify, is_alive
 from crid.model.container import Container
+from tests.harness.tools import PATIENCE, eventually
 from tests.unit.lifecycle.world import World
 
 STRAY = "e" * 64
@@ -72,20 +73,22 @@ async def test_a_half_made_container_is_deleted_with_the_cgroup_that_its_bundle_
     assert not bundle.exists()
 
 
-def pretender(tmp_path: Path, *words: str) -> "subprocess.Popen[bytes]":
-    """A process that calls itself conmon, with a child."""
+def pretender(*words: str) -> "subprocess.Popen[bytes]":
+    """A process that calls itself conmon, with a child: it has its command line when this returns."""
     script = "import subprocess, time; subprocess.Popen(['sleep', '100']); time.sleep(100)"
-    return subprocess.Popen(["conmon", "-c", script, *words], executable=sys.executable)
+    begun = subprocess.Popen(["conmon", "-c", script, *words], executable=sys.executable)
+    eventually(Path(f"/proc/{begun.pid}/cmdline").read_bytes, "the program has begun")
+    return begun
 
 
 async def test_a_monitor_of_nobody_is_ended_with_what_is_below_it(world: World, tmp_path: Path) -> None:
     bundle = world.parts.run_root / "containers" / STRAY
     bundle.mkdir(parents=True)
-    with pretender(tmp_path, "-b", str(bundle)) as monitor, pretender(tmp_path, "-b", f"/elsewhere/{STRAY}") as foreign:
+    with pretender("-b", str(bundle)) as monitor, pretender("-b", f"/elsewhere/{STRAY}") as foreign:
         try:
             other = identify(foreign.pid)
             assert await removed(world) == 1
-            assert monitor.wait(10) == -9
+            assert monitor.wait(PATIENCE) == -9
             assert is_alive(other)
             assert not bundle.exists()
         finally:
@@ -97,10 +100,10 @@ async def test_commands_without_a_client_are_ended_and_their_files_removed(world
     container = await world.running(await world.pod(), "stubborn")
     file = container.metadata.bundle / "exec-1-1.pid"
     file.touch()
-    with pretender(tmp_path, "-e", "-p", str(file)) as command:
+    with pretender("-e", "-p", str(file)) as command:
         try:
             assert await Leftovers(world.parts, world.places).end_commands() == 1
-            assert command.wait(10) == -9
+            assert command.wait(PATIENCE) == -9
         finally:
             command.kill()
     assert not file.exists()
@@ -115,4 +118,4 @@ async def test_short_commands_are_waited_for_and_killed_only_if_they_hang(
         trace = Trace("container", STRAY, Kind.COMMAND, "(process)", identify(command.pid))
         monkeypatch.setattr("crid.lifecycle.leftovers.local_traces", lambda places, mounts: [trace])
         assert await Leftovers(world.parts, world.places).end_commands() == 0
-        assert command.wait(10) == exit_code
+        assert command.wait(PATIENCE) == exit_code

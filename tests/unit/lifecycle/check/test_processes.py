@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from crid.lifecycle.check import processes
 from crid.lifecycle.check.facts import Kind
 from crid.lifecycle.check.processes import Programs, classify, process_traces
 from crid.linux.process import identify
 from crid.wire.conmon import ConmonCreate, ConmonExec
+from tests.harness.tools import PATIENCE
 
 RUN, ID = "/run/crid", "a" * 64
 BUNDLE = f"{RUN}/containers/{ID}"
@@ -63,6 +65,20 @@ ROOT = ["--root", "/run/crid/runtimes/crun"]
 )
 def test_whose_it_is(words: list[str], found: tuple[str, str, Kind] | None) -> None:
     assert classify(words, PROGRAMS, RUN) == found
+
+
+def test_a_process_that_has_just_begun_its_program_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Right after execve(2) more than half of them have no command line yet."""
+    monkeypatch.setattr(processes, "EXEC_PATIENCE", PATIENCE)
+
+    def kinds(pid: int) -> list[Kind]:
+        monkeypatch.setattr(processes, "_numbers", lambda: [str(pid)])
+        return [trace.kind for trace in process_traces(PROGRAMS, tmp_path)]
+
+    for _ in range(20):
+        argv = ["conmon", "-", f"{tmp_path}/containers/{ID}"]
+        with subprocess.Popen(argv, executable="/bin/cat", stdin=subprocess.PIPE) as begun:
+            assert kinds(begun.pid) == [Kind.MONITOR]
 
 
 def test_processes_are_found_with_their_parents(tmp_path: Path) -> None:
