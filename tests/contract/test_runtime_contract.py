@@ -13,6 +13,7 @@ from crid.errors import CridError, FailedPreconditionError, NotFoundError
 from crid.linux import process
 from crid.model.container import Container
 from crid.oci.runtime import CheckpointOptions
+from tests.harness.tools import PATIENCE, until
 from tests.integration.oci.lab import Client, Lab, descriptors, feed, reason_to_skip
 
 KINDS = ["crun+crid", "runc+crid", "crun+stock", "fake"]
@@ -101,15 +102,11 @@ async def test_an_end_is_told_to_who_watches_for_it(lab: Lab) -> None:
     assert not told
     forget()
     await lab.runtime.stop(container, 9, 0)
-    async with asyncio.timeout(10):
-        while not told:
-            await asyncio.sleep(0.001)
+    await until(lambda: told, "the end is told")
     forget()
     lab.runtime.watch_end(container, lambda: told.append("it had ended before"))
     lab.runtime.watch_end(container, lambda: told.append("nobody's business"))()
-    async with asyncio.timeout(10):
-        while len(told) < 2:
-            await asyncio.sleep(0.001)
+    await until(lambda: len(told) == 2, "an end before the watch is told")
     assert told == ["the end", "it had ended before"]
 
 
@@ -164,8 +161,8 @@ async def test_second_stop_joins_and_shortens(lab: Lab) -> None:
     container = await lab.run("stubborn")
     first = asyncio.create_task(lab.runtime.stop(container, 15, 600))
     await asyncio.sleep(0.1)
-    await asyncio.wait_for(lab.runtime.stop(container, 15, 0.1), 20)
-    await asyncio.wait_for(first, 20)
+    await asyncio.wait_for(lab.runtime.stop(container, 15, 0.1), PATIENCE)
+    await asyncio.wait_for(first, PATIENCE)
     assert await stopped(lab, container) == 128 + 9
 
 
@@ -173,7 +170,7 @@ async def test_second_stop_cannot_prolong(lab: Lab) -> None:
     container = await lab.run("stubborn")
     first = asyncio.create_task(lab.runtime.stop(container, 15, 0.5))
     await asyncio.sleep(0.1)
-    await asyncio.wait_for(lab.runtime.stop(container, 15, 600), 20)
+    await asyncio.wait_for(lab.runtime.stop(container, 15, 600), PATIENCE)
     await first
 
 
@@ -196,7 +193,7 @@ async def test_cancelled_stop_leaves_it_to_who_still_waits(lab: Lab) -> None:
     second = asyncio.create_task(lab.runtime.stop(container, 15, 600))
     await asyncio.sleep(0.05)
     first.cancel()
-    await asyncio.wait_for(second, 20)
+    await asyncio.wait_for(second, PATIENCE)
     assert not lab.runtime.is_alive(container)
 
 
@@ -204,7 +201,7 @@ async def test_other_verbs_work_while_a_stop_waits(lab: Lab) -> None:
     container = await lab.run("stubborn")
     stop = asyncio.create_task(lab.runtime.stop(container, 15, 600))
     await asyncio.sleep(0.1)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         assert (await lab.runtime.exec_sync(container, ["echo", "still"], 10)).stdout == b"still\n"
         assert lab.runtime.stats(container).timestamp
         assert (await lab.runtime.update_status(container)).state == "running"
@@ -230,7 +227,7 @@ async def test_pause_and_unpause(lab: Lab) -> None:
     with pytest.raises(FailedPreconditionError):
         await lab.runtime.unpause(container)
     await lab.runtime.pause(container)
-    async with asyncio.timeout(30):  # cgroup v1 freezes processes when they next run
+    async with asyncio.timeout(PATIENCE):  # cgroup v1 freezes processes when they next run
         while (await lab.runtime.update_status(container)).state != "paused":
             await asyncio.sleep(0.01)
     with pytest.raises(FailedPreconditionError):
@@ -244,7 +241,7 @@ async def test_stop_of_a_paused_container(lab: Lab, recorded: bool) -> None:
     container = await lab.run("stubborn")
     await lab.runtime.pause(container)
     container.publish(replace(container.status, paused=recorded))
-    await asyncio.wait_for(lab.runtime.stop(container, 15, 0.2), 20)
+    await asyncio.wait_for(lab.runtime.stop(container, 15, 0.2), PATIENCE)
     assert not lab.runtime.is_alive(container)
 
 
@@ -288,9 +285,7 @@ async def test_exec_sync_leaves_no_descriptors(lab: Lab) -> None:
     await lab.runtime.exec_sync(container, ["true"], 10)
     before = descriptors()
     await asyncio.gather(*(lab.runtime.exec_sync(container, ["true"], 10) for _ in range(8)))
-    async with asyncio.timeout(5):
-        while descriptors() > before:  # monitors are reaped behind the result
-            await asyncio.sleep(0.01)
+    await until(lambda: descriptors() <= before, "monitors are reaped behind the result")
 
 
 # exec, attach
@@ -307,7 +302,7 @@ async def test_exec_carries_streams(lab: Lab) -> None:
 async def test_exec_ends_though_stdin_stays_open(lab: Lab) -> None:
     container = await lab.run("stubborn")
     client = Client(feed(then=asyncio.Event().wait()))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         assert await lab.runtime.exec(container, ["false"], client.streams, tty=False) == 1
 
 
@@ -316,7 +311,7 @@ async def test_exec_is_killed_when_cancelled(lab: Lab) -> None:
     work = asyncio.create_task(lab.runtime.exec(container, ["sleep", "4242"], Client().streams, tty=False))
     await lab.runs(container, "4242")
     work.cancel()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         with pytest.raises(asyncio.CancelledError):
             await work
 
@@ -333,14 +328,16 @@ async def test_stop_ends_running_commands(lab: Lab) -> None:
     work = asyncio.create_task(lab.runtime.exec(container, ["sleep", "4242"], Client().streams, tty=False))
     await lab.runs(container, "4242")
     await lab.runtime.stop(container, 15, 0)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         assert await work == 128 + 9
 
 
 async def test_attach_returns_when_the_container_ends(lab: Lab) -> None:
-    container = await lab.run("sleep", "1")
-    async with asyncio.timeout(20):
-        await lab.runtime.attach(container, Client().streams)
+    container = await lab.run("stubborn")
+    attached = asyncio.create_task(lab.runtime.attach(container, Client().streams))
+    await asyncio.sleep(0)
+    await lab.runtime.stop(container, 15, 0)
+    await asyncio.wait_for(attached, PATIENCE)
 
 
 async def test_attach_to_a_stopped_container(lab: Lab) -> None:

@@ -28,8 +28,8 @@ CRID = Path(sys.executable).parent / "crid"
 SYSTEMD = Path("/run/systemd/system").is_dir()
 """Whether systemd rules the cgroups here, so that daemons under test are to ask it: `scripts/in-systemd` runs tests so."""
 _instances = itertools.count(1)
-SETTLE = 5.0
-"""Seconds in which what is let go must be gone."""
+SETTLE = 30.0
+"""Seconds in which what is let go must be gone, on a busy machine too."""
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from crid.cri import nri_pb2 as nri
 from crid.nri.connection import Connection, RefusalError
 from crid.tasks import Supervisor
 from crid.wire import nri_mux, ttrpc
+from tests.harness.tools import PATIENCE
 
 RUNTIME = "nri.pkg.api.v1alpha1.Runtime"
 METHODS = {method.name: method for method in nri.DESCRIPTOR.services_by_name["Plugin"].methods}
@@ -49,7 +50,7 @@ class ScriptedPlugin:
         """Connect, register, and wait until what exists has been told."""
         async with self.connected(path):
             await self.register()
-            await asyncio.wait_for(self.synchronized.wait(), 10)
+            await asyncio.wait_for(self.synchronized.wait(), PATIENCE)
             yield self
 
     async def register(self) -> None:

@@ -1,5 +1,6 @@
-"""Programs from other packages that a test needs: found, or the test is skipped."""
+"""Waiting for what must happen; programs from other packages: found, or the test is skipped."""
 
+import asyncio
 import os
 import shutil
 import time
@@ -11,8 +12,8 @@ import pytest
 
 T = TypeVar("T")
 
-PATIENCE = float(os.environ.get("CRID_PATIENCE", "30"))
-"""Seconds that `eventually` waits unless told otherwise; an emulated machine needs more."""
+PATIENCE = float(os.environ.get("CRID_PATIENCE", "60"))
+"""Seconds for what must happen on a busy machine: they only bound a run that hangs. An emulated machine needs more."""
 
 
 def require_tool(name: str) -> Path:
@@ -34,6 +35,14 @@ def eventually(probe: Callable[[], T], what: str, *, patience: float = PATIENCE)
             raise AssertionError(f"not within {patience:g} s: {what}")
         time.sleep(0.01)
     return value
+
+
+async def until(probe: Callable[[], object], what: str) -> None:
+    """`eventually` for tests with an event loop, which goes on meanwhile."""
+    deadline = time.monotonic() + PATIENCE
+    while not probe():
+        assert time.monotonic() < deadline, f"not within {PATIENCE:g} s: {what}"
+        await asyncio.sleep(0.01)
 
 
 def virtual_machine() -> Path:

@@ -10,6 +10,7 @@ from crid.cri import nri_pb2 as nri
 from crid.errors import CridError
 from crid.nri.connection import RefusalError
 from tests.harness.nri_plugin import ScriptedPlugin
+from tests.harness.tools import PATIENCE
 from tests.reliability.ledger import Ledger, Said
 
 WORD = "CRID_LISTENER=heard"
@@ -54,7 +55,7 @@ class Listener:
     async def _listen(self, plugin: ScriptedPlugin) -> None:
         promised = self._promised()
         await plugin.register()
-        await asyncio.wait_for(plugin.synchronized.wait(), 10)
+        await asyncio.wait_for(plugin.synchronized.wait(), PATIENCE)
         self.connections += 1
         synchronizations: list[Any] = [request for name, request in plugin.heard if name == "Synchronize"]
         told = {item.id for request in synchronizations for item in list(request.pods) + list(request.containers)}

@@ -25,7 +25,7 @@ def test_a_killed_command_has_the_shells_exit_code(node: Node) -> None:
 def test_timeout_kills_the_command(node: Node) -> None:
     """A command that runs too long is a result, not an error of the call: -1, and the reason; its children are gone."""
     container = node.pod().sleeper()
-    result = node.cri.exec(container, ["sh", "-c", "echo before; sleep 4242 & sleep 4242"], timeout=1)
+    result = node.cri.exec(container, ["sh", "-c", "echo before; sleep 4242 & sleep 4242"], timeout=3)
     assert (result.exit_code, result.stdout) == (-1, b"before\n")
     assert b"timed out" in result.stderr
     assert "4242" not in node.cri.output(container, "ps")

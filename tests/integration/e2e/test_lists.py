@@ -3,6 +3,7 @@
 from crid.cri import api_pb2 as cri
 from tests.harness.client import DEADLINE
 from tests.harness.node import Node
+from tests.harness.tools import eventually
 
 
 def test_pod_filters(node: Node) -> None:
@@ -109,8 +110,7 @@ def test_stop_grace_period_ends_in_sigkill(node: Node) -> None:
     """A process that ignores its stop signal is killed: 137."""
     pod = node.pod()
     container = pod.run("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done")
-    while not pod.log(container):
-        pass
+    eventually(lambda: pod.log(container), "the trap is set")
     node.cri.stop(container, timeout=1)
     assert node.cri.status(container).exit_code == 137
 

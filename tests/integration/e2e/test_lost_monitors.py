@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,8 +76,8 @@ def test_a_monitor_that_died_while_the_daemon_was_away(own_node: Node) -> None:
 def test_a_monitor_that_hangs_is_not_waited_for_and_believed_in_the_end(own_node: Node) -> None:
     """Stopped by a debugger, say: the stop ends without the code, which is right once the monitor can speak."""
     node, pod = own_node, own_node.pod()
-    container = pod.run("sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.02; done")
-    eventually(lambda: node.cri.exec(container, ["true"]).exit_code == 0, "the shell runs")
+    container = pod.run("sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.02; done")
+    eventually(lambda: pod.log(container), "the trap is set")
     monitor = monitor_of(node, container)
     os.kill(monitor, signal.SIGSTOP)
     try:
@@ -175,9 +174,7 @@ def test_a_lost_notice_is_found(own_node: Node) -> None:
     os.kill(node.daemon.pid, signal.SIGSTOP)
     try:
         Path(f"/proc/{_first(node, container)}/root/tmp/stop").touch()
-        deadline = time.monotonic() + 30
-        while not notice.exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
+        eventually(notice.exists, "the end is noted")
         notice.unlink()
     finally:
         os.kill(node.daemon.pid, signal.SIGCONT)

@@ -12,6 +12,7 @@ from crid.cri import nri_pb2 as nri
 from tests.harness.client import refused
 from tests.harness.node import Node
 from tests.harness.nri_plugin import ScriptedPlugin, refusal
+from tests.harness.tools import PATIENCE, until
 
 T = TypeVar("T")
 
@@ -23,12 +24,6 @@ def socket_of(node: Node) -> Path:
 async def call(function: Callable[..., T], *args: object, **options: object) -> T:
     """Call the CRI client, which blocks."""
     return await asyncio.to_thread(function, *args, **options)
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 async def test_a_plugin_hears_of_a_whole_life_in_order(node: Node) -> None:
@@ -105,7 +100,7 @@ async def test_a_container_that_ends_by_itself_is_told_once(node: Node) -> None:
     async with ScriptedPlugin().ready(socket_of(node)) as plugin:
         pod = await call(node.pod)
         container = await call(pod.run, "sh", "-c", "exit 3")
-        await eventually(lambda: "StopContainer" in plugin.methods())
+        await until(lambda: "StopContainer" in plugin.methods(), "the plugin hears of the end")
         assert plugin.last("StopContainer").container.exit_code == 3
         await call(node.cri.stop, container)
         await call(node.cri.remove, container)
@@ -148,7 +143,8 @@ async def test_rubbish_harms_nothing(node: Node, rubbish: bytes) -> None:
 async def test_a_plugin_updates_and_evicts(node: Node) -> None:
     async with ScriptedPlugin().ready(socket_of(node)) as plugin:
         pod = await call(node.pod)
-        container = await call(pod.run, "sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.1; done")
+        container = await call(pod.run, "sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.1; done")
+        await until(lambda: pod.log(container), "the trap is set")
         update = nri.ContainerUpdate(container_id=container)
         update.linux.resources.cpu.shares.value = 512
         unknown = nri.ContainerUpdate(container_id="f" * 64)
@@ -172,7 +168,7 @@ async def test_containers_made_while_a_plugin_synchronizes_are_told_once(node: N
 
     async with ScriptedPlugin(answers={"Synchronize": hold}).connected(socket_of(node)) as plugin:
         await plugin.register()
-        await asyncio.wait_for(reached.wait(), 10)
+        await asyncio.wait_for(reached.wait(), PATIENCE)
         making = [asyncio.create_task(call(pod.sleeper)) for _ in range(3)]
         await asyncio.sleep(0.3)
         release.set()

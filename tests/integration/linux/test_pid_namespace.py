@@ -18,6 +18,7 @@ from crid.linux.pid_namespace import pid_namespace_path, reported, start_pause, 
 from crid.linux.process import is_alive
 from crid.model.process import ProcessIdentity
 from crid.model.sandbox import NamespacePaths
+from tests.harness.tools import PATIENCE, until
 
 SOURCE = Path(__file__).parents[3] / "conmon"
 PAUSE_ID = 65535
@@ -85,9 +86,7 @@ def inhabitants(path: str) -> list[int]:
 
 async def empty(path: str) -> None:
     """Return once the network namespace at `path` is empty: a process that was killed needs a moment to end."""
-    async with asyncio.timeout(5):
-        while inhabitants(path):
-            await asyncio.sleep(0.01)
+    await until(lambda: not inhabitants(path), f"{path} is empty")
 
 
 def status(process: ProcessIdentity) -> dict[str, list[str]]:
@@ -109,7 +108,7 @@ def run_inside(process: ProcessIdentity, script: str, *, without_capabilities: b
     drop = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if without_capabilities else []
     shell = ["sh", "-c", 'mount -t proc proc /proc && exec "$@"', "sh", *drop, "sh", "-c", script]
     argv = ["nsenter", f"--pid={pid_namespace_path(process)}", "unshare", "--mount", "--propagation=private", *shell]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE, check=True)
     return done.stdout.strip()
 
 
@@ -188,13 +187,13 @@ async def test_sigterm_from_outside_is_ignored_and_sigkill_is_not(start: Start) 
 
 async def test_it_adopts_orphans_and_leaves_no_zombie(start: Start) -> None:
     process = await start()
-    orphans = "for i in 1 2 3 4 5; do (sleep 0.3 &); done"
+    orphans = "for i in 1 2 3 4 5; do (sleep 1000 &); done"
     subprocess.run(["nsenter", f"--pid={pid_namespace_path(process)}", "sh", "-c", orphans], check=True)
     adopted = children(process)
     assert len(adopted) == 5
-    async with asyncio.timeout(5):
-        while any(Path(f"/proc/{pid}").exists() for pid in adopted):  # so does a zombie
-            await asyncio.sleep(0.02)
+    for pid in adopted:
+        os.kill(pid, signal.SIGKILL)
+    await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in adopted), "none is left, not even as a zombie")
 
 
 async def test_its_end_ends_the_namespace(start: Start) -> None:
@@ -204,7 +203,7 @@ async def test_its_end_ends_the_namespace(start: Start) -> None:
         while not (inside := children(ProcessIdentity(outside.pid, 0))):
             await asyncio.sleep(0.01)
         await stop_pause(process)
-        assert outside.wait(timeout=10) != 0
+        assert outside.wait(PATIENCE) != 0
     assert not Path(f"/proc/{inside[0]}").exists()
     assert not is_alive(process)
 
@@ -301,7 +300,7 @@ async def test_errors_are_the_programs_own_words(program: Path, pinned: Namespac
     ],
 )
 def test_bad_command_lines(program: Path, arguments: list[str], words: str) -> None:
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=10, check=False)
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 1
     assert f"error: {words}" in done.stdout + done.stderr
 
@@ -309,7 +308,7 @@ def test_bad_command_lines(program: Path, arguments: list[str], words: str) -> N
 async def test_pid_1_does_not_stay_if_its_pid_cannot_be_told(program: Path, pinned: NamespacePaths) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    done = subprocess.run([program, "--net", pinned.net], stdout=writing, timeout=10, check=False)
+    done = subprocess.run([program, "--net", pinned.net], stdout=writing, timeout=PATIENCE, check=False)
     os.close(writing)
     assert done.returncode == 1
     await empty(pinned.net)

@@ -15,6 +15,7 @@ from crid.net.links import BridgeLinks, host_end
 from crid.net.plugin import PodNetwork
 from crid.net.rtnetlink import Request, RouteError, RouteSocket
 from tests.harness.network import PodNamespaces, ping, pod_links, run
+from tests.harness.tools import until
 from tests.integration.net.conftest import SUBNET, SUBNET6, MakeNetwork
 
 pytestmark = pytest.mark.root
@@ -237,9 +238,7 @@ async def test_conflict_is_a_condition_and_heals(
     with pytest.raises(UnavailableError, match="cridt0"):
         await network.attach(pod)
     run("ip", "link", "delete", commands[0].split()[3])
-    async with asyncio.timeout(10):
-        while not network.condition().ready:
-            await asyncio.sleep(0.01)
+    await until(lambda: network.condition().ready, "the network is ready")
     await network.attach(pod)
 
 
@@ -262,9 +261,7 @@ async def test_table_is_restored(network: BridgeNetwork, pods: PodNamespaces, co
         assert network.condition().ready
     else:
         await network.attach(pods.new())
-    async with asyncio.timeout(10):
-        while run("nft", "list", "ruleset") != before:
-            await asyncio.sleep(0.01)
+    await until(lambda: run("nft", "list", "ruleset") == before, "the rules are back")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Which network a pod gets, and that it is detached by whoever attached it, also after a restart."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from ipaddress import ip_network
@@ -16,6 +15,7 @@ from crid.net.plugin import PodNetwork, PortMapping
 from tests.harness.cni import REAL, CniDirectory
 from tests.harness.network import PodNamespaces, ping, pod_links, run
 from tests.harness.peers import ask, serving
+from tests.harness.tools import until
 from tests.integration.net.conftest import SUBNET
 
 pytestmark = pytest.mark.root
@@ -47,9 +47,7 @@ async def started(make: MakeChoice, *pods: tuple[PodNetwork, NetworkAttachment])
 
 
 async def until_ready(network: ChosenNetwork, words: str) -> None:
-    async with asyncio.timeout(5):
-        while not (network.condition().ready and words in repr(network)):
-            await asyncio.sleep(0.01)
+    await until(lambda: network.condition().ready and words in repr(network), f"{words} is ready")
 
 
 def links() -> set[str]:

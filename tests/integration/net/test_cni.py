@@ -12,6 +12,7 @@ from crid.net.cni import CniNetwork
 from crid.net.plugin import Dns, PodNetwork, PortMapping
 from tests.harness.cni import CniDirectory
 from tests.harness.network import PodNamespaces, ping, pod_links, run, run_in
+from tests.harness.tools import until
 from tests.integration.net.conftest import MakeCni
 
 pytestmark = pytest.mark.root
@@ -19,9 +20,7 @@ pytestmark = pytest.mark.root
 
 async def until_ready(network: CniNetwork, wanted: bool = True) -> bool:
     """Wait for it, and return whether the network believes that it is configured."""
-    async with asyncio.timeout(5):
-        while network.condition().ready is not wanted:
-            await asyncio.sleep(0.01)
+    await until(lambda: network.condition().ready is wanted, f"ready is {wanted}")
     return network.configured
 
 

@@ -25,6 +25,7 @@ from crid.oci.program import RuntimePaths, RuntimeProgram
 from crid.oci.runtime import RuntimeImpl, Streams
 from crid.oci.runtime_oci import RuntimeOCI
 from crid.tasks import Supervisor
+from tests.harness.tools import PATIENCE, until
 
 OURS = Path(__file__).parents[3] / "conmon" / "conmon"
 STOCK = Path("/usr/bin/conmon")
@@ -200,9 +201,7 @@ class Lab:
         if self.kind == "fake":
             await asyncio.sleep(0)
             return
-        async with asyncio.timeout(10):
-            while "ready" not in Path(container.metadata.log_path).read_text():
-                await asyncio.sleep(0.01)
+        await until(lambda: "ready" in Path(container.metadata.log_path).read_text(), "the trap is set")
 
     async def running_in(self, container: Container) -> str:
         """Return the command lines of the container's living processes, zombies left out."""
@@ -214,13 +213,13 @@ class Lab:
         if self.kind == "fake":
             await asyncio.sleep(0)
             return
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while text not in await self.running_in(container):
                 await asyncio.sleep(0.02)
 
     async def wait_exit(self, container: Container) -> Exit:
-        """Return the container's exit, which must come within 10 seconds."""
-        async with asyncio.timeout(10):
+        """Return the container's exit."""
+        async with asyncio.timeout(PATIENCE):
             async for found in self.exits():
                 if found.container_id == container.id:
                     return found
@@ -306,9 +305,9 @@ class Client:
         self._more.set()
 
     async def saw(self, text: bytes) -> None:
-        """Return once stdout holds `text`, within 10 seconds."""
+        """Return once stdout holds `text`."""
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 while text not in self.stdout:
                     self._more.clear()
                     await self._more.wait()

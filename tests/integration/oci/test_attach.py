@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from crid.errors import UnavailableError
+from tests.harness.tools import PATIENCE
 from tests.integration.oci.lab import Client, Lab, feed
 
 pytestmark = pytest.mark.root
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.root
 async def test_input_of_one_client_ends_with_it(lab: Lab) -> None:
     container = await lab.run("cat", stdin=True, stdin_once=True)
     client = Client(feed(b"hello\n"))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         await lab.runtime.attach(container, client.streams)
     assert client.stdout == bytearray(b"hello\n")
     assert (await lab.wait_exit(container)).exit_code == 0
@@ -28,7 +29,7 @@ async def test_input_stays_open_for_the_next_client(lab: Lab) -> None:
     watcher = Client()
     watching = asyncio.create_task(lab.runtime.attach(container, watcher.streams))
     await asyncio.sleep(0.1)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         await lab.runtime.attach(container, Client(feed(b"first\n")).streams)
         await watcher.saw(b"first\n")
         await lab.runtime.attach(container, Client(feed(b"second\n")).streams)
@@ -39,10 +40,9 @@ async def test_input_stays_open_for_the_next_client(lab: Lab) -> None:
 
 
 async def test_streams_are_told_apart(lab: Lab) -> None:
-    container = await lab.create("sh", "-c", "sleep 0.2; echo out; echo err >&2")
-    client = Client()
-    await lab.runtime.start(container)
-    async with asyncio.timeout(20):
+    container = await lab.run("sh", "-c", "read go; echo out; echo err >&2", stdin=True, stdin_once=True)
+    client = Client(feed(b"go\n"))
+    async with asyncio.timeout(PATIENCE):
         await lab.runtime.attach(container, client.streams)
     assert (bytes(client.stdout), bytes(client.stderr)) == (b"out\n", b"err\n")
 
@@ -50,7 +50,7 @@ async def test_streams_are_told_apart(lab: Lab) -> None:
 async def test_large_input_passes(lab: Lab) -> None:
     container = await lab.run("wc", "-c", stdin=True, stdin_once=True)
     client = Client(feed(*[b"x" * 100_000] * 10))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         await lab.runtime.attach(container, client.streams)
     assert client.stdout.strip() == b"1000000"
 
@@ -63,7 +63,7 @@ async def test_client_that_goes_away_leaves_the_container(lab: Lab) -> None:
 
     client = Client()
     client.streams = type(client.streams)(stdout=gone)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         await lab.runtime.attach(container, client.streams)
     assert lab.runtime.is_alive(container)
 
@@ -108,7 +108,7 @@ async def test_port_forward_in_the_host_s_namespace(lab: Lab) -> None:
         server = threading.Thread(target=serve_once, args=(listener,))
         server.start()
         client = Client(feed(b"ping"))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await lab.runtime.port_forward("", listener.getsockname()[1], client.streams)
         server.join()
     assert client.stdout == bytearray(b"got ping")
@@ -129,7 +129,7 @@ async def test_port_forward_falls_back_to_ipv6(lab: Lab) -> None:
         server = threading.Thread(target=serve_once, args=(listener,))
         server.start()
         client = Client(feed(b"six"))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await lab.runtime.port_forward("", listener.getsockname()[1], client.streams)
         server.join()
     assert client.stdout == bytearray(b"got six")

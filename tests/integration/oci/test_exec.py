@@ -9,6 +9,7 @@ import pytest
 
 from crid.oci import descendants
 from crid.oci.runtime import EXEC_SYNC_OUTPUT_LIMIT, Streams
+from tests.harness.tools import PATIENCE, until
 from tests.integration.oci.lab import Client, Lab, feed
 
 pytestmark = pytest.mark.root
@@ -60,7 +61,7 @@ async def test_cancelled_exec_sync_ends_the_command(lab: Lab) -> None:
 
 async def test_exec_sync_does_not_wait_for_a_grandchild(lab: Lab) -> None:
     container = await lab.run("stubborn")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         result = await lab.runtime.exec_sync(container, ["sh", "-c", "setsid sleep 4242 & echo done"], 0)
     assert result.stdout == b"done\n"
 
@@ -70,7 +71,7 @@ async def test_exec_does_not_wait_for_a_grandchild(lab: Lab) -> None:
         pytest.skip("runc copies the streams itself and waits for the last writer")
     container = await lab.run("stubborn")
     client = Client()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         assert await lab.runtime.exec(container, ["sh", "-c", "setsid sleep 4242 & echo done"], client.streams, tty=False) == 0
     assert client.stdout == bytearray(b"done\n")
 
@@ -108,9 +109,7 @@ async def test_cancelled_exec_ends_the_command(lab: Lab, tty: bool) -> None:
     with pytest.raises(asyncio.CancelledError):
         await work
     assert "4242" not in await lab.running_in(container)
-    async with asyncio.timeout(5):
-        while descendants.children(os.getpid()):  # the monitor of `ps` is reaped behind its result
-            await asyncio.sleep(0.01)
+    await until(lambda: not descendants.children(os.getpid()), "the monitor of `ps` is reaped behind its result")
 
 
 async def test_a_client_that_is_gone_ends_the_command(lab: Lab) -> None:
@@ -119,7 +118,7 @@ async def test_a_client_that_is_gone_ends_the_command(lab: Lab) -> None:
     async def gone(data: bytes) -> None:
         raise ConnectionResetError("client")
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         with pytest.raises(ConnectionResetError):
             await lab.runtime.exec(
                 container, ["sh", "-c", "while echo y; do sleep 0.01; done"], Streams(stdout=gone), tty=False
@@ -130,7 +129,7 @@ async def test_a_client_that_is_gone_ends_the_command(lab: Lab) -> None:
 async def test_terminal_exec(lab: Lab) -> None:
     container = await lab.run("stubborn")
     client = Client(feed(b"echo an''swer; tty_is=$(stty size); exit 5\n", then=asyncio.Event().wait()))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         assert await lab.runtime.exec(container, ["sh"], client.streams, tty=True) == 5
     assert b"answer\r\n" in client.stdout
     assert not client.stderr
@@ -151,7 +150,7 @@ async def test_terminal_exec_follows_the_window(lab: Lab) -> None:
     await client.saw(b"ready")
     sizes.put_nowait((0, 0))
     sizes.put_nowait((91, 37))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         assert await work == 0
     assert b"37 91" in client.stdout
 

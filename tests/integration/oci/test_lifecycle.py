@@ -15,6 +15,7 @@ from crid.model.container import Container
 from crid.oci import descendants
 from crid.oci.exits import read_exit
 from crid.oci.placement import WithDaemon
+from tests.harness.tools import until
 from tests.integration.oci.lab import CGROUP, Lab
 
 pytestmark = pytest.mark.root
@@ -126,13 +127,9 @@ async def test_children_without_a_pid_namespace_are_ended_too(lab: Lab) -> None:
         config["linux"]["namespaces"] = [space for space in config["linux"]["namespaces"] if space["type"] != "pid"]
 
     container = await lab.run("sh", "-c", "setsid sleep 424242 & exec sleep 424243", change=host_pids)
-    await asyncio.sleep(0.2)
-    left = whose("424242")
-    assert left
+    await until(lambda: whose("424242"), "the child runs")
     await lab.runtime.stop(container, 15, 2)
-    async with asyncio.timeout(5):
-        while whose("424242"):
-            await asyncio.sleep(0.02)
+    await until(lambda: not whose("424242"), "the child is gone")
     assert not process.is_alive(container.status.process)
 
 
@@ -148,10 +145,10 @@ async def test_the_end_is_recorded_twice(lab: Lab) -> None:
 async def test_log_is_written_and_reopened(lab: Lab) -> None:
     container = await lab.run("sh", "-c", "i=0; while :; do i=$((i+1)); echo line $i; sleep 0.02; done")
     log = Path(container.metadata.log_path)
-    await asyncio.sleep(0.2)
+    await until(log.read_bytes, "there are lines in the first file")
     old = log.rename(f"{log}.1")
     await lab.runtime.reopen_log(container)
-    await asyncio.sleep(0.2)
+    await until(log.read_bytes, "there are lines in the second file")
     await lab.runtime.stop(container, 15, 0)
     await lab.wait_exit(container)
     numbers = [int(line.split()[-1]) for path in (old, log) for line in path.read_text().splitlines()]

@@ -153,15 +153,15 @@ def test_input_that_nobody_takes_costs_bounded_memory(node: Node, client: Client
 @every_client
 def test_a_container_can_be_entered_while_it_is_stopping(node: Node, client: Client) -> None:
     pod = node.pod()
-    container = pod.run("sh", "-c", "trap 'touch /tmp/asked' TERM; while :; do sleep 0.05; done")
-    node.cri.exec(container, ["true"])
-    stopping = threading.Thread(target=lambda: node.cri.stop(container, timeout=5))
+    container = pod.run("sh", "-c", "trap 'touch /tmp/asked' TERM; echo ready; while :; do sleep 0.05; done")
+    eventually(lambda: pod.log(container), "the trap is set")
+    stopping = threading.Thread(target=lambda: node.cri.stop(container, timeout=40))
     stopping.start()
     try:
         eventually(lambda: node.cri.exec(container, ["test", "-e", "/tmp/asked"]).exit_code == 0, "the container was asked")
         with start_command(client, node, container, "sh", "-c", "echo still here; sleep 1000") as command:
             command.expect(b"still here")
-            stopping.join()
+            node.cri.stop(container, timeout=0)
             result = command.result()
     finally:
         stopping.join()

@@ -4,10 +4,11 @@ import pytest
 
 from crid.errors import ResourceExhaustedError, UnavailableError
 from crid.events.broadcast import Broadcast, Subscription
+from tests.harness.tools import PATIENCE
 
 
 async def read(subscription: Subscription[int], count: int) -> list[int]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         return [await anext(subscription) for _ in range(count)]
 
 

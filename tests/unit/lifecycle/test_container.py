@@ -21,6 +21,7 @@ from crid.errors import (
 )
 from crid.model.container import Container, ContainerState
 from crid.model.sandbox import PodSandbox
+from tests.harness.tools import PATIENCE, until
 from tests.unit.lifecycle.late_faults import LateFaults
 from tests.unit.lifecycle.world import World, container_config
 
@@ -35,10 +36,8 @@ async def created(world: World, pod: PodSandbox) -> Container:
     return await world.containers.create(pod.id, container_config("obedient"))
 
 
-async def until(world: World, container: Container, state: ContainerState) -> None:
-    async with asyncio.timeout(10):
-        while container.status.state is not state:
-            await asyncio.sleep(0.001)
+async def reaches(container: Container, state: ContainerState) -> None:
+    await until(lambda: container.status.state is state, f"the container is {state}")
 
 
 class TestRetry:
@@ -58,7 +57,7 @@ class TestStart:
         before = time.time_ns()
         container = await world.running(pod, "true")
         assert before <= container.status.started_at <= time.time_ns()
-        await until(world, container, ContainerState.STOPPED)
+        await reaches(container, ContainerState.STOPPED)
         status = container.status
         assert (status.exit_code, status.reason) == (0, "")
         assert status.started_at <= status.finished_at
@@ -149,7 +148,7 @@ class TestStart:
         caller.cancel()
         await asyncio.wait([caller])
         gate.set()
-        await until(world, created, ContainerState.RUNNING)
+        await reaches(created, ContainerState.RUNNING)
 
 
 def no_space(path: Path, content: bytes) -> None:
@@ -169,7 +168,7 @@ class TestStop:
         assert container.status.exit_code == 137
 
     async def test_of_one_that_was_never_started_does_not_wait(self, world: World, created: Container) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await world.containers.stop(created.id, 600)
         assert (created.status.state, created.status.exit_code) == (ContainerState.STOPPED, 137)
 
@@ -183,11 +182,12 @@ class TestStop:
 
     async def test_a_caller_that_gives_up_takes_the_grace_period_along(self, world: World, pod: PodSandbox) -> None:
         container = await world.running(pod, "stubborn")
-        caller = asyncio.create_task(world.containers.stop(container.id, 0.05))
-        await asyncio.sleep(0.01)
+        world.runtime.verbs.close_gate("stop").set()
+        caller = asyncio.create_task(world.containers.stop(container.id, 0.5))
+        await world.runtime.verbs.reached("stop")
         caller.cancel()
         await asyncio.wait([caller])
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.6)
         assert container.status.state is ContainerState.RUNNING
 
     async def test_other_verbs_work_meanwhile(self, world: World, pod: PodSandbox) -> None:
@@ -226,7 +226,7 @@ class TestLeftovers:
         pod = await world.pod("shared", pid=pid)
         container = await world.containers.create(pod.id, container_config("true", pid=pid))
         await world.containers.start(container.id)
-        await until(world, container, ContainerState.STOPPED)
+        await reaches(container, ContainerState.STOPPED)
         for _ in range(10):
             await asyncio.sleep(0)
         assert [call for call in world.runtime.verbs.calls if call == "stop"] == calls
@@ -250,7 +250,7 @@ class TestRemove:
         container = await world.running(pod, "stubborn")
         stopping = asyncio.create_task(world.containers.stop(container.id, 600))
         await asyncio.sleep(0.01)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await world.containers.remove(container.id)
             await stopping
         assert world.parts.containers.list() == []

@@ -9,6 +9,7 @@ from crid.errors import CridError
 from crid.events.broadcast import Subscription
 from crid.lifecycle.event_hooks import PodEvent
 from crid.model.container import ContainerState
+from tests.harness.tools import PATIENCE
 from tests.unit.lifecycle.world import World, container_config
 
 Seen = tuple[str, str, bool | None, list[str]]
@@ -27,7 +28,7 @@ class Names:
 
 
 async def read(subscription: Subscription[PodEvent], count: int) -> list[PodEvent]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         return [await anext(subscription) for _ in range(count)]
 
 

@@ -14,6 +14,7 @@ from crid.linux.process import identify
 from crid.model.container import Container, ContainerState
 from crid.oci.exits import Exit
 from crid.store import record_files
+from tests.harness.tools import until
 from tests.unit.lifecycle.world import World
 
 
@@ -35,27 +36,21 @@ async def watch(world: World, told: list[Container], monkeypatch: pytest.MonkeyP
     return ExitWatch(world.parts, world.exits, told.append)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.001)
-
-
 async def test_an_end_without_a_notice(watch: ExitWatch, world: World, container: Container, told: list[Container]) -> None:
     watch.sweep()
     watch.sweep()
     await world.runtime.stop(container, 9, 0)
-    await until(lambda: bool(told))
+    await until(lambda: told, "it is told")
     assert told == [container]
     assert (container.status.state, container.status.reason) == (ContainerState.STOPPED, "MonitorLost")
     watch.sweep()
-    await until(lambda: repr(watch) == "<ExitWatch watched=0 settling=0>")
+    await until(lambda: repr(watch) == "<ExitWatch watched=0 settling=0>", "nothing is watched")
 
 
 async def test_one_that_had_ended_before_the_first_sweep(watch: ExitWatch, world: World, container: Container) -> None:
     await world.runtime.stop(container, 9, 0)
     watch.sweep()
-    await until(lambda: container.status.state is ContainerState.STOPPED)
+    await until(lambda: container.status.state is ContainerState.STOPPED, "the end is recorded")
 
 
 async def test_one_that_was_recorded_meanwhile(
@@ -133,6 +128,6 @@ async def test_the_sweep_goes_on_after_a_failure(
 
     monkeypatch.setattr(world.runtime, "watch_end", watch_end)
     running = asyncio.create_task(watch.run())
-    await until(lambda: "watched=1" in repr(watch))
+    await until(lambda: "watched=1" in repr(watch), "it is watched")
     assert "could not be looked at" in caplog.text
     running.cancel()

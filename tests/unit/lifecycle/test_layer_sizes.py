@@ -11,6 +11,7 @@ from crid.lifecycle import layer_sizes
 from crid.lifecycle.layer_sizes import LayerSizes
 from crid.linux import disk
 from crid.tasks import Supervisor
+from tests.harness.tools import PATIENCE
 
 
 class Walks:
@@ -70,7 +71,7 @@ async def test_a_long_walk_holds_up_no_list(sizes: LayerSizes, walks: Walks, mon
     assert await asyncio.gather(*(sizes.of(["a"]) for _ in range(5))) == [{"a": None}] * 5
     assert walks.begun == ["a"]
     walks.going.set()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while (await sizes.of(["a"]))["a"] is None:
             await asyncio.sleep(0.01)
     assert walks.begun == ["a"]

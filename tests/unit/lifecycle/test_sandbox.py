@@ -19,6 +19,7 @@ from crid.model.container import ContainerState
 from crid.model.sandbox import PodSandbox
 from crid.net.plugin import PodNetwork
 from tests.harness.faults import Faults
+from tests.harness.tools import until
 from tests.unit.lifecycle.late_faults import LateFaults
 from tests.unit.lifecycle.world import World, container_config, pod_config
 
@@ -167,9 +168,7 @@ class TestRun:
         caller = asyncio.create_task(world.pod())
         await asyncio.sleep(0)
         caller.cancel()
-        async with asyncio.timeout(10):
-            while not world.parts.sandboxes.list():
-                await asyncio.sleep(0.001)
+        await until(world.parts.sandboxes.list, "the pod is made")
         first = world.parts.sandboxes.list()[0]
         await world.sandboxes.remove(first.id)
         assert (await world.pod()).id != first.id

@@ -46,6 +46,7 @@ from crid.tasks import Supervisor
 from crid.tuning.files import HostFiles
 from crid.tuning.irqbalance import Irqbalance
 from crid.tuning.ledger import Ledger
+from tests.harness.tools import PATIENCE
 
 IMAGE = "localhost/busybox:latest"
 
@@ -66,7 +67,7 @@ class Verbs:
 
     async def reached(self, verb: str) -> None:
         """Wait until somebody waits at the closed gate of `verb`."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await self.entered[verb].wait()
 
     async def pass_through(self, verb: str) -> None:

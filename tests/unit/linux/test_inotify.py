@@ -6,6 +6,7 @@ import pytest
 
 from crid.linux import inotify
 from crid.linux.inotify import Event, Watcher
+from tests.harness.tools import PATIENCE
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def watcher() -> Iterator[Watcher]:
 
 
 async def following(watcher: Watcher) -> Event:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         return await anext(watcher)
 
 
@@ -78,7 +79,7 @@ async def test_close_ends_the_iteration_of_a_waiting_task(tmp_path: Path, watche
     await asyncio.sleep(0)
     watcher.close()
     watcher.close()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         assert await task == []
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from crid.linux import process
 from crid.model.process import ProcessIdentity
+from tests.harness.tools import PATIENCE, until
 
 SHELL = "/bin/sh"
 
@@ -106,7 +107,7 @@ async def test_a_number_that_lives_on_as_a_sessions_is_no_process() -> None:
         assert await child.wait() == 0
         os.killpg(identity.pid, 0)  # the number is still a process group's
         assert not process.send_signal(identity, 0)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await process.wait_gone(identity)
     finally:
         os.close(writing)
@@ -232,9 +233,7 @@ async def test_what_does_not_end_when_killed_is_reaped_when_it_does(
         await child.discard()
     assert "does not end" in caplog.text
     os.kill(child.pid, signal.SIGKILL)
-    async with asyncio.timeout(20):
-        while not child.reaped:
-            await asyncio.sleep(0.001)
+    await until(lambda: child.reaped, "it is reaped")
     await child.discard()
     assert (open_descriptors(), own_children()) == before
 

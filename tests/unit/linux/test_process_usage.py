@@ -1,11 +1,11 @@
 import os
 import resource
 import socket
-import time
 from pathlib import Path
 
 from crid.linux import process
 from crid.linux.process_usage import ProcessUsage, open_files_limit, process_usage
+from tests.harness.tools import eventually
 
 NOBODY = 2**22 + 1
 """More than the kernel's largest pid."""
@@ -34,8 +34,8 @@ def test_the_dead_have_nothing_open() -> None:
     assert open_files_limit(NOBODY) is None
     child = process.spawn(["/bin/true"])
     try:
-        while "Z" not in Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2]:
-            time.sleep(0.01)
+        stat = Path(f"/proc/{child.pid}/stat")
+        eventually(lambda: "Z" in stat.read_text().rpartition(")")[2], "it has ended")
         assert process_usage([child.pid]).file_descriptors == 0
     finally:
         child.end()

@@ -12,6 +12,7 @@ from crid.config import MetricsConfig
 from crid.errors import InvalidArgumentError, UnavailableError
 from crid.metrics import endpoint
 from crid.metrics.endpoint import Endpoint
+from tests.harness.tools import PATIENCE
 
 CONFIG = MetricsConfig(enable_metrics=True, metrics_port=0)
 TEXT = b"crid_pods 1.0\n" * 5000
@@ -78,7 +79,7 @@ async def test_no_more_clients_than_there_are_places(port: int) -> None:
     assert await ask(port, GOOD) == b""
     for _, writer in waiting:
         writer.close()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while not await ask(port, GOOD):  # until a place is free again
             await asyncio.sleep(0.01)
 

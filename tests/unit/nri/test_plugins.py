@@ -12,6 +12,7 @@ from crid.nri.connection import MAX_SERVED, RefusalError
 from crid.nri.plugin import PluginRefusalError, Timeouts
 from crid.nri.plugins import Plugins
 from tests.harness.nri_plugin import RUNTIME, ScriptedPlugin, refusal
+from tests.harness.tools import until
 
 
 class ListedNode:
@@ -57,9 +58,7 @@ async def plugins(listed: ListedNode, path: Path) -> AsyncIterator[Plugins]:
 
 
 async def count(plugins: Plugins, wanted: int) -> None:
-    async with asyncio.timeout(5):
-        while len(plugins.current()) != wanted:
-            await asyncio.sleep(0.01)
+    await until(lambda: len(plugins.current()) == wanted, f"there are {wanted} plugins")
 
 
 REQUEST = nri.RunPodSandboxRequest(pod=nri.PodSandbox(id="p1"))
@@ -181,9 +180,7 @@ async def test_strange_calls_are_refused(plugins: Plugins, path: Path) -> None:
 async def test_who_does_not_register_or_asks_for_unknown_events_is_hung_up_on(plugins: Plugins, path: Path) -> None:
     async with ScriptedPlugin().connected(path) as silent, ScriptedPlugin(events=1 << 20).connected(path) as strange:
         await strange.register()
-        async with asyncio.timeout(5):
-            while not (silent.connection.closed and strange.connection.closed):
-                await asyncio.sleep(0.01)
+        await until(lambda: silent.connection.closed and strange.connection.closed, "both are hung up on")
     assert plugins.current() == []
 
 

@@ -1,21 +1,19 @@
 """Finding and ending what runs below a process."""
 
-import asyncio
 import os
 
 from crid.linux import process
 from crid.oci import descendants
+from tests.harness.tools import PATIENCE, until
 
 
 async def test_everything_below_is_found_and_ended() -> None:
     child = process.spawn(["/bin/sh", "-c", "sh -c 'sleep 4242 & sleep 4242' & wait; exit 3"])
     try:
-        async with asyncio.timeout(5):
-            while len(descendants.descendants(child.pid)) < 3:
-                await asyncio.sleep(0.01)
+        await until(lambda: len(descendants.descendants(child.pid)) == 3, "all three run")
         below = descendants.descendants(child.pid)
         assert [identity.pid for identity in below[:1]] == descendants.children(child.pid)
-        assert await descendants.end_below(child.pid, timeout=5)
+        assert await descendants.end_below(child.pid, timeout=PATIENCE)
         assert not any(process.is_alive(identity) for identity in below)
     finally:
         child.kill()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from crid.oci import descriptors
+from tests.harness.tools import PATIENCE
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ async def test_more_than_a_pipe_holds(pipe: tuple[int, int]) -> None:
         await descriptors.write_all(write, data)
         ended.set()
 
-    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
         group.create_task(fill())
         group.create_task(descriptors.drain(read, kept.take, ended))
     assert bytes(kept) == data
@@ -45,7 +46,7 @@ async def test_drain_stops_at_an_empty_pipe_only_when_told(pipe: tuple[int, int]
     await asyncio.sleep(0.02)
     assert not work.done()
     ended.set()
-    await asyncio.wait_for(work, 5)
+    await asyncio.wait_for(work, PATIENCE)
     assert bytes(kept) == b"late"
 
 
@@ -56,7 +57,7 @@ async def test_drain_of_a_closed_terminal() -> None:
         os.write(slave, b"x")
         ours.close(slave)
         kept = Kept()
-        await asyncio.wait_for(descriptors.drain(master, kept.take, asyncio.Event()), 5)
+        await asyncio.wait_for(descriptors.drain(master, kept.take, asyncio.Event()), PATIENCE)
     assert bytes(kept) == b"x"
 
 

@@ -10,6 +10,7 @@ import pytest
 from crid.cri import api_pb2 as cri
 from crid.model.container import EXIT_CODE_UNKNOWN, Container, ContainerMetadata, ContainerStatus
 from crid.oci.exits import Exit, Exits, read_exit
+from tests.harness.tools import PATIENCE
 
 
 def identifier(digit: str) -> str:
@@ -62,7 +63,7 @@ def notify(directory: Path, name: str, content: bytes = b"0") -> None:
 
 async def take(exits: Exits, count: int) -> list[Exit]:
     found: list[Exit] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         async for item in exits:
             found.append(item)
             if len(found) == count:
@@ -153,7 +154,7 @@ async def test_closing_ends_the_iteration(exits: Exits) -> None:
     await asyncio.sleep(0.01)
     exits.close()
     exits.close()
-    assert await asyncio.wait_for(work, 5) == []
+    assert await asyncio.wait_for(work, PATIENCE) == []
 
 
 def test_read_exit(tmp_path: Path) -> None:

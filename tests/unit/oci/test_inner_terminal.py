@@ -1,6 +1,5 @@
 """The terminal of a process below a runtime is resized, and nothing else is opened."""
 
-import asyncio
 import os
 from pathlib import Path
 
@@ -8,17 +7,15 @@ from crid.linux import process
 from crid.linux.tty import window_size
 from crid.oci import descendants, descriptors
 from crid.oci.inner_terminal import resize_below
+from tests.harness.tools import until
 
 
 async def resized(stdin: int, outer: int) -> bool:
-    """Give the child of a child `stdin`, and try to resize what is below the child."""
+    """Give the child of a child `stdin`, and resize what is below the child."""
     child = process.spawn(["/bin/sh", "-c", "sleep 4242; true"], descriptors={0: stdin, 1: stdin, 2: stdin})
     try:
-        for _ in range(100):
-            if resize_below(child.pid, os.fstat(outer), 91, 37):
-                return True
-            await asyncio.sleep(0.005)
-        return False
+        await until(lambda: descendants.children(child.pid), "the command runs")
+        return resize_below(child.pid, os.fstat(outer), 91, 37)
     finally:
         descendants.kill_below(child.pid)
         child.kill()

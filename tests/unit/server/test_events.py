@@ -9,6 +9,7 @@ from grpc import aio
 
 from crid.cri import api_pb2 as cri
 from crid.lifecycle.event_hooks import EventKind, PodEvent
+from tests.harness.tools import PATIENCE, until
 from tests.unit.lifecycle.world import pod_config
 from tests.unit.server.conftest import METHODS, Served
 
@@ -18,7 +19,7 @@ async def subscribed(served: Served) -> Any:
     service, _ = METHODS["GetContainerEvents"]
     arguments = (cri.GetEventsRequest.SerializeToString, cri.ContainerEventResponse.FromString)
     call = served.channel.unary_stream(f"/{service}/GetContainerEvents", *arguments)(cri.GetEventsRequest())
-    await asyncio.wait_for(call.initial_metadata(), 10)
+    await asyncio.wait_for(call.initial_metadata(), PATIENCE)
     return call
 
 
@@ -29,7 +30,7 @@ async def test_two_clients_see_a_life_with_its_statuses(served: Served) -> None:
     container = await world.running(pod)
     await world.sandboxes.remove(pod.id)
     for call in calls:
-        events = [await asyncio.wait_for(call.read(), 10) for _ in range(8)]
+        events = [await asyncio.wait_for(call.read(), PATIENCE) for _ in range(8)]
         assert [(event.container_id == pod.id, event.container_event_type) for event in events] == [
             (True, cri.CONTAINER_CREATED_EVENT),
             (True, cri.CONTAINER_STARTED_EVENT),
@@ -56,11 +57,11 @@ async def test_a_client_that_does_not_read_is_dropped_and_told_so(served: Served
     events = served.world.events
     for _ in range(100):
         events.publish(PodEvent(EventKind.STARTED, pod.id, 1, None, ()))
-        await asyncio.wait_for(quick.read(), 10)
+        await asyncio.wait_for(quick.read(), PATIENCE)
     assert events.dropped == 0  # small ones fit into the buffers
     for _ in range(2000):
         events.publish(PodEvent(EventKind.STARTED, pod.id, 1, pod, ()))
-        assert (await asyncio.wait_for(quick.read(), 10)).container_id == pod.id
+        assert (await asyncio.wait_for(quick.read(), PATIENCE)).container_id == pod.id
         if events.dropped:
             break
     assert events.dropped == 1
@@ -77,16 +78,14 @@ async def test_who_hangs_up_is_forgotten(served: Served) -> None:
     call = await subscribed(served)
     assert served.world.events.heard
     call.cancel()
-    async with asyncio.timeout(10):
-        while served.world.events.heard:
-            await asyncio.sleep(0.01)
+    await until(lambda: not served.world.events.heard, "nobody hears any more")
 
 
 async def test_the_daemons_end_is_an_error_not_a_quiet_end(served: Served) -> None:
     call = await subscribed(served)
     served.world.events.close()
     with pytest.raises(aio.AioRpcError) as raised:
-        await asyncio.wait_for(call.read(), 10)
+        await asyncio.wait_for(call.read(), PATIENCE)
     assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
     assert (await served.refused("GetContainerEvents"))[0] is grpc.StatusCode.UNAVAILABLE
 

@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from crid.cri import api_pb2 as cri
 from crid.cri.api_pb2_grpc import RuntimeServiceStub
 from crid.errors import AlreadyExistsError, UnavailableError
 from crid.server.listener import Listener
+from tests.harness.tools import PATIENCE, until
 
 
 @pytest.fixture
@@ -51,12 +51,6 @@ class _Slow(_Nothing):
             self.gone.set()
             raise
         return cri.StopContainerResponse()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def test_it_is_for_root_alone_and_goes_when_it_stops(path: Path) -> None:
@@ -106,7 +100,7 @@ async def test_more_calls_than_it_serves_are_refused_and_the_others_go_on(path: 
     async with aio.insecure_channel(f"unix://{path}") as channel:
         stub: Any = RuntimeServiceStub(channel)
         calls = [stub.StopContainer(cri.StopContainerRequest()) for _ in range(3)]
-        await until(lambda: slow.begun == 3)
+        await until(lambda: slow.begun == 3, "all are served")
         with pytest.raises(aio.AioRpcError) as refused:
             await stub.StopContainer(cri.StopContainerRequest())
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -132,9 +126,9 @@ async def test_a_client_that_takes_nothing_is_hung_up_on(path: Path, monkeypatch
     await server.start()
     client = subprocess.Popen([sys.executable, "-c", STANDS_STILL, str(path)], stderr=subprocess.DEVNULL)
     try:
-        await until(lambda: slow.begun == 1)
+        await until(lambda: slow.begun == 1, "it is served")
         client.send_signal(signal.SIGSTOP)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             await slow.gone.wait()
     finally:
         client.kill()

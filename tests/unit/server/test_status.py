@@ -8,6 +8,7 @@ import pytest
 
 from crid import errors
 from crid.server.status import CODES, code_of
+from tests.harness.tools import until
 from tests.unit.server.conftest import Served
 
 CLASSES = [item for _, item in inspect.getmembers(errors, inspect.isclass)]
@@ -79,16 +80,17 @@ async def test_every_rpc_is_told_of(served: Served) -> None:
     await served.call("Version")
     await served.refused("StartContainer")
     await served.call("StreamContainers")
-    waiting = asyncio.Event()
+    reached = asyncio.Event()
 
     async def wait(*arguments: object) -> None:
-        await waiting.wait()
+        reached.set()
+        await asyncio.Event().wait()
 
     served.world.containers.stop = wait  # type: ignore[method-assign,assignment]  # a verb of the test's own
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(served.call("StopContainer"), 0.2)
-    while len(served.observed) < 4:  # the client is gone before the server knows
-        await asyncio.sleep(0.01)
+    call = asyncio.create_task(served.call("StopContainer"))
+    await reached.wait()
+    call.cancel()
+    await until(lambda: len(served.observed) == 4, "the server knows that its client is gone")
     assert [(name, code, seconds is not None) for name, code, seconds in served.observed] == [
         ("Version", "OK", True),
         ("StartContainer", "INVALID_ARGUMENT", True),
