@@ -12,6 +12,7 @@ from crid.linux.namespaces import CLONE_FLAGS, pin_namespaces, unpin
 from crid.model.ids import new_id
 from crid.net import rtnetlink
 from crid.net.plugin import PodNetwork
+from tests.harness.tools import PATIENCE
 
 
 @contextlib.contextmanager
@@ -58,7 +59,7 @@ class PodNamespaces:
 
 def run(*argv: str, stdin: str = "") -> str:
     """Return what a program, run in the test's own namespaces, wrote; its failure fails the test with its words."""
-    completed = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=20)
+    completed = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=PATIENCE)
     assert completed.returncode == 0, f"{argv}: exit code {completed.returncode}: {completed.stderr or completed.stdout}"
     return completed.stdout
 

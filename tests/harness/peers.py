@@ -13,12 +13,14 @@ from crid.net.addresses import mac_address
 from crid.net.plugin import PodNetwork
 from crid.net.rtnetlink import RouteSocket
 from tests.harness.network import run, run_in
+from tests.harness.tools import PATIENCE
 
 T = TypeVar("T")
 
 WORLD, HOST = "198.51.100.1", "198.51.100.2"
 WORLD6, HOST6 = "2001:db8::1", "2001:db8::2"
-_TIMEOUT = 2.0
+IMPATIENCE = 2.0
+"""Seconds for an answer that is not to come."""
 
 
 def connect_to_the_world(world: PodNetwork) -> None:
@@ -76,22 +78,22 @@ def serving(pod: PodNetwork, port: int, name: str, kind: socket.SocketKind = soc
         thread.join()
 
 
-def ask(client: PodNetwork | None, address: str, port: int) -> str:
+def ask(client: PodNetwork | None, address: str, port: int, *, patience: float = PATIENCE) -> str:
     """Return what the server at `address` says to a TCP client in the pod's (or the host's) network; raises OSError."""
 
     def connect() -> str:
-        with socket.create_connection((address, port), timeout=_TIMEOUT) as connection:
+        with socket.create_connection((address, port), timeout=patience) as connection:
             return connection.recv(100).decode()
 
     return within(client, connect)
 
 
-def datagram_client(client: PodNetwork | None, address: str, port: int) -> socket.socket:
+def datagram_client(client: PodNetwork | None, address: str, port: int, *, patience: float = PATIENCE) -> socket.socket:
     """Return a connected UDP socket; `exchange` asks by it."""
 
     def connect() -> socket.socket:
         made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
-        made.settimeout(_TIMEOUT)
+        made.settimeout(patience)
         made.connect((address, port))
         return made
 

@@ -1,6 +1,8 @@
 """A real registry on a loopback port: Debian's docker-registry (distribution), with storage that lives as long as it."""
 
+import contextlib
 import json
+import random
 import shutil
 import socket
 import subprocess
@@ -13,12 +15,15 @@ from typing import Self
 from tests.harness.layers import MadeImage
 from tests.harness.tools import eventually, require_tool
 
+_ports = iter(random.sample(range(20000, 30000), 10000))
+
 
 def free_port() -> int:
-    """Return a loopback TCP port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a loopback TCP port that nobody listens on, and that the kernel gives to no client: those begin at 32768."""
+    for port in _ports:
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("every port is taken, or was given away")
 
 
 class LocalRegistry:

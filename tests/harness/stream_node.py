@@ -10,28 +10,26 @@ from crid.cri import api_pb2 as cri
 from crid.linux.namespaces import in_network_namespace
 from tests.harness.node import Node, Pod
 from tests.harness.stream_clients import Command, SpdyCommand, WebSocketCommand
-from tests.harness.tools import eventually
-
-DEADLINE = 30
+from tests.harness.tools import PATIENCE, eventually
 
 
 def exec_url(node: Node, container: str, *command: str, **streams: bool) -> str:
     """Ask for an exec with `streams` (stdout and stderr if none is named) and return its URL."""
     wanted = streams or {"stdout": True, "stderr": True}
     request = cri.ExecRequest(container_id=container, cmd=command, **wanted)
-    return node.cri.runtime.Exec(request, timeout=DEADLINE).url
+    return node.cri.runtime.Exec(request, timeout=PATIENCE).url
 
 
 def attach_url(node: Node, container: str, **streams: bool) -> str:
     """Ask for an attachment and return its URL."""
     request = cri.AttachRequest(container_id=container, **streams)
-    return node.cri.runtime.Attach(request, timeout=DEADLINE).url
+    return node.cri.runtime.Attach(request, timeout=PATIENCE).url
 
 
 def forward_url(pod: Pod, *ports: int) -> str:
     """Ask for port-forward and return its URL."""
     request = cri.PortForwardRequest(pod_sandbox_id=pod.id, port=ports)
-    return pod.node.cri.runtime.PortForward(request, timeout=DEADLINE).url
+    return pod.node.cri.runtime.PortForward(request, timeout=PATIENCE).url
 
 
 Client = Callable[..., Command]
@@ -83,7 +81,7 @@ def serving(pod: Pod, serve: Callable[[socket.socket], None], *, host: str = "12
 
     def work(connection: socket.socket) -> None:
         with connection, contextlib.suppress(ConnectionError):
-            connection.settimeout(DEADLINE)
+            connection.settimeout(PATIENCE)
             serve(connection)
 
     def accept() -> None:

@@ -18,9 +18,8 @@ import h11
 
 from crid.wire.spdy import Limits, Role, SpdyConnection, events
 from crid.wire.websocket import Closed, MessagePiece, WebSocket
+from tests.harness.tools import PATIENCE
 
-PATIENCE = 30.0
-"""Seconds after which a client gives up waiting. Nothing is expected to come near it."""
 CHUNK = 256 * 1024
 
 

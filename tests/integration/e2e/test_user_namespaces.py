@@ -11,6 +11,7 @@ from crid.cri import api_pb2 as cri
 from tests.harness.client import refused
 from tests.harness.configs import namespaces
 from tests.harness.node import Node, Pod
+from tests.harness.tools import PATIENCE
 
 HOST_ID, LENGTH = 300_000, 65_536
 INSIDE, OUTSIDE = "0 0", f"{HOST_ID} {HOST_ID}"
@@ -110,7 +111,7 @@ def test_network_and_sysctls(node: Node) -> None:
     printed = pod.printed("sh", "-ec", script, security=security(userns(), capabilities=capabilities))
     assert printed.split() == ["1", "1", "77", "0", str(LENGTH - 1)]
     with socket.socket() as probe:
-        probe.settimeout(5)
+        probe.settimeout(PATIENCE)
         with pytest.raises(ConnectionRefusedError):  # the pod's address is there, and nobody listens
             probe.connect((node.cri.pod_status(pod.id).network.ip, 81))
 

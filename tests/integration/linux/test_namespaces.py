@@ -10,6 +10,7 @@ import pytest
 
 from crid.linux import mount
 from crid.linux.namespaces import in_network_namespace, pin_namespaces, unpin, write_sysctl
+from tests.harness.tools import PATIENCE
 
 pytestmark = pytest.mark.root
 
@@ -111,7 +112,7 @@ def test_a_socket_opened_inside_stays_inside(room: Path) -> None:
         with in_network_namespace(pinned["net"], listen) as inside:
             assert inside.getsockname()[1] == port
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port), timeout=5)
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
 
 
 def test_the_namespace_outlives_its_thread(room: Path) -> None:

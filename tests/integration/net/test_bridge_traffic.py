@@ -1,23 +1,18 @@
 """Packets of pods on the built-in network: to each other, to the host, and masqueraded to the world."""
 
 import socket
-from ipaddress import ip_address
 
 import pytest
 
 from crid.linux.namespaces import in_network_namespace
-from crid.net import rtnetlink
-from crid.net.addresses import mac_address
 from crid.net.bridge import BridgeNetwork
 from crid.net.plugin import PodNetwork
-from crid.net.rtnetlink import RouteSocket
 from tests.harness.network import PodNamespaces, ping, run, run_in
+from tests.harness.peers import HOST, WORLD, connect_to_the_world
+from tests.harness.tools import PATIENCE
 from tests.integration.net.conftest import SUBNET, SUBNET6, MakeNetwork
 
 pytestmark = pytest.mark.root
-
-OUTSIDE = "198.51.100.1"
-HOST_OUTSIDE = "198.51.100.2"
 
 
 async def test_pods_reach_gateway_themselves_and_each_other(network: BridgeNetwork, pods: PodNamespaces) -> None:
@@ -62,30 +57,19 @@ async def test_pod_sees_one_interface_with_its_address_mac_and_default_route(
 def bound_socket(pod: PodNetwork, address: str) -> socket.socket:
     """Return a UDP socket within the pod's namespace."""
     made = in_network_namespace(pod.namespace_path, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-    made.settimeout(3)
+    made.settimeout(PATIENCE)
     made.bind((address, 0))
     return made
-
-
-def connect_to_the_world(world: PodNetwork) -> None:
-    """Make `world` a machine next to this host, which knows no route to the pods."""
-    with open(world.namespace_path) as file, RouteSocket() as route:
-        mac = mac_address(ip_address(OUTSIDE))
-        descriptor = file.fileno()
-        route.send(rtnetlink.create_veth("uplink", master=0, peer="eth0", peer_mac=mac, namespace=descriptor))
-    run("ip", "address", "add", f"{HOST_OUTSIDE}/24", "dev", "uplink")
-    run_in(world, "ip", "address", "add", f"{OUTSIDE}/24", "dev", "eth0")
-    run_in(world, "ip", "link", "set", "eth0", "up")
 
 
 async def test_traffic_to_the_world_has_the_hosts_address(network: BridgeNetwork, pods: PodNamespaces) -> None:
     world, pod = pods.new(), pods.new()
     connect_to_the_world(world)
     ip = (await network.attach(pod)).ips[0]
-    with bound_socket(world, OUTSIDE) as server, bound_socket(pod, ip) as client:
+    with bound_socket(world, WORLD) as server, bound_socket(pod, ip) as client:
         client.sendto(b"question", server.getsockname())
         question, peer = server.recvfrom(100)
-        assert (question, peer[0]) == (b"question", HOST_OUTSIDE)
+        assert (question, peer[0]) == (b"question", HOST)
         server.sendto(b"answer", peer)
         assert client.recvfrom(100) == (b"answer", server.getsockname())
 

@@ -15,7 +15,19 @@ from crid.net.links import BridgeLinks
 from crid.net.plugin import PodNetwork, PortMapping
 from crid.net.rtnetlink import RouteSocket
 from tests.harness.network import PodNamespaces, run, run_in
-from tests.harness.peers import HOST, HOST6, WORLD, WORLD6, ask, connect_to_the_world, datagram_client, exchange, serving
+from tests.harness.peers import (
+    HOST,
+    HOST6,
+    IMPATIENCE,
+    WORLD,
+    WORLD6,
+    ask,
+    connect_to_the_world,
+    datagram_client,
+    exchange,
+    serving,
+)
+from tests.harness.tools import PATIENCE
 from tests.integration.net.conftest import SUBNET, SUBNET6, MakeNetwork
 
 pytestmark = pytest.mark.root
@@ -38,7 +50,7 @@ def with_ports(pod: PodNetwork, *mappings: PortMapping) -> PodNetwork:
 
 def unreachable(client: PodNetwork | None, address: str, port: int = 12000) -> bool:
     try:
-        ask(client, address, port)
+        ask(client, address, port, patience=IMPATIENCE)
     except OSError:
         return True
     return False
@@ -77,9 +89,10 @@ async def test_udp(network: BridgeNetwork, pods: PodNamespaces) -> None:
 async def test_stale_udp_connections_are_forgotten(network: BridgeNetwork, pods: PodNamespaces) -> None:
     world, first, second = pods.new(), with_ports(pods.new(), DNS), with_ports(pods.new(), DNS)
     connect_to_the_world(world)
-    with datagram_client(world, HOST, 12053) as asking:
+    with datagram_client(world, HOST, 12053, patience=IMPATIENCE) as asking:
         with pytest.raises(OSError, match=r"refused|timed out"):
             exchange(asking)  # now there is an entry that leads to the host itself
+        asking.settimeout(PATIENCE)
         await network.attach(first)
         with serving(first, 53, "first", socket.SOCK_DGRAM):
             assert exchange(asking) == f"first {WORLD}"

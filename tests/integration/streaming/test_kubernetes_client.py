@@ -8,8 +8,7 @@ from kubernetes.stream.ws_client import WSClient
 
 from tests.harness.node import Node
 from tests.harness.stream_node import exec_url
-
-PATIENCE = 30
+from tests.harness.tools import PATIENCE
 
 
 def client(url: str) -> Any:

@@ -1,21 +1,12 @@
 """What the configuration of the streaming server does: its address, its port, its idle timeout."""
 
-import socket
-
 import pytest
 
 from tests.harness.daemon import Daemon, Settings
 from tests.harness.node import Node
-from tests.harness.registry import LocalRegistry
+from tests.harness.registry import LocalRegistry, free_port
 from tests.harness.stream_clients import SpdyCommand, SpdyForwards
 from tests.harness.stream_node import echo, exec_url, forward_url, gone, serving
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def test_an_idle_stream_is_closed_and_says_so(registry: LocalRegistry, image: str) -> None:
