@@ -73,7 +73,7 @@ class Session:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._cri is not None or self._over)
-                if self._cri is None:
+                if self._cri is None or self._over:  # over with the gate open, if the test failed before it closed it
                     raise StoppedError
                 cri, generation = self._cri, self._generation
                 self._inside += 1
