@@ -30,11 +30,6 @@ def traces(directory: Path) -> dict[str, object]:
     }
 
 
-def addresses() -> list[list[str]]:
-    """Return each link's name and addresses. Whether a bridge is up follows that of its ports after up to a second."""
-    return [[name, *found] for name, _, *found in map(str.split, run("ip", "-brief", "address").splitlines())]
-
-
 async def test_a_thousand_pods_leave_nothing(make_network: MakeNetwork, tmp_path: Path) -> None:
     network = make_network(subnets=(SUBNET, SUBNET6))
     await network.start()
