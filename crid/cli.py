@@ -74,7 +74,7 @@ def _add_image_verbs(image: argparse.ArgumentParser) -> None:
     pulling.add_argument("--username", default="", help="the password is read from standard input")
     listing = _add_verb(verbs, "list", "list the images: a line a name")
     listing.add_argument("--json", action="store_true", help="as JSON, in the CRI's words")
-    removing = _add_verb(verbs, "remove", "remove images by id, or names of images, and an image with its last name")
+    removing = _add_verb(verbs, "remove", "remove images with all their names")
     removing.add_argument("names", nargs="+", metavar="name", help="a name, an id or its beginning")
     exporting = _add_verb(verbs, "export", "write an image as a tar of an OCI layout")
     exporting.add_argument("name", help="a name, an id or its beginning")

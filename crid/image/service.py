@@ -6,9 +6,9 @@
 
 `imagestore` is the root unless it is configured. Read-only stores (crid.store.additional) may have images besides.
 
-A removal by name takes that name, and with the last one the image. An image that a container runs from, or has mounted, is not
-removed, be the container's end long past; only its own removal lets go. What a removal meets that is just being created keeps
-its layers until its snapshot is released. Garbage is collected after a removal, a failed pull, a release, and at start.
+An image that a container runs from, or has mounted, is not removed, be the container's end long past; only its own removal
+lets go. What a removal meets that is just being created keeps its layers until its snapshot is released. Garbage is collected
+after a removal, a failed pull, a release, and at start.
 """
 
 import asyncio
@@ -182,22 +182,17 @@ class ImageService:
         An id comes before a name, a name before the beginning of an id. Raises InvalidArgumentError for an empty or
         malformed reference and for an ambiguous beginning.
         """
-        image, _ = self._look_up(reference)
-        return None if image is None else self._shown(image)
-
-    def _look_up(self, reference: str) -> tuple[Image | None, str]:
-        """Return the image that `reference` means, and the name by which it was found; "" if it was by its id."""
         images = self._stores.images
         if not reference:
             raise InvalidArgumentError("image reference: is empty")
         identifier, beginning = whole(reference), is_prefix(reference)
-        if (image := images.get(identifier)) is not None:
-            return image, ""
-        if not identifier and not (beginning and ":" in reference):
-            for candidate in self._registries.get().candidates(reference):
-                if (image := images.named(str(candidate))) is not None:
-                    return image, str(candidate)
-        return images.with_prefix(reference) if beginning else None, ""
+        image = images.get(identifier)
+        if image is None and not identifier and not (beginning and ":" in reference):
+            names = [str(candidate) for candidate in self._registries.get().candidates(reference)]
+            image = next((found for name in names if (found := images.named(name)) is not None), None)
+        if image is None and beginning:
+            image = images.with_prefix(reference)
+        return None if image is None else self._shown(image)
 
     def resolve(self, reference: str) -> Image:
         """Like `status`, but raises NotFoundError if there is no such image."""
@@ -248,29 +243,21 @@ class ImageService:
         self._admission.check(image, reference, namespace)
 
     async def remove(self, reference: str) -> None:
-        """Remove the image that `reference`, an id or its beginning, means, with all its names; or, where `reference` is a
-        name, that name alone, and the image with its last. Idempotent; pinned ones too.
+        """Remove the image that `reference` means with all its names. Idempotent; pinned ones too.
 
-        Raises as `status`, and FailedPreconditionError naming a container that needs the image, or the read-only store that
-        has it or the name.
+        Raises as `status`, and FailedPreconditionError naming a container that needs it, or the read-only store that has it.
         """
-        image, name = self._look_up(reference)
-        if image is None:
-            return
-        self._stores.images.require_own(image.id)
-        if name:
-            trace.step("image removal", "taking a name from it")
-            if await asyncio.to_thread(self._stores.images.untag, image.id, name):
-                return
-        if users := self._stores.layers.users(image.id):
-            others = f" and {len(users) - 1} more" if len(users) > 1 else ""
-            raise FailedPreconditionError(f"image {reference}: is in use by container {users[0]}{others}")
-        trace.step("image removal", "removing its record")
-        await asyncio.to_thread(self._stores.images.remove, image.id, name)
-        trace.step("image removal", "looking for garbage")
-        if image.id not in self._stores.images.contents():
+        image = self.status(reference)
+        if image is not None:
+            self._stores.images.require_own(image.id)
+            if users := self._stores.layers.users(image.id):
+                others = f" and {len(users) - 1} more" if len(users) > 1 else ""
+                raise FailedPreconditionError(f"image {reference}: is in use by container {users[0]}{others}")
+            trace.step("image removal", "removing its record")
+            await asyncio.to_thread(self._stores.images.remove, image.id)
+            trace.step("image removal", "looking for garbage")
             self._admission.forget([image.id])
-        await self.collect()
+            await self.collect()
 
     def fs_usage(self) -> FilesystemUsage:
         """Return what images take on disk, from counters."""

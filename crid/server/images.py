@@ -49,7 +49,7 @@ class ImageServicer(ImageServiceServicer):
         return cri.PullImageResponse(image_ref=image.id)
 
     async def RemoveImage(self, request: cri.RemoveImageRequest, context: Context) -> cri.RemoveImageResponse:
-        """Remove an image, or one of its names while it has others. Idempotent."""
+        """Remove an image with all its names. Idempotent."""
         await self._images.remove(_reference(request.image))
         return cri.RemoveImageResponse()
 

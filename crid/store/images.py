@@ -153,38 +153,15 @@ class ImageStore:
             self._publish(self._without_names_of(image, view).put(image, content))
             return self._view.images[image.id]
 
-    def untag(self, identifier: str, name: str) -> bool:
-        """Take `name` from the image `identifier`, if others remain to it, and return whether that is done. Idempotent.
-
-        Durable at return. Raises FailedPreconditionError for a name that a read-only store gives it, OSError.
-        """
-        with self._writing:
-            return self._untag(identifier, name)
-
-    def remove(self, identifier: str, name: str = "") -> None:
-        """Forget the image `identifier` and its names, unless others than `name`, where that is given, have come to it: then
-        only `name`. Idempotent.
+    def remove(self, identifier: str) -> None:
+        """Forget the image `identifier` and its names. Idempotent.
 
         Raises FailedPreconditionError for one that only a read-only store has, OSError.
         """
         with self._writing:
             self.require_own(identifier)
-            if name and self._untag(identifier, name):
-                return
             (self._directory / f"{hexadecimal(identifier)}.json").unlink(missing_ok=True)
             self._publish(self._own.without(identifier))
-
-    def _untag(self, identifier: str, name: str) -> bool:
-        if self._own.names.get(name) != identifier:
-            if self._view.names.get(name) == identifier:
-                raise FailedPreconditionError(f"image {name}: is in the read-only store {self.read_only(identifier)}")
-            return True  # somebody else was quicker
-        image, content = _untagged(self._own.images[identifier], name), self._own.contents[identifier]
-        if not (image.repo_tags or image.repo_digests):
-            return False
-        self._write(image, content)
-        self._publish(self._own.put(image, content))
-        return True
 
     def require_own(self, identifier: str) -> None:
         """Raise FailedPreconditionError for an image that only a read-only store has."""
@@ -256,22 +233,6 @@ def _without_names(image: Image, names: set[str]) -> Image:
         repo_tags=tuple(name for name in image.repo_tags if name not in names),
         repo_digests=tuple(name for name in image.repo_digests if name not in names),
     )
-
-
-def _untagged(image: Image, name: str) -> Image:
-    """Return `image` without `name`. The digests that a repository knows it by go with the last tag there: who has pulled by
-    tag has never asked for them."""
-    repository, tags = _repository(name), [tag for tag in image.repo_tags if tag != name]
-    gone = {name}
-    if name in image.repo_tags and repository not in map(_repository, tags):
-        gone.update(digest for digest in image.repo_digests if _repository(digest) == repository)
-    return _without_names(image, gone)
-
-
-def _repository(name: str) -> str:
-    """Return what stands before the tag or the digest of a fully qualified name."""
-    repository, at, _ = name.partition("@")
-    return repository if at else name.rpartition(":")[0]
 
 
 def _union(old: Iterable[str], new: Iterable[str]) -> tuple[str, ...]:

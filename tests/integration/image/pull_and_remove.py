@@ -29,10 +29,7 @@ async def main(root: str, conf: str, archive: str, *references: str) -> None:
             (image,) = await service.import_path(Path(archive), "q.io/imported:1")
         service.prepare_rootfs(name, image)
         await service.release_rootfs(name)
-        if turn % 2:
-            await service.remove(image.id)
-        for name in image.repo_tags:  # one by one, as far as they are there
-            await service.remove(name)
+        await service.remove(image.id)
 
 
 asyncio.run(main(*sys.argv[1:]))

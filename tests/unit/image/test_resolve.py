@@ -81,7 +81,7 @@ async def test_a_reference_by_sha512(bench: Bench, tmp_path: Path) -> None:
     assert await bench.service.pull(asked) == found
     assert len(bench.registry.requests) == 1
     export([bench.root], [asked], tmp_path / "a.tar")
-    await bench.service.remove(found.id)
+    await bench.service.remove(asked)
     assert (await bench.service.import_path(tmp_path / "a.tar"))[0].repo_digests == (asked,)
 
 

@@ -14,7 +14,6 @@ from crid.store.records import VERSION
 from tests.unit.store import samples
 
 A1, A2, ADIGEST = "q.io/a:1", "q.io/a:2", "q.io/a@sha256:" + "0" * 64
-B1, BDIGEST = "q.io/b:1", "q.io/b@sha256:" + "0" * 64
 
 
 @pytest.fixture
@@ -124,38 +123,6 @@ def test_removal_takes_all_names(images: ImageStore, content: ContentStore) -> N
     again = ImageStore(content)
     again.load()
     assert again.all() == []
-
-
-def test_names_go_one_by_one_and_the_last_only_with_the_image(images: ImageStore, content: ContentStore) -> None:
-    image, blobs = made(content, "a", A1, A2, B1, digests=(ADIGEST, BDIGEST))
-    images.put(image, blobs)
-    for name, left in (
-        (A2, replace(image, repo_tags=(A1, B1))),
-        (A1, replace(image, repo_tags=(B1,), repo_digests=(BDIGEST,))),
-        (BDIGEST, replace(image, repo_tags=(B1,), repo_digests=())),
-    ):
-        for _ in range(2):
-            assert images.untag(image.id, name)
-        again = ImageStore(content)
-        again.load()
-        assert images.all() == again.all() == [left]
-        assert images.named(name) is again.named(name) is None
-    assert not images.untag(image.id, B1)
-    assert images.named(B1) == left
-    assert images.untag("sha256:gone", B1)
-    images.remove(image.id, B1)
-    assert images.all() == []
-
-
-def test_ports_and_digests_are_no_tags(images: ImageStore, content: ContentStore) -> None:
-    """What a registry's port, or a digest that was asked for without a tag, looks like."""
-    tag, longer, digest = "localhost:5000/a:1", "localhost:5000/a/b:1", "localhost:5000/a/b@sha256:" + "0" * 64
-    image, blobs = made(content, "a", tag, longer, digests=(digest, ADIGEST))
-    images.put(image, blobs)
-    assert images.untag(image.id, tag)
-    assert images.named(digest) == replace(image, repo_tags=(longer,))
-    assert images.untag(image.id, longer)
-    assert images.all() == [replace(image, repo_tags=(), repo_digests=(ADIGEST,))]
 
 
 def test_an_ambiguous_beginning(images: ImageStore, content: ContentStore) -> None:
