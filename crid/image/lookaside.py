@@ -9,6 +9,7 @@ policy.json; `default-docker` is for the rest. Where signatures would be written
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -17,10 +18,15 @@ from crid.config.reread import Reread, drop_ins
 from crid.errors import InvalidArgumentError, NotFoundError
 from crid.image.references import Reference, scopes
 from crid.image.signatures import OPENPGP, PAYLOAD_LIMIT, SIGNATURES_LIMIT, Signature
+from crid.linux.threads import Threads
 
 Fetch = Callable[[str, int], Awaitable[bytes]]
 """Returns what a URL holds, at most so many bytes. Raises NotFoundError."""
 
+PATIENCE = 30.0
+"""Seconds for reading one file of a store, which is often another machine's directory."""
+_READERS = 4
+"""How many are read at a time."""
 _DEFAULT = "default-docker"
 _KNOWN = {"lookaside", "lookaside-staging", "sigstore", "sigstore-staging", "use-sigstore-attachments"}
 
@@ -30,6 +36,7 @@ class Lookaside:
 
     def __init__(self, directory: Path) -> None:
         self._stores = Reread(lambda: [directory, *drop_ins(directory, "*.yaml")], lambda: _read(directory))
+        self._threads = Threads("lookaside", _READERS)
 
     def store(self, reference: Reference) -> str:
         """Return the URL of the store for `reference`, empty if there is none. Raises InvalidArgumentError naming the file."""
@@ -37,22 +44,26 @@ class Lookaside:
         return next((stores[scope] for scope in (*scopes(reference), _DEFAULT) if stores.get(scope)), "")
 
     async def signatures(self, reference: Reference, digest: str, fetch: Fetch) -> list[Signature]:
-        """Return the OpenPGP signatures of the manifest `digest`. Raises as `store` and `fetch` do, but NotFoundError."""
+        """Return the OpenPGP signatures of the manifest `digest`. Raises as `store` and `fetch` do, but NotFoundError, and
+        DeadlineExceededError for a file that cannot be read in time."""
         store = self.store(reference)
         found: list[Signature] = []
         place = f"{store}/{reference.path}@{digest.replace(':', '=')}"
         while store and len(found) < SIGNATURES_LIMIT:
             url = f"{place}/signature-{len(found) + 1}"
             try:
-                content = _read_file(url) if url.startswith("file://") else await fetch(url, PAYLOAD_LIMIT)
+                content = await (self._file(url) if url.startswith("file://") else fetch(url, PAYLOAD_LIMIT))
             except NotFoundError:
                 break
             found.append(Signature(b"", content, OPENPGP))
         return found
 
+    async def _file(self, url: str) -> bytes:
+        path = Path(unquote(urlsplit(url).path))
+        return await self._threads.run(partial(_read_file, path), timeout=PATIENCE, what=f"reading signature {path}")
 
-def _read_file(url: str) -> bytes:
-    path = Path(unquote(urlsplit(url).path))
+
+def _read_file(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             content = file.read(PAYLOAD_LIMIT + 1)

@@ -107,7 +107,7 @@ async def launch(
             started = True
             trace.step("monitor", "starting the runtime")
             await child.wait()
-            trace.step("monitor", "reporting")
+            trace.step("monitor", "reading its report")
             return _created(await first_event(sync_read), files, words(stderr))
         except BaseException:
             # Before the start pipe is closed: conmon takes its end for the start byte.

@@ -1,10 +1,12 @@
 """registries.d: which store is whose."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from crid.errors import InvalidArgumentError, NotFoundError
+from crid.errors import DeadlineExceededError, InvalidArgumentError, NotFoundError
+from crid.image import lookaside
 from crid.image.lookaside import Lookaside
 from crid.image.references import parse
 from crid.image.signatures import OPENPGP, PAYLOAD_LIMIT, SIGNATURES_LIMIT
@@ -59,6 +61,18 @@ async def test_signatures_are_numbered(tmp_path: Path) -> None:
     (directory / "signature-1").mkdir()
     with pytest.raises(InvalidArgumentError, match="signature-1"):
         await stores.signatures(parse("a"), DIGEST, nothing)
+
+
+async def test_a_store_that_does_not_answer_holds_up_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a dead file server: it is opened, and that does not return."""
+    monkeypatch.setattr(lookaside, "PATIENCE", 0.05)
+    (tmp_path / "a.yaml").write_text(f"default-docker: {{lookaside: 'file://{tmp_path}/store'}}")
+    signature = tmp_path / f"store/library/a@{DIGEST.replace(':', '=')}/signature-1"
+    signature.parent.mkdir(parents=True)
+    os.mkfifo(signature)
+    with pytest.raises(DeadlineExceededError, match="signature-1"):
+        await Lookaside(tmp_path).signatures(parse("a"), DIGEST, nothing)
+    os.close(os.open(signature, os.O_RDWR))  # lets the thread go
 
 
 async def test_there_is_an_end_to_them(tmp_path: Path) -> None:
