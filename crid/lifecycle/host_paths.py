@@ -6,6 +6,7 @@ links are then resolved within it (openat2(2), RESOLVE_IN_ROOT).
 
 import errno
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,13 +65,26 @@ def sources(
         if progress is not None:
             progress.at = f"{field}: a look at {mount.host_path}"
         resolved = found[mount.host_path] = resolve(mount.host_path, prefix)
-        if os.path.lexists(resolved):
+        if _exists(resolved, field):
             continue
         if os.path.normpath(mount.host_path) in refused:
             raise FailedPreconditionError(f"{field}: {mount.host_path} does not exist, and is not to be made as a directory")
         if not _nearest(Path(resolved)).is_dir():
             raise InvalidArgumentError(f"{field}: {resolved} cannot be made: {os.strerror(errno.ENOTDIR)}")
     return found
+
+
+def _exists(resolved: str, field: str) -> bool:
+    """Whether there is something where a host path leads. Raises InvalidArgumentError naming `field` if it leads nowhere."""
+    try:
+        mode = os.lstat(resolved).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise InvalidArgumentError(f"{field}: {resolved[:128]}: {error.strerror}") from error
+    if stat.S_ISLNK(mode):  # all links were followed, but for one that leads to itself
+        raise InvalidArgumentError(f"{field}: {resolved[:128]}: {os.strerror(errno.ELOOP)}")
+    return True
 
 
 def _nearest(path: Path) -> Path:

@@ -16,6 +16,7 @@ from crid.lifecycle import host_paths
 from crid.lifecycle.parts import Parts
 from crid.lifecycle.validate import require_cpuset
 from crid.linux import apparmor, devices, pid_namespace
+from crid.linux.files import read_regular
 from crid.linux.openat2 import open_in_root
 from crid.model.container import Container, ContainerState
 from crid.model.device import Device
@@ -34,6 +35,8 @@ _TARGET = "security_context.namespace_options.target_id"
 
 ACCOUNT_FILE_LIMIT = 1024 * 1024
 """Bytes that are read of the image's /etc/passwd and /etc/group."""
+PROFILE_LIMIT = 1024 * 1024
+"""Bytes that a seccomp profile may have: some fifty times the default one, and a second's work for the runtime."""
 
 
 def gather(
@@ -194,6 +197,6 @@ def _localhost_seccomp(config: cri.ContainerConfig, asked: Asked) -> str | None:
     if kind != cri.SecurityProfile.Localhost:
         return None
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return read_regular(Path(path), PROFILE_LIMIT).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidArgumentError(f"security_context.seccomp.localhost_ref: {path}: {error}") from error

@@ -10,7 +10,7 @@ from crid.linux import cpu
 from crid.model import cpus
 from crid.model.resources import check_pod_resources, cpuset, linux_resources
 from crid.net import dns
-from crid.oci.spec import asked, selinux, sysctls, userns_request
+from crid.oci.spec import absolute, asked, selinux, sysctls, userns_request
 from crid.oci.spec.inputs import Host
 
 
@@ -125,6 +125,10 @@ def require_container(config: cri.ContainerConfig) -> None:
         raise InvalidArgumentError(
             f"container {name}: ContainerConfig.log_path {config.log_path!r} must be below the pod's log directory"
         )
+    if config.log_path:
+        absolute.require(f"/{config.log_path}", f"container {name}: ContainerConfig.log_path")
+        if not config.log_path.rpartition("/")[2].strip("."):
+            raise InvalidArgumentError(f"container {name}: ContainerConfig.log_path {config.log_path!r} must name a file")
 
 
 def require_command(command: list[str]) -> None:

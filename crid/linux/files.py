@@ -1,6 +1,8 @@
 """Files that are either the old or the new version, never half of one."""
 
+import errno
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -40,6 +42,24 @@ def _write_atomic(path: Path, content: bytes, *, mode: int, durable: bool) -> No
         raise
     if durable:
         sync_directory(path.parent)
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """Read a regular file that somebody else has named: no device, which may have no end, no pipe, which may have no writer.
+
+    Raises OSError naming `path`: EINVAL for another kind of file, EFBIG for one of more than `limit` bytes.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "is no regular file", str(path))
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read(limit + 1)
+    finally:
+        os.close(descriptor)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"is larger than {limit} bytes", str(path))
+    return content
 
 
 def remove_unfinished(directory: Path) -> None:

@@ -17,7 +17,7 @@ from crid.model import cpus
 # The kernel's own bounds (kernel, scheduler/sched-bwc; <linux/cgroup.h>): it clamps shares, and refuses the others.
 MIN_SHARES, MAX_SHARES = 2, 262144
 MIN_PERIOD, MAX_PERIOD = 1000, 1_000_000
-MIN_QUOTA = 1000
+MIN_QUOTA, MAX_QUOTA = 1000, (1 << 44) - 1
 
 _UNIFIED_KEY = re.compile(r"[a-z0-9_]+\.[A-Za-z0-9_.]+")
 
@@ -60,7 +60,8 @@ def validate_resources(resources: cri.LinuxContainerResources) -> None:
     _require(resources.cpu_shares >= 0, "cpu_shares", resources.cpu_shares, "must not be negative")
     period, quota = resources.cpu_period, resources.cpu_quota
     _require(not period or MIN_PERIOD <= period <= MAX_PERIOD, "cpu_period", period, "must be 1000 to 1000000 microseconds")
-    _require(quota in (0, -1) or quota >= MIN_QUOTA, "cpu_quota", quota, "must be -1 or at least 1000 microseconds")
+    possible = quota in (0, -1) or MIN_QUOTA <= quota <= MAX_QUOTA
+    _require(possible, "cpu_quota", quota, f"must be -1 or {MIN_QUOTA} to {MAX_QUOTA} microseconds")
     validate_oom_score(resources)
     cpuset("cpuset_cpus", resources)
     cpuset("cpuset_mems", resources)
@@ -156,8 +157,9 @@ def _cpu(resources: cri.LinuxContainerResources) -> dict[str, Any]:
         "shares": min(max(resources.cpu_shares, MIN_SHARES), MAX_SHARES) if resources.cpu_shares else 0,
         "quota": resources.cpu_quota,
         "period": resources.cpu_period,
-        "cpus": resources.cpuset_cpus,
-        "mems": resources.cpuset_mems,
+        # The kernel takes no text that is much longer than the shortest one.
+        "cpus": cpus.to_list(cpuset("cpuset_cpus", resources)),
+        "mems": cpus.to_list(cpuset("cpuset_mems", resources)),
     }
     return {key: value for key, value in values.items() if value}
 

@@ -12,7 +12,7 @@ from typing import Any
 from crid.cri import api_pb2 as cri
 from crid.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from crid.model.idmap import IdMap
-from crid.oci.spec import userns
+from crid.oci.spec import absolute, userns
 from crid.oci.spec.inputs import Host, SpecInputs, Volume
 
 EXTRA_OPTIONS = ("noexec", "nodev", "nosuid")
@@ -48,8 +48,8 @@ def check(config: cri.ContainerConfig, host: Host, idmap: IdMap | None) -> None:
             _check_image(mount, field)
         elif mount.image_sub_path:
             raise InvalidArgumentError(f"{field}.image_sub_path: given without an image")
-        elif not mount.host_path.startswith("/") or "\0" in mount.host_path:
-            raise InvalidArgumentError(f"{field}.host_path: {mount.host_path[:128]!r} is not an absolute path")
+        else:
+            absolute.require(mount.host_path, f"{field}.host_path")
 
 
 def _check_recursive_read_only(mount: cri.Mount, field: str, host: Host) -> None:
@@ -124,9 +124,7 @@ def reported(config: cri.ContainerConfig, volumes: Mapping[int, Volume]) -> tupl
 
 def target(path: str, field: str) -> str:
     """Return the cleaned absolute path of a mount's target. Raises InvalidArgumentError."""
-    if not path.startswith("/") or "\0" in path:
-        raise InvalidArgumentError(f"{field}: {path[:128]!r} is not an absolute path")
-    cleaned = "/" + posixpath.normpath(path).lstrip("/")
+    cleaned = "/" + posixpath.normpath(absolute.require(path, field)).lstrip("/")
     if cleaned == "/":
         raise InvalidArgumentError(f"{field}: the root file system itself cannot be a mount's target")
     return cleaned

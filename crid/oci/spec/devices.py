@@ -13,6 +13,7 @@ from typing import Any
 from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError
 from crid.model.device import Device
+from crid.oci.spec import absolute
 from crid.oci.spec.policy import AskedDevice
 
 _ALL_ACCESS = "rwm"
@@ -56,15 +57,15 @@ def _rule(device: Device, access: str) -> dict[str, Any]:
 
 def _expand(asked: cri.Device, field: str, resolved: Mapping[str, tuple[Device, ...]]) -> Iterator[tuple[str, Device]]:
     """Yield each node that one device of the config stands for, with its path in the container."""
-    if not asked.host_path.startswith("/"):
-        raise InvalidArgumentError(f"{field}.host_path: {asked.host_path[:128]!r} is not an absolute path")
+    absolute.require(asked.host_path, f"{field}.host_path")
     if asked.host_path not in resolved:
         raise InvalidArgumentError(
             f"{field}.host_path: {asked.host_path[:128]!r} is neither a device nor a directory of devices"
         )
     base = asked.container_path or asked.host_path
-    if not base.startswith("/"):
-        raise InvalidArgumentError(f"{field}.container_path: {base[:128]!r} is not an absolute path")
+    absolute.require(base, f"{field}.container_path")
+    if not base.strip("/"):
+        raise InvalidArgumentError(f"{field}.container_path: the root directory itself cannot be a device")
     source = posixpath.normpath(asked.host_path)
     for device in resolved[asked.host_path]:
         below = device.path.removeprefix(source) if device.path.startswith(f"{source}/") else ""

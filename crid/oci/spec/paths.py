@@ -6,7 +6,7 @@ those of Docker, CRI-O and the kubelet. A privileged container has neither.
 """
 
 from crid.cri import api_pb2 as cri
-from crid.errors import InvalidArgumentError
+from crid.oci.spec import absolute
 
 DEFAULT_MASKED = (
     "/proc/acpi",
@@ -40,6 +40,5 @@ def build(linux: cri.LinuxContainerConfig) -> tuple[list[str], list[str]]:
         return list(DEFAULT_MASKED), list(DEFAULT_READONLY)
     for field, paths in (("masked_paths", security.masked_paths), ("readonly_paths", security.readonly_paths)):
         for path in paths:
-            if not path.startswith("/"):
-                raise InvalidArgumentError(f"security_context.{field}: {path[:128]!r} is not an absolute path")
+            absolute.require(path, f"security_context.{field}")
     return list(security.masked_paths), list(security.readonly_paths)

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError
 from crid.model.image import ImageProcess
+from crid.oci.spec import absolute
 from crid.oci.spec.policy import Ulimit
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -64,12 +65,9 @@ def environment(
 def working_directory(config: cri.ContainerConfig, image: ImageProcess) -> str:
     """Return the absolute working directory. Raises InvalidArgumentError if the config's is relative."""
     directory = config.working_dir or image.working_dir or "/"
-    _refuse_nul(directory, "working_dir")
-    if directory.startswith("/"):
-        return directory
-    if config.working_dir:
-        raise InvalidArgumentError(f"working_dir: {directory[:128]!r} is not an absolute path")
-    return f"/{directory}"  # Images built long ago have relative ones; Docker takes them from the root.
+    if not config.working_dir and not directory.startswith("/"):
+        directory = f"/{directory}"  # Images built long ago have relative ones; Docker takes them from the root.
+    return absolute.require(directory, "working_dir")
 
 
 def oom_score_adjustment(resources: cri.LinuxContainerResources, own: int, can_lower: bool) -> tuple[int, str]:

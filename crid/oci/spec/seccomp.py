@@ -37,6 +37,8 @@ ACTIONS = frozenset(
 _ERRNO_ACTIONS = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
 _PASSED_ON = ("flags", "listenerPath", "listenerMetadata")
 _LOCALHOST = "localhost/"
+_ARGUMENTS = 6
+"""How many a system call has, syscall(2)."""
 
 ANNOTATION = "seccomp-profile.crio.io"
 """CRI-O's name of the annotation (crid.oci.spec.asked)."""
@@ -216,8 +218,11 @@ def _argument(arg: object, where: str) -> Profile:
     """Return one checked condition on an argument."""
     if not isinstance(arg, dict) or not isinstance(arg.get("op"), str):
         raise InvalidArgumentError(f"{where}: wants objects with index, value and op")
+    index = _number(arg.get("index"), f"{where}.index")
+    if index >= _ARGUMENTS:
+        raise InvalidArgumentError(f"{where}.index: {index} is not below {_ARGUMENTS}")
     return {
-        "index": _number(arg.get("index"), f"{where}.index"),
+        "index": index,
         "value": _number(arg.get("value"), f"{where}.value"),
         "valueTwo": _number(arg.get("valueTwo") or 0, f"{where}.valueTwo"),
         "op": arg["op"],

@@ -23,6 +23,8 @@ ID_LIMIT = 2**32 - 2
 """The largest user or group id; the one above means "none" to the kernel (chown(2), setresuid(2))."""
 
 _NUMBER = re.compile(r"[0-9]{1,10}", re.ASCII)
+_MAX_GROUPS = 65536
+"""NGROUPS_MAX, setgroups(2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,8 @@ def check(security: cri.LinuxContainerSecurityContext) -> None:
         _checked(security.run_as_user.value, "security_context.run_as_user")
     if security.HasField("run_as_group"):
         _checked(security.run_as_group.value, "security_context.run_as_group")
+    if len(security.supplemental_groups) > _MAX_GROUPS:
+        raise InvalidArgumentError(f"security_context.supplemental_groups: more than {_MAX_GROUPS}")
     for index, value in enumerate(security.supplemental_groups):
         _checked(value, f"security_context.supplemental_groups[{index}]")
     if security.supplemental_groups_policy not in cri.SupplementalGroupsPolicy.values():

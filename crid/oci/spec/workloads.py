@@ -13,7 +13,7 @@ from typing import Any
 from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError
 from crid.model import cpus
-from crid.model.resources import MIN_PERIOD, MIN_QUOTA, validate_resources
+from crid.model.resources import MAX_QUOTA, MIN_PERIOD, MIN_QUOTA, validate_resources
 
 MONITOR = "POD"
 """The container's name under which the annotation limits the pod's monitors."""
@@ -47,7 +47,7 @@ class CpuLimits:
         limited.cpuset_cpus = self.cpuset or asked.cpuset_cpus
         if self.cpulimit:
             quota = self.cpulimit * (limited.cpu_period or _PERIOD) // 1000
-            limited.cpu_quota = min(max(quota, MIN_QUOTA), _MAX)
+            limited.cpu_quota = min(max(quota, MIN_QUOTA), MAX_QUOTA)
         validate_resources(limited)
         return limited
 

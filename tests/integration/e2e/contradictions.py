@@ -1,7 +1,8 @@
 """Options that contradict each other, the API or the machine, in the text form of the CRI's messages.
 
 Each is merged into a sound config; `{image}` stands for an image that is there, `{file}` for a path of a file of the host
-that is neither a directory nor a device nor a seccomp profile.
+that is neither a directory nor a device nor a seccomp profile, `{loop}` for that of a link to itself, `{fifo}` for that of a
+pipe without a writer.
 """
 
 from dataclasses import dataclass
@@ -13,6 +14,11 @@ INVALID, MISSING, CONDITION = (
     grpc.StatusCode.NOT_FOUND,
     grpc.StatusCode.FAILED_PRECONDITION,
 )
+
+
+LONG_NAME = "n" * 256
+LONG_PATH = "/a" * 2048
+"""More than a kernel takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,7 @@ RESOURCES = [
     _limits("cpu_period: 2000000"),
     _limits("cpu_quota: -2"),
     _limits("cpu_quota: 10"),
+    _limits(f"cpu_quota: {(1 << 63) - 1}"),
     _limits("cpuset_cpus: 'zero'"),
     _limits("cpuset_cpus: '3-1'"),
     _limits("cpuset_cpus: '0,,1'"),
@@ -106,6 +113,16 @@ CONTAINERS = [
     _mount("readonly: true image { image: '{image}' } image_sub_path: 'etc/passwd'", "image_sub_path"),
     Contradiction("mounts { container_path: '/m' readonly: true image { image: 'no.example/such:1' } }", "no.example", MISSING),
     Contradiction("image { image: 'no.example/such:1' }", "no.example/such:1", MISSING),
+    _mount("host_path: '{loop}'", "host_path"),
+    _mount("host_path: '{loop}/below'", "host_path"),
+    _mount(f"host_path: '/tmp/{LONG_NAME}'", "host_path"),
+    _mount(f"container_path: '/m/{LONG_NAME}'", "container_path"),
+    _mount(f"container_path: '{LONG_PATH}'", "container_path"),
+    Contradiction(f"working_dir: '{LONG_PATH}'", "working_dir"),
+    Contradiction(f"log_path: '{LONG_NAME}'", "log_path"),
+    Contradiction("log_path: 'below/.'", "log_path"),
+    Contradiction(f"devices {{ host_path: '/dev/null' container_path: '/dev/{LONG_NAME}' }}", "devices[0].container_path"),
+    Contradiction("devices { host_path: '/dev/null' container_path: '//' }", "devices[0].container_path"),
     Contradiction("devices { host_path: '/dev/no-such-device' }", "devices[0].host_path"),
     Contradiction("devices { host_path: '{file}' }", "devices[0].host_path"),
     Contradiction("devices { host_path: 'dev/null' }", "devices[0].host_path"),
@@ -129,6 +146,7 @@ CONTAINERS = [
     _security("run_as_username: 'stranger'", "run_as_username"),
     _security("supplemental_groups: -5", "supplemental_groups[0]"),
     _security("supplemental_groups: 5 supplemental_groups: 4294967295", "supplemental_groups[1]"),
+    _security("supplemental_groups: 7 " * 65537, "supplemental_groups"),
     _security("supplemental_groups_policy: 7", "supplemental_groups_policy"),
     _security("capabilities { add_capabilities: 'FLY' }", "add_capabilities"),
     _security("capabilities { drop_capabilities: 'FLY' }", "drop_capabilities"),
@@ -137,6 +155,10 @@ CONTAINERS = [
     _security("seccomp { profile_type: Localhost localhost_ref: 'relative.json' }", "seccomp.localhost_ref"),
     _security("seccomp { profile_type: Localhost }", "seccomp.localhost_ref"),
     _security("seccomp { profile_type: Localhost localhost_ref: '{file}' }", "seccomp.localhost_ref"),
+    _security("seccomp { profile_type: Localhost localhost_ref: '{loop}' }", "seccomp.localhost_ref"),
+    _security("seccomp { profile_type: Localhost localhost_ref: '{fifo}' }", "seccomp.localhost_ref"),
+    _security("seccomp { profile_type: Localhost localhost_ref: '/dev/zero' }", "seccomp.localhost_ref"),
+    _security("seccomp { profile_type: Localhost localhost_ref: '/tmp' }", "seccomp.localhost_ref"),
     _security("seccomp { profile_type: 9 }", "seccomp.profile_type"),
     _security("seccomp_profile_path: 'somewhere'", "seccomp_profile_path"),
     _security("apparmor { profile_type: Localhost localhost_ref: 'no-such' }", "apparmor", CONDITION),

@@ -1,5 +1,6 @@
 """Options that contradict each other or the machine: refused with the field's name, and nothing of them is left."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,9 +20,11 @@ from tests.integration.e2e.contradictions import INVALID, Contradiction
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A file of the host."""
+    """A file of the host; beside it a link to itself and a pipe."""
     path = tmp_path / "file"
     path.write_text("{")
+    (tmp_path / "loop").symlink_to("loop")
+    os.mkfifo(tmp_path / "fifo")
     return path
 
 
@@ -29,7 +32,10 @@ def merge(case: Contradiction, sound: Message, node: Node, file: Path) -> None:
     """Merge `case` into a sound config. What speaks of seccomp's older field has no newer one beside it."""
     if "seccomp_profile_path" in case.text and isinstance(sound, cri.ContainerConfig):
         sound.linux.security_context.ClearField("seccomp")
-    text_format.Merge(case.text.replace("{image}", node.image).replace("{file}", str(file)), sound)
+    text = case.text.replace("{image}", node.image)
+    for name in ("file", "loop", "fifo"):
+        text = text.replace(f"{{{name}}}", str(file.with_name(name)))
+    text_format.Merge(text, sound)
 
 
 def outcome(call: Callable[[], object], case: Contradiction) -> str:

@@ -33,6 +33,15 @@ def test_one_that_cannot_be_made(tmp_path: Path) -> None:
         host_paths.make({path: path})
 
 
+def test_one_that_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "there").mkdir()
+    for path, why in ((tmp_path / "loop", "Too many levels"), (tmp_path / ("n" * 256), "File name too long")):
+        mounts = [cri.Mount(host_path=each, container_path="/m") for each in (str(tmp_path / "there"), str(path))]
+        with pytest.raises(InvalidArgumentError, match=rf"^mounts\[1\]\.host_path: .*{why}"):
+            host_paths.sources(cri.ContainerConfig(mounts=mounts), "", ())
+
+
 def test_one_that_is_not_to_be_made(tmp_path: Path) -> None:
     refused = frozenset({str(tmp_path / "hostname")})
     for path in (f"{tmp_path}/hostname", f"{tmp_path}/./hostname/"):

@@ -33,3 +33,25 @@ def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path: Path, 
 def test_a_missing_directory_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         files.write_atomic(tmp_path / "missing" / "record", b"")
+
+
+@pytest.mark.parametrize("size", [0, 9, 10])
+def test_a_regular_file_is_read_up_to_the_limit(tmp_path: Path, size: int) -> None:
+    (tmp_path / "file").write_bytes(b"x" * size)
+    assert files.read_regular(tmp_path / "file", 10) == b"x" * size
+
+
+def test_what_is_too_large_or_no_regular_file_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(b"x" * 11)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    for path, why in (
+        (tmp_path / "large", "larger than 10 bytes"),
+        (tmp_path / "pipe", "no regular file"),
+        (Path("/dev/zero"), "no regular file"),
+        (tmp_path / "loop", "Too many levels"),
+        (tmp_path, "no regular file"),
+        (tmp_path / "missing", "No such file"),
+    ):
+        with pytest.raises(OSError, match=f"{why}.*{path}"):
+            files.read_regular(path, 10)

@@ -38,6 +38,12 @@ def test_all_of_it() -> None:
     }
 
 
+def test_a_cpuset_is_said_in_the_shortest_way() -> None:
+    """The kernel takes no text of any length."""
+    resources = Resources(cpuset_cpus=" 1,0" + ",1" * 50_000, cpuset_mems="0,0\n")
+    assert linux_resources(resources, V2) == {"cpu": {"cpus": "0-1", "mems": "0"}}
+
+
 def test_a_memory_limit_alone_allows_no_swap() -> None:
     assert linux_resources(Resources(memory_limit_in_bytes=100), V2)["memory"] == {"limit": 100, "swap": 100}
 
@@ -73,6 +79,7 @@ def test_huge_pages_that_the_host_lacks_are_left_out_and_zero_is_a_limit() -> No
         ("cpu_period", 1_000_001),
         ("cpu_quota", -2),
         ("cpu_quota", 999),
+        ("cpu_quota", 1 << 44),
         ("memory_limit_in_bytes", -2),
         ("memory_swap_limit_in_bytes", -2),
         ("memory_swap_limit_in_bytes", 100),  # without a memory limit
