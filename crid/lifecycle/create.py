@@ -17,7 +17,7 @@ from typing import Any
 
 from crid import trace
 from crid.cri import api_pb2 as cri
-from crid.errors import FailedPreconditionError
+from crid.errors import CridError, FailedPreconditionError
 from crid.lifecycle import given_mounts, host_paths, labels, log_links, seccomp_artifact, spec_inputs, volumes
 from crid.lifecycle.parts import Parts
 from crid.linux.boot import boot_id
@@ -224,7 +224,12 @@ class ContainerCreation:
         trace.step("container", "making room in its pod's quota")
         parts.tuning.before_creation(planned)
         trace.step("container", "creating its process")
-        created = await runtime.create(planned)
+        try:
+            created = await runtime.create(planned)
+        except CridError as error:
+            if self._sandbox.status.ready:
+                raise
+            raise FailedPreconditionError(f"{self._stopped_meanwhile()}: {error}") from error
         status = ContainerStatus(
             process=created.process, monitor=created.monitor, created_at=metadata.created_at, resources=resources
         )
@@ -234,10 +239,13 @@ class ContainerCreation:
         trace.step("container", "writing its record")
         container = parts.state.create_container(metadata, status)
         if not self._sandbox.status.ready:  # the pod was stopped meanwhile, and its stop has not seen this container
-            raise FailedPreconditionError(f"pod {self._sandbox.id} was stopped while container {self._name} was created")
+            raise FailedPreconditionError(self._stopped_meanwhile())
         parts.containers.add(container)
         trace.step("container", "being published")
         return container
+
+    def _stopped_meanwhile(self) -> str:
+        return f"pod {self._sandbox.id} was stopped while container {self._name} was created"
 
     def _log_path(self) -> str:
         directory = self._sandbox.metadata.config.log_directory

@@ -15,7 +15,7 @@ import os
 from collections.abc import Sequence
 
 from crid import trace
-from crid.errors import CridError, UnavailableError
+from crid.errors import CridError, FailedPreconditionError, UnavailableError
 from crid.linux import affinity, process
 from crid.log import fields
 from crid.model.container import Container
@@ -152,13 +152,21 @@ class _Start:
 def _result(container: Container, event: wire.SyncEvent | None, output: tuple[bytes, bytes], words: str) -> ExecResult:
     where = f"container {short(container.id)}: exec"
     if not isinstance(event, wire.ProcessExited):
+        _refuse_ended(container, where)
         raise UnavailableError(f"{where}: the monitor ended without a report: {words or 'it left no message'}")
     stdout, stderr = output
     if event.timed_out:
         return ExecResult(stdout, stderr + event.message.encode(), -1, timed_out=True)
     if event.exit_code < 0:
+        _refuse_ended(container, where)
         raise CridError(f"{where}: {event.message.strip() or words or 'the runtime failed without a message'}")
     return ExecResult(stdout, stderr, event.exit_code)
+
+
+def _refuse_ended(container: Container, where: str) -> None:
+    """Raise FailedPreconditionError if the container has ended, which has ended the command, too."""
+    if not process.is_alive(container.status.process):
+        raise FailedPreconditionError(f"{where}: the container has ended meanwhile")
 
 
 async def _output(log: int) -> tuple[bytes, bytes]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from crid.errors import CridError, DeadlineExceededError, NotFoundError, UnavailableError
+from crid.errors import CridError, DeadlineExceededError, FailedPreconditionError, NotFoundError, UnavailableError
 from crid.linux import process
 from crid.model.ids import short
 from crid.oci.runtime import Observed
@@ -93,12 +93,14 @@ class RuntimeCommand:
     async def check(
         self, container: str, verb: str, *arguments: str, stdin: bytes = b"", timeout: float = VERB_TIMEOUT
     ) -> process.Completed:
-        """Like `call`, but a non-zero exit code raises NotFoundError where the runtime does not know the container and
-        CridError with the runtime's words otherwise."""
+        """Like `call`, but a non-zero exit code raises NotFoundError where the runtime does not know the container,
+        FailedPreconditionError with the runtime's words where it has ended, and CridError with these otherwise."""
         done = await self.call(container, verb, *arguments, stdin=stdin, timeout=timeout)
         if done.exit_code:
-            await self.state(container)
-            raise self.failure(container, verb, done)
+            failure = self.failure(container, verb, done)
+            if (await self.state(container)).state == "stopped":
+                raise FailedPreconditionError(f"{failure} (it has ended)")
+            raise failure
         return done
 
     def failure(self, container: str, verb: str, done: process.Completed) -> CridError:

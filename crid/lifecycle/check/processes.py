@@ -1,6 +1,7 @@
 """Which processes on the host are crid's own: monitors, runtimes and helpers, known by their command lines.
 
-A container cannot pass for one to anybody's harm: whoever copies such a command line is ended in the other's place.
+A container cannot pass for one to anybody's harm: whoever copies such a command line has another PID namespace, or, in the
+host's, is ended in the other's place.
 """
 
 import os
@@ -33,14 +34,18 @@ class Programs:
 
 
 def process_traces(programs: Programs, run_root: Path) -> Iterator[Trace]:
-    """Yield the processes that belong to a pod or a container below `run_root`."""
+    """Yield the processes that belong to a pod or a container below `run_root`.
+
+    They share the PID namespace of whoever looks. A process in another one is a container's own and may call itself anything.
+    """
+    ours = _pid_namespace("self")
     deadline = time.monotonic() + EXEC_PATIENCE
     for name in _numbers():
         if words := _command_line(Path("/proc", name), deadline):
             found = classify(words, programs, str(run_root))
             if not found and words[0].rpartition("/")[0] in programs.plugin_directories:
                 found = _plugin(_words(f"/proc/{name}/environ"), f"CNI_NETNS={run_root}/pods/")
-            identity = process.identify(int(name)) if found else None
+            identity = process.identify(int(name)) if found and _pid_namespace(name) == ours else None
             if found and identity:
                 of, owner, kind = found
                 yield Trace(of, owner, kind, f"(process {name})", identity, _parent(int(name)))
@@ -111,6 +116,13 @@ def _words(path: str) -> list[str]:
             return [os.fsdecode(word) for word in file.read().split(b"\0")[:-1]]
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return []
+
+
+def _pid_namespace(name: str) -> Path | None:
+    try:
+        return Path(f"/proc/{name}/ns/pid").readlink()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
 
 
 def _parent(pid: int) -> int:

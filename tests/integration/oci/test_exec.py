@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from crid.oci import descendants
+from crid.errors import FailedPreconditionError
+from crid.oci import descendants, exec_sync
 from crid.oci.runtime import EXEC_SYNC_OUTPUT_LIMIT, Streams
+from crid.wire import conmon as wire
 from tests.harness.tools import PATIENCE, until
 from tests.integration.oci.lab import Client, Lab, feed
 
@@ -22,6 +24,16 @@ async def test_exec_gets_the_container_s_environment_and_user(lab: Lab) -> None:
     container = await lab.run("stubborn", change=change)
     result = await lab.runtime.exec_sync(container, ["sh", "-c", "id -u; id -g; id -G; echo $MARK"], 10)
     assert result.stdout == b"1000\n1001\n1001 7\nof-the-container\n"
+
+
+async def test_a_command_that_was_ended_with_its_container(lab: Lab) -> None:
+    """The monitor reports a failure of the runtime; it was the container's end."""
+    container = await lab.run("true")
+    await lab.wait_exit(container)
+    failed = wire.ProcessExited(-1, "crun exec was killed by signal 9")
+    for event in (failed, None):
+        with pytest.raises(FailedPreconditionError, match="the container has ended meanwhile"):
+            exec_sync._result(container, event, (b"", b""), "")
 
 
 async def test_exec_sync_separates_streams_and_keeps_every_byte(lab: Lab) -> None:

@@ -271,6 +271,18 @@ class TestStop:
         await world.sandboxes.remove(pod.id)
         assert world.leftovers() == {}
 
+    async def test_a_creation_that_fails_because_the_pod_was_stopped_says_so(self, world: World) -> None:
+        """What the runtime says then, that a namespace is missing, is the consequence."""
+        pod = await world.pod()
+        creating = world.runtime.verbs.close_gate("create")
+        work = asyncio.create_task(world.containers.create(pod.id, container_config()))
+        await world.runtime.verbs.reached("create")
+        await world.sandboxes.stop(pod.id)
+        world.runtime.verbs.failures["create"] = CridError("no such file: ns/net")
+        creating.set()
+        with pytest.raises(FailedPreconditionError, match=f"pod {pod.id} was stopped while .*: no such file: ns/net"):
+            await work
+
     async def test_a_stop_goes_on_without_its_caller(self, world: World) -> None:
         pod = await world.pod()
         await world.running(pod, "stubborn")

@@ -1,5 +1,6 @@
 """Whose process has a command line: those that crid itself builds, and those of others that look alike."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -103,3 +104,20 @@ def test_processes_are_found_with_their_parents(tmp_path: Path) -> None:
         finally:
             for process in (one, two, foreign):
                 process.kill()
+
+
+@pytest.mark.root
+def test_a_process_in_a_container_may_call_itself_anything(tmp_path: Path) -> None:
+    """One that looks like a monitor is none if it has another PID namespace: nobody is to wait for it, or complain of it."""
+    if os.geteuid():
+        pytest.skip("needs root")
+    argv = ["conmon", "-c", "import os, time; os.write(1, b'x'); time.sleep(100)", "-b", f"{tmp_path}/containers/{ID}"]
+    inside = ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c"]
+    start = f"import os; os.execv({sys.executable!r}, {argv!r})"
+    with subprocess.Popen([*inside, start], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.read(1) == b"x"
+            assert list(process_traces(PROGRAMS, tmp_path)) == []
+        finally:
+            process.kill()
