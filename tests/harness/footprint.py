@@ -13,8 +13,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
-POOLS = min(32, (os.cpu_count() or 1) + 4) + 16
-"""How many threads the pools of asyncio's executor and of grpc have at most: only more of them are a leak."""
+POOLS = min(32, (os.cpu_count() or 1) + 4) + 16 + 16
+"""How many threads the pools of asyncio's executor, of grpc and of crid itself (`crid.linux.threads`, as many as there are
+clients at once) have at most: only more of them are a leak."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ def _descriptors(pid: int) -> list[str]:
 
 
 def _threads(pid: int) -> list[str]:
-    """The daemon's threads by name; grpc's and the default executor's come and go by themselves, up to a limit of theirs."""
+    """The daemon's threads by name; those of pools come and go by themselves, up to a limit of theirs."""
     found = []
     for entry in Path(f"/proc/{pid}/task").iterdir():
         try:

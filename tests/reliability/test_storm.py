@@ -1,7 +1,7 @@
 """Everybody at once at the same few pods and containers, with verbs in no order that makes sense; in the end nothing is left.
 
-Half of what is asked for is refused, which is right. What may not be: an object that is known by half, a name that is never free
-again, a trace of something that was removed. CRID_SEED gives another course, CRID_REQUESTS the number of requests.
+Half of what is asked for is refused, which is right. What may not be: an object that is known by half, a name that is never
+free again, a trace of something that was removed. CRID_SEED gives another course, CRID_REQUESTS the number of requests.
 """
 
 import collections
@@ -72,7 +72,7 @@ class Storm:
             try:
                 chance.choices(chosen, weights)[0](chance)
             except grpc.RpcError as error:
-                self.answers[error.code().name] += 1  # type: ignore[attr-defined]  # a grpc.Call as well
+                self.answers[error.code().name] += 1
             else:
                 self.answers["OK"] += 1
 

@@ -14,7 +14,7 @@ async def test_everything_below_is_found_and_ended() -> None:
         below = descendants.descendants(child.pid)
         assert [identity.pid for identity in below[:1]] == descendants.children(child.pid)
         assert await descendants.end_below(child.pid, timeout=PATIENCE)
-        assert not any(process.is_alive(identity) for identity in below)
+        await until(lambda: not any(map(process.is_alive, below)), "those whose parents ended first have ended, too")
     finally:
         child.kill()
         await child.wait()
