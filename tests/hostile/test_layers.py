@@ -64,7 +64,10 @@ CONFINED: Corpus = {
     "a file over a link to a file": lambda out: [symlink("f", str(out / "precious")), file("f", b"overwritten", mode=0o777)],
     "a directory over a link": lambda out: [symlink("d", str(out)), directory("d", mode=0o777), file("d/evil", b"x")],
     "a fifo over a link": lambda out: [symlink("f", str(out / "precious")), entry("f", tarfile.FIFOTYPE, mode=0o777)],
-    "a hard link to a link": lambda out: [symlink("l", str(out / "precious")), hardlink("h", "l"), file("h", b"x")],
+    "a hard link to a link": lambda out: [symlink("l", str(out / "precious")), hardlink("h", "l")],
+    "a file over a hard link to a link": lambda out: [
+        symlink("l", str(out / "precious")), hardlink("h", "l"), file("h", b"x", mode=0o777)
+    ],
     "attributes through a link": lambda out: [
         symlink("l", str(out / "precious")), entry("l", tarfile.SYMTYPE, link=str(out), uid=9)
     ],

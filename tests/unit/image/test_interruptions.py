@@ -188,6 +188,19 @@ async def test_a_bomb_behind_the_archives_end(bench: Bench) -> None:
     await service.close()
 
 
+async def test_a_bomb_for_its_size(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same files in a layer that is as large are fine."""
+    monkeypatch.setattr("crid.image.limits._RATIO_FROM", 1 << 20)
+    made = image([layer(file("f", bytes(3_000_000)))])
+    service = ImageService(bench.root, bench.conf, bench.supervisor, settings=ImageConfig(layer_ratio_limit=100))
+    service.load()
+    with pytest.raises(InvalidArgumentError, match="unpacks to more than 1048576 bytes"):
+        await service.pull(bench.registry.add("a", made))
+    assert bench.files() == []
+    await service.pull(bench.registry.add("b", image([layer(file("f", bytes(3_000_000)))], compression="")))
+    await service.close()
+
+
 def test_limits_by_ratio() -> None:
     assert LayerLimits(ratio=100).bytes_of(10) == 1 << 30
     assert LayerLimits(ratio=100).bytes_of(1 << 30) == 100 << 30

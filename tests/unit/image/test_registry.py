@@ -299,7 +299,7 @@ async def test_an_answer_that_repeats_the_credentials(
         if not authorization and not form:
             challenge = f'Bearer realm="http://{registry.address}/token"' if credentials.identity_token else "Basic"
             return web.Response(status=401, headers={"WWW-Authenticate": challenge})
-        said = f"denied: {'x' * 170} {authorization} {dict(form)} {credentials.password}"
+        said = f"denied: {'x' * 170} {authorization} {form.get('refresh_token', '')} {credentials.password}"
         if in_reason:
             return web.Response(status=403, reason=said)
         return web.json_response({"errors": [{"message": said}]}, status=403)

@@ -83,6 +83,11 @@ def test_whiteouts(tmp_path: Path) -> None:
     assert sorted(path.name for path in target.iterdir()) == ["d", "top"]
 
 
+def test_what_aufs_kept_for_itself_is_left_out(tmp_path: Path) -> None:
+    target, result = unpacked(tmp_path, file(".wh..wh.aufs"), directory(".wh..wh.orph"), file(".wh..wh.plnk/5.1"))
+    assert (list(target.iterdir()), result.inodes) == ([], 0)
+
+
 def test_a_whiteout_and_a_new_file_of_the_same_name(tmp_path: Path) -> None:
     target, _ = unpacked(
         tmp_path,
