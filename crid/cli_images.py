@@ -26,7 +26,7 @@ from crid.cri import admin_pb2 as admin
 from crid.cri import api_pb2 as cri
 from crid.cri.admin_pb2_grpc import AdminServiceStub
 from crid.cri.api_pb2_grpc import ImageServiceStub
-from crid.errors import AlreadyExistsError, CridError, InvalidArgumentError, NotFoundError
+from crid.errors import AlreadyExistsError, CridError, InvalidArgumentError, NotFoundError, UnavailableError
 from crid.image.exporter import export
 from crid.image.registries_file import load
 from crid.image.service import ImageService
@@ -164,12 +164,16 @@ async def _either(
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(locked(settings))
-        except AlreadyExistsError:
-            target = f"unix:{settings.api.listen.removeprefix('unix://')}"
-            async with grpc.aio.insecure_channel(target, options=[("grpc.max_receive_message_length", _LIMIT)]) as channel:
+        except AlreadyExistsError as held:
+            socket = settings.api.listen.removeprefix("unix://")
+            async with grpc.aio.insecure_channel(
+                f"unix:{socket}", options=[("grpc.max_receive_message_length", _LIMIT)]
+            ) as channel:
                 try:
                     return await asking(_Daemon(channel))
                 except grpc.aio.AioRpcError as error:
+                    if error.code() is grpc.StatusCode.UNAVAILABLE and not Path(socket).exists():
+                        raise UnavailableError(f"{held}, and serves no socket {socket}") from None
                     raise CridError(error.details() or error.code().name) from None
         async with _store(settings) as images:
             return await directly(images)

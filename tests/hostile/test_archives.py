@@ -135,8 +135,9 @@ def bounded_memory(limit: int) -> Iterator[None]:
 
 
 def test_memory_does_not_grow_with_global_records(tmp_path: Path) -> None:
-    pieces = (pax_header((f"SCHILY.xattr.user.{number}", bytes(1 << 19)), kind=b"g") + header() for number in range(1 << 20))
-    with bounded_memory(16 << 20), pytest.raises(CridError):
+    name = "SCHILY.xattr.trusted.{}"  # of a kind that no file is given, so that none is refused for its length
+    pieces = (pax_header((name.format(number), bytes(1 << 19)), kind=b"g") + header() for number in range(1 << 10))
+    with bounded_memory(16 << 20), pytest.raises(DataLossError, match="too many global records"):
         unpack(Made(pieces), tmp_path)
 
 
@@ -160,6 +161,18 @@ def test_memory_does_not_grow_with_directories_that_nobody_described(tmp_path: P
 def test_memory_does_not_grow_with_what_is_malformed(tmp_path: Path, name: str) -> None:
     with bounded_memory(8 << 20), pytest.raises(CridError):
         unpack(io.BytesIO(MALFORMED[name]), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        MALFORMED["a sparse map of billions"],
+        header(b"f", b"S", magic=GNU, extended=b"\1") + (b"%011o\0%011o\0" % (0, 0) * 21 + b"\1").ljust(512, b"\0") * 7000,
+    ],
+)
+def test_more_segments_than_anybody_needs(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(DataLossError, match="too many segments"):
+        unpack(io.BytesIO(content), tmp_path, "")
 
 
 def test_directories_that_nobody_described_count_as_entries(tmp_path: Path) -> None:

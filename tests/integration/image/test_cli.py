@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from crid.assembly.locks import locked
+from crid.config.file import load
 from scripts import small_image
 from tests.harness.daemon import Daemon, Settings
 from tests.harness.layers import file, image, layer, write_layout
@@ -112,6 +114,20 @@ def test_without_a_daemon(registry: LocalRegistry, tmp_path: Path) -> None:
     )
     walk_through(config, registry, tmp_path)
     draws_bars(config, registry, tmp_path)
+
+
+def test_two_at_once_without_a_daemon(tmp_path: Path) -> None:
+    """The second one is told that another uses the store."""
+    config = tmp_path / "crid.conf"
+    config.write_text(
+        f'[crid]\nroot = "{tmp_path / "root"}"\nrunroot = "{tmp_path / "run"}"\n'
+        f'[crid.api]\nlisten = "{tmp_path / "none.sock"}"\n'
+    )
+    with locked(load(config)):
+        second = crid(config, "list")
+    words = f"crid: another crid uses {tmp_path / 'root'}, and serves no socket {tmp_path / 'none.sock'}\n"
+    assert (second.returncode, second.stderr) == (1, words)
+    assert crid(config, "list").returncode == 0
 
 
 def test_through_a_daemon(registry: LocalRegistry, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from crid.errors import DataLossError
 from crid.image.unpack import Unpacked, unpack
-from tests.harness.layers import Entry, compressed, digest_of, directory, entry, file, hardlink, layer, symlink
+from tests.harness.layers import END, Entry, compressed, digest_of, directory, entry, file, hardlink, header, layer, symlink
 
 pytestmark = pytest.mark.root
 
@@ -146,6 +146,8 @@ def test_odd_names(tmp_path: Path) -> None:
     names = [b"\xff\xfe", "ü ".encode(), b"new\nline", b"-rf", b"n" * 255, b"..."]
     target, _ = unpacked(tmp_path, *(file(os.fsdecode(name)) for name in names))
     assert sorted(os.fsencode(path.name) for path in target.iterdir()) == sorted(names)
+    unpack(io.BytesIO(header(b"\xff\xfe-in-a-header") + END), target)
+    assert (target / os.fsdecode(b"\xff\xfe-in-a-header")).exists()
 
 
 def test_another_digest_than_promised(tmp_path: Path) -> None:
