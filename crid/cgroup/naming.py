@@ -9,7 +9,6 @@ import re
 
 from crid.errors import InvalidArgumentError
 
-DRIVERS = ("cgroupfs", "systemd")
 PREFIX = "crid"
 _ROOT_SLICE = "-.slice"
 _SLICE = re.compile(r"[A-Za-z0-9_.\\@]+(?:-[A-Za-z0-9_.\\@]+)*\.slice")

@@ -16,7 +16,6 @@ from crid.linux.libc import call
 from crid.linux.options import MountOptions, parse_options
 from crid.model.mount import Mount
 
-MS_RDONLY = 1
 MS_REMOUNT = 32
 MS_BIND = 4096
 MS_REC = 16384

@@ -34,7 +34,6 @@ class RuntimeFeatures:
 
     name: str
     version: str
-    spec_version: str
     recursive_read_only: bool = False
     """Read-only mounts whose submounts are read-only too (CRI's recursive_read_only_mounts)."""
     user_namespaces: bool = False
@@ -55,12 +54,11 @@ async def features(program: RuntimeProgram) -> RuntimeFeatures:
 
 
 def parse_version(text: str) -> RuntimeFeatures:
-    """Return who a runtime is by what `--version` prints: `crun version 1.8.1`, and the specification's on a line `spec:`."""
+    """Return who a runtime is by what `--version` prints: `crun version 1.8.1`."""
     first = re.match(r"(\S+) version (\S+)", text)
-    spec = re.search(r"^spec: (\S+)", text, re.MULTILINE)
     if first is None:
         raise UnavailableError(f"not a runtime's version: {text[:80]!r}")
-    return RuntimeFeatures(name=first[1], version=first[2], spec_version=spec[1] if spec else "")
+    return RuntimeFeatures(name=first[1], version=first[2])
 
 
 def parse_features(known: RuntimeFeatures, document: bytes) -> RuntimeFeatures:

@@ -14,7 +14,7 @@ from crid.model.digest import whole
 from crid.model.image import Image
 from crid.store.content import stored
 from crid.store.images import ImageContent, read_record
-from crid.store.layers import Layer, read_layer
+from crid.store.layer_records import Layer, read_layer
 from crid.store.records import DAMAGE
 
 logger = logging.getLogger(__name__)

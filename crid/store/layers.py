@@ -28,7 +28,6 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from crid.errors import AlreadyExistsError, DataLossError, FailedPreconditionError, NotFoundError
 from crid.linux.boot import boot_id
@@ -39,31 +38,15 @@ from crid.log import fields
 from crid.model.digest import hexadecimal
 from crid.model.idmap import IdMap
 from crid.model.mount import Mount
+from crid.store.additional import AdditionalStore
 from crid.store.diff import copy_attributes, directory_beneath, hide, inherit
+from crid.store.layer_records import Layer, Needs, read_layer, read_snapshot
 from crid.store.records import DAMAGE
-
-if TYPE_CHECKING:
-    from crid.store.additional import AdditionalStore
 
 logger = logging.getLogger(__name__)
 
 _SHORT = 12
 """Digits of a chain id in a link's name; a clash takes more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One unpacked layer."""
-
-    chain_id: str
-    parent: str
-    """The chain id below, empty for the lowest layer."""
-    link: str
-    size: int
-    """Bytes on disk, counted at unpacking."""
-    inodes: int
-    boot: str = ""
-    """The boot in which it was made (/proc/sys/kernel/random/boot_id)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,29 +60,6 @@ class Snapshot:
     mount: Mount
 
 
-def read_layer(directory: Path) -> Layer:
-    """Return the layer in `directory`. Raises OSError, ValueError or TypeError for a record that does not describe it."""
-    layer = Layer(**json.loads((directory / "record.json").read_bytes()))
-    if hexadecimal(layer.chain_id) != directory.name or not (directory / "diff").is_dir():
-        raise ValueError("does not describe its directory")
-    return layer
-
-
-@dataclass(frozen=True, slots=True)
-class Needs:
-    """What a snapshot needs: layers, by chain id, and the images that its container runs from or has mounted, by id."""
-
-    chain_ids: tuple[str, ...]
-    images: tuple[str, ...] = ()
-    """Empty in the records of crid before 0.1."""
-
-
-def read_snapshot(directory: Path) -> Needs:
-    """Return what the snapshot in `directory` needs. Raises OSError, ValueError, TypeError, KeyError."""
-    record = json.loads((directory / "record.json").read_bytes())
-    return Needs(tuple(map(str, record["chain_ids"])), tuple(map(str, record.get("images", ()))))
-
-
 SeenAt = Mapping[Path, Path]
 """Where directories of layers are mounted with mapped owners."""
 
@@ -107,7 +67,7 @@ SeenAt = Mapping[Path, Path]
 class LayerStore:
     """The layers and snapshots below `root`. Methods block for disk access; they may be called from any thread."""
 
-    def __init__(self, root: Path, snapshots: Path | None = None, additional: Sequence["AdditionalStore"] = ()) -> None:
+    def __init__(self, root: Path, snapshots: Path | None = None, additional: Sequence[AdditionalStore] = ()) -> None:
         """`snapshots` is where those are, if not below `root`. Layers of `additional` read-only stores can be used like its
         own, but are neither listed nor removed."""
         self.directory = root / "layers"

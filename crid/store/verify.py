@@ -22,7 +22,7 @@ from crid.model.image import Image
 from crid.store.additional import AdditionalStore
 from crid.store.content import NAME_ANNOTATION, stored
 from crid.store.images import ImageContent, read_record
-from crid.store.layers import Layer, read_layer, read_snapshot
+from crid.store.layer_records import Layer, read_layer, read_snapshot
 from crid.store.records import DAMAGE
 
 Images = Mapping[str, tuple[Image, ImageContent]]

@@ -71,6 +71,8 @@ ELSEWHERE = {
     "server/sandboxes.py": "tests/unit/server/test_runtime.py",
     "server/statistics.py": "tests/unit/server/test_runtime.py",
     "server/streams.py": "tests/unit/server/test_runtime.py",
+    # Records of layers, by the stores that write and check them.
+    "store/layer_records.py": "tests/unit/store/test_layers.py",
     # Parts of a pull and an import.
     "image/download.py": "tests/unit/image/test_interruptions.py",
     "image/archive.py": "tests/unit/image/test_importer.py",

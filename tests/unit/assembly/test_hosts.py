@@ -96,7 +96,7 @@ def test_additional_devices_are_looked_up() -> None:
 
 async def test_each_handler_has_its_own_policy(tmp_path: Path) -> None:
     handlers = {"a": RuntimeHandlerConfig(allowed_annotations=["x"]), "b": RuntimeHandlerConfig()}
-    able = {name: RuntimeFeatures(name, "1", "1.0", recursive_read_only=name == "b") for name in handlers}
+    able = {name: RuntimeFeatures(name, "1", recursive_read_only=name == "b") for name in handlers}
     runtime = replace(RuntimeConfig(), runtimes=handlers)
     config = replace(Config(), runtime=runtime, image=ImageConfig(image_volumes="bind"), runroot=str(tmp_path))
     found = await hosts.gather(config, HostResources(), able)

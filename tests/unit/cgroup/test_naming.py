@@ -80,7 +80,7 @@ def test_resolve(cgroups_path: str, directory: str) -> None:
     assert naming.resolve(cgroups_path) == directory
 
 
-@given(st.text(max_size=40), st.sampled_from(naming.DRIVERS))
+@given(st.text(max_size=40), st.sampled_from(("cgroupfs", "systemd")))
 def test_any_parent_is_refused_or_stays_below_the_root(parent: str, driver: str) -> None:
     try:
         path = naming.resolve(naming.container_path(parent, "0a", driver))
@@ -91,7 +91,7 @@ def test_any_parent_is_refused_or_stays_below_the_root(parent: str, driver: str)
     assert parts[-1] in ("crid-0a", "crid-0a.scope")
 
 
-@given(st.text(max_size=40), st.sampled_from(naming.DRIVERS))
+@given(st.text(max_size=40), st.sampled_from(("cgroupfs", "systemd")))
 def test_a_valid_parent_is_valid_again(parent: str, driver: str) -> None:
     try:
         valid = naming.valid_parent(parent, driver)

@@ -90,7 +90,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
     object.__setattr__(world.parts, "images", cast(ImageService, images))
     world.images = images
     world.follow()
-    features = {name: RuntimeFeatures(name, "1", "1.2.0", recursive_read_only=True) for name in world.parts.runtime.names}
+    features = {name: RuntimeFeatures(name, "1", recursive_read_only=True) for name in world.parts.runtime.names}
     streams = StreamsLifecycle(world.parts)
     servicer = RuntimeServicer(
         world.parts,

@@ -9,7 +9,8 @@ import pytest
 from crid.errors import AlreadyExistsError, FailedPreconditionError, NotFoundError
 from crid.linux import mount
 from crid.linux.boot import boot_id
-from crid.store.layers import Layer, LayerStore
+from crid.store.layer_records import Layer
+from crid.store.layers import LayerStore
 
 pytestmark = pytest.mark.root
 
