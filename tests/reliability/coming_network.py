@@ -1,6 +1,7 @@
 """A CNI configuration that an installer brings and takes away, over and over: a share of the pods gets its network from it."""
 
 import json
+import os
 import subprocess
 from ipaddress import ip_address, ip_network
 
@@ -21,13 +22,16 @@ class ComingNetwork:
         self._results = daemon.root / "network" / "cni" / "results"
 
     def come(self) -> None:
-        """Write the configuration, whole at once."""
+        """Write the configuration, whole at once, also after a power cut."""
         ipam = {"type": "host-local", "dataDir": str(self._addresses), "ranges": [[{"subnet": str(SUBNET)}]]}
         plugin = {"type": "bridge", "bridge": BRIDGE, "isGateway": True, "ipam": ipam}
         document = {"cniVersion": "1.0.0", "name": "coming", "plugins": [plugin]}
         self._configuration.parent.mkdir(exist_ok=True)
         temporary = self._configuration.with_suffix(".new")
-        temporary.write_text(json.dumps(document))
+        with temporary.open("w") as file:
+            json.dump(document, file)
+            file.flush()
+            os.fsync(file.fileno())
         temporary.rename(self._configuration)
 
     def go(self) -> None:

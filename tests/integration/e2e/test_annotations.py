@@ -115,11 +115,16 @@ def test_files_that_the_kernel_does_not_take(asking: Node) -> None:
     pod = asking.pod(
         annotations={"unified-cgroup.crio.io/one": "memory.nosuch=1", "unified-cgroup.crio.io/two": "memory.high=x"}
     )
-    pod.create("true", name="first")  # with the pod's cgroup, which a kubelet would have made
-    before = asking.daemon.footprint()
-    for name in ("one", "two"):
+
+    def refuse(name: str) -> None:
         with refused(grpc.StatusCode.INTERNAL if V2 else grpc.StatusCode.INVALID_ARGUMENT, "memory." if V2 else "cgroup v2"):
             pod.create("true", name=name)
+
+    pod.create("true", name="first")  # with the pod's cgroup, which a kubelet would have made
+    refuse("one")  # what the daemon opens at the first failure, it keeps
+    before = asking.daemon.footprint()
+    for name in ("one", "two"):
+        refuse(name)
     assert asking.daemon.left_since(before) == {}
 
 

@@ -94,7 +94,7 @@ def test_a_caller_that_gives_up_is_counted_with_the_step(registry: LocalRegistry
         call = node.cri.runtime.CreateContainer.future(request)
         eventually(held.exists, "the runtime waits")
         call.cancel()  # type: ignore[no-untyped-call]  # the stub has no types there
-        eventually(lambda: fetch(node).get("crid_abandoned_requests_total reporting") == 1, "it is counted")
+        eventually(lambda: fetch(node).get("crid_abandoned_requests_total reading its report") == 1, "it is counted")
         assert fetch(node)["crid_operations_total CANCELLED CreateContainer"] == 1
         hold.unlink()
         assert node.cri.runtime.CreateContainer(request).container_id in node.cri.containers()
