@@ -18,6 +18,11 @@ SMALL = IPv4Network("10.91.1.0/29")
 POD = "a" * 64
 
 
+def no_write(*_: object) -> int:
+    """What os.write does on a full disk."""
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "network" / "addresses"
@@ -174,9 +179,6 @@ def test_full_disk_gives_nothing_and_keeps_the_journal_whole(path: Path, monkeyp
     def half_write(descriptor: int, content: bytes) -> int:
         return real_write(descriptor, content[: len(content) // 2])
 
-    def no_write(descriptor: int, content: bytes) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     for broken in (half_write, no_write):
         with monkeypatch.context() as patch:
             patch.setattr("os.write", broken)
@@ -194,9 +196,6 @@ def test_full_disk_keeps_nobodys_address_and_no_daemon_from_starting(
     addresses = store(path)
     for holder in "12":
         addresses.allocate(holder)
-
-    def no_write(descriptor: int, content: bytes) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr("os.write", no_write)
@@ -238,9 +237,6 @@ def test_an_address_that_was_freed_on_a_full_disk_has_one_holder(path: Path, mon
     pods = [str(number) for number in range(SMALL.num_addresses - 3)]
     for pod in pods:
         addresses.allocate(pod)
-
-    def no_write(descriptor: int, content: bytes) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr("os.write", no_write)
