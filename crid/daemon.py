@@ -29,6 +29,7 @@ from crid.lifecycle.stats import Stats
 from crid.lifecycle.streams import StreamsLifecycle
 from crid.linux.notify import feed_watchdog, notify, watchdog_patience
 from crid.log import fields
+from crid.oci import self_mounts
 from crid.oci.exits import read_exit
 from crid.server.admin import AdminServicer
 from crid.server.images import ImageServicer
@@ -116,6 +117,7 @@ class Daemon:
         self._undo.push_async_callback(self._watching.close, 0)
         self._watching.start_logged(exits.follow(aiter(providers.exits), containers.ended), "exits")
         self._watching.start_logged(watch.run(), "exit watch")
+        self._watching.start_logged(self_mounts.remove(providers.places.programs.runtimes), "mounts of killed runtimes")
         if providers.nri is not None:
             await providers.nri.start(Path(self._config.nri.nri_listen or Path(self._config.runroot, "nri.sock")), containers)
             self._undo.push_async_callback(providers.nri.stop)

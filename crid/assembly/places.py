@@ -1,5 +1,6 @@
 """Where pods and containers leave traces, for whoever looks for leftovers."""
 
+import os
 from collections.abc import Collection
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def places(config: Config, programs: Collection[RuntimeProgram], hierarchy: Hier
             monitors=frozenset(str(program.monitor) for program in programs),
             runtime_roots=frozenset(str(root) for root in roots.values() if root.is_relative_to(run_root)),
             helpers=frozenset(str(own_program(name)) for name in ("crid-pause", "crid-userns")),
+            runtimes=frozenset(os.path.realpath(program.path) for program in programs),
             plugin_directories=frozenset(str(Path(directory)) for directory in config.network.plugin_dirs),
         ),
     )

@@ -25,6 +25,8 @@ class MountEntry:
     """`shared` if its peers get its events, `master` if it gets those of another one (mount_namespaces(7))."""
     options: frozenset[str] = frozenset()
     """The file system's own (`super options`), not those of the mount."""
+    root: str = "/"
+    """What of the file system is shown, as a path within it."""
 
 
 def parse(content: bytes) -> list[MountEntry]:
@@ -53,6 +55,7 @@ def _entry(line: bytes) -> MountEntry:
         kind=_text(rest[0]),
         source=_text(rest[1]),
         device=_text(fields[2]),
+        root=_text(fields[3]),
         options=frozenset(_text(rest[2]).split(",")) if len(rest) > 2 else frozenset(),
         propagation=frozenset(_text(word).partition(":")[0] for word in fields[6:]),
     )

@@ -31,6 +31,8 @@ class Programs:
     """crid's own programs, which name files of a pod."""
     plugin_directories: frozenset[str] = frozenset()
     """Where CNI plugins are; one that runs for a pod has the pod's namespace in its environment."""
+    runtimes: frozenset[str] = frozenset()
+    """The runtimes' programs, links followed."""
 
 
 def process_traces(programs: Programs, run_root: Path) -> Iterator[Trace]:

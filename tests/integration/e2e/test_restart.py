@@ -12,10 +12,11 @@ import grpc
 import pytest
 
 from crid.cri import api_pb2 as cri
+from crid.linux.mount import is_mount_point
 from tests.harness.daemon import CRID, Daemon, Settings
 from tests.harness.node import Node
 from tests.harness.registry import LocalRegistry
-from tests.harness.tools import eventually
+from tests.harness.tools import eventually, require_tool
 
 COUNT = "i=0; while [ ! -e /tmp/stop ]; do echo line $i; i=$((i+1)); sleep 0.02; done; echo last; exit 9"
 
@@ -78,6 +79,24 @@ def test_everything_can_be_removed_after_a_kill(own_node: Node) -> None:
     left = node.daemon.footprint().new_since(before)
     left.pop("descriptors", None)  # another process: its descriptors are compared by the tests that keep theirs
     assert left == {}
+
+
+def test_what_a_killed_runtime_has_left_mounted_is_removed(own_node: Node) -> None:
+    """Its view of its own program; whatever else is mounted in /tmp stays."""
+    left, other = Path("/tmp/crun.k1lleD"), Path("/tmp/crun.k1llex")
+    crun = str(require_tool("crun").resolve())
+    own_node.daemon.kill()
+    try:
+        for place, source in ((left, crun), (other, "/bin/busybox")):
+            place.touch()
+            subprocess.run(["mount", "--bind", source, place], check=True)
+        own_node.daemon.start()
+        eventually(lambda: not left.exists(), "it is removed")
+        assert is_mount_point(str(other))
+    finally:
+        for place in (left, other):
+            subprocess.run(["umount", "-q", place], check=False)
+            place.unlink(missing_ok=True)
 
 
 def test_a_new_address_is_not_one_in_use(own_node: Node) -> None:

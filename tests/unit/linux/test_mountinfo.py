@@ -17,6 +17,7 @@ def test_parse() -> None:
             "98:0",
             frozenset({"master", "propagate_from"}),
             frozenset({"rw", "errors=continue"}),
+            "/mnt1",
         ),
         MountEntry("/run/ü", "tmpfs", "tm pfs", "0:44", options=frozenset({"rw", "size=1024k"})),
     ]
