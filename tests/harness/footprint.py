@@ -7,6 +7,7 @@ Processes and cgroups are those that name the instance's directories or lie belo
 
 import json
 import os
+import re
 import subprocess
 from collections import Counter
 from dataclasses import dataclass, fields
@@ -87,9 +88,15 @@ def _addresses() -> list[str]:
 
 
 def _firewall() -> list[str]:
-    """Every table, chain, rule and set element, one a line. Counters and handles are left out by nft itself."""
+    """Every table, chain and rule, and every set with its elements in order: the kernel has them in none. Counters and handles
+    are left out by nft itself."""
     listing = subprocess.run(["nft", "--stateless", "list", "ruleset"], check=True, capture_output=True, text=True).stdout
+    listing = re.sub(r"elements = \{([^}]*)\}", lambda found: f"elements = {_in_order(found[1])}", listing)
     return [line.strip() for line in listing.splitlines() if line.strip() not in ("", "}")]
+
+
+def _in_order(elements: str) -> list[str]:
+    return sorted(element.strip() for element in elements.split(","))
 
 
 def processes(daemon: int | None, directories: tuple[Path, ...], cgroup: str) -> list[str]:

@@ -99,3 +99,19 @@ def test_processes_and_descriptors_are_seen(directory: Path) -> None:
         assert any(line.startswith(f"{process.pid} ") for line in found.processes)
         process.communicate(b"\n")
     assert "processes" not in take().new_since(before)
+
+
+def test_sets_of_the_firewall_have_no_order(directory: Path) -> None:
+    """The same elements in another order are nothing new, one more is."""
+
+    def take(*elements: str) -> footprint.Footprint:
+        _run("nft", f"flush set ip {NAME} names; add element ip {NAME} names {{ {', '.join(elements)} }}")
+        return footprint.take(daemon=None, directories=(directory,), cgroup=CGROUP)
+
+    _table(directory)
+    _run("nft", f"add set ip {NAME} names {{ type ifname; }}")
+    names = [f'"link-{number}-of-many"' for number in range(9)]
+    before = take(*names)
+    assert any("link-8-of-many" in line and "link-0-of-many" in line for line in before.firewall)
+    assert take(*reversed(names)).new_since(before) == {}
+    assert "firewall" in take(*names, '"lo"').new_since(before)
