@@ -35,6 +35,7 @@ from crid.image.auth import NONE, Credentials
 from crid.image.challenge import parse_challenges, token_request
 from crid.image.manifest import INDEX_TYPES, MANIFEST_LIMIT, MANIFEST_TYPES
 from crid.image.registries import Endpoint
+from crid.image.resolver import Resolver
 from crid.image.transport import Certificates, Proxies
 from crid.model.image import Descriptor
 
@@ -75,10 +76,11 @@ class RegistryClient:
         self.patience = patience or Patience()
         self._certificates = certificates or Certificates()
         self._proxies = Proxies.from_environment()
+        self._resolver = Resolver()
         self._session = aiohttp.ClientSession(
             auto_decompress=False,  # a layer is wanted as it is stored
             cookie_jar=aiohttp.DummyCookieJar(),
-            connector=aiohttp.TCPConnector(limit=0, limit_per_host=0),
+            connector=aiohttp.TCPConnector(limit=0, limit_per_host=0, resolver=self._resolver),
             headers={"User-Agent": "crid", "Accept-Encoding": "identity"},
             timeout=self._timeout(None),
             read_bufsize=1 << 18,
@@ -93,6 +95,7 @@ class RegistryClient:
     async def close(self) -> None:
         """Close all connections."""
         await self._session.close()
+        await self._resolver.close()
 
     def repository(self, endpoint: Endpoint, credentials: Credentials = NONE) -> "Repository":
         """Return the repository that `endpoint` names."""

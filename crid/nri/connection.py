@@ -23,6 +23,10 @@ logger = logging.getLogger(__name__)
 READ_SIZE = 65536
 MAX_SERVED = 16
 """Calls of one plugin that are worked on at a time."""
+MAX_UNREAD = 1 << 20
+"""Bytes that may wait for a plugin to read them when another answer is to be sent."""
+LINGER = 2.0
+"""Seconds that a plugin has to read what was sent before the end."""
 
 M = TypeVar("M", bound=Message)
 Serve = Callable[[str, str, bytes], Awaitable[Message]]
@@ -84,8 +88,10 @@ class Connection:
             self.close()
 
     def close(self) -> None:
-        """Hang up, and fail every call that waits. Idempotent."""
-        self._writer.close()
+        """Hang up, and fail every call that waits. Idempotent. What is not read soon is thrown away with the socket."""
+        if not self.closed:
+            self._writer.close()
+            asyncio.get_running_loop().call_later(LINGER, self._writer.transport.abort)
         for waiting in self._waiting.values():
             if not waiting.done():
                 waiting.set_exception(UnavailableError("the connection is closed"))
@@ -153,6 +159,11 @@ class Connection:
         response = ttrpc_pb2.Response(payload=payload)
         if code:
             response.status.code, response.status.message = code, message
-        if not self.closed:
-            frame = ttrpc.encode(ttrpc.Frame(stream, ttrpc.RESPONSE, response.SerializeToString()))
-            self._writer.write(nri_mux.encode(self._incoming, frame))
+        if self.closed:
+            return
+        if self._writer.transport.get_write_buffer_size() > MAX_UNREAD:
+            logger.warning("an NRI connection is closed%s", fields(why="the plugin asks, and does not read the answers"))
+            self.close()
+            return
+        frame = ttrpc.encode(ttrpc.Frame(stream, ttrpc.RESPONSE, response.SerializeToString()))
+        self._writer.write(nri_mux.encode(self._incoming, frame))

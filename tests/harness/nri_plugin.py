@@ -31,11 +31,13 @@ class ScriptedPlugin:
     heard: list[tuple[str, Any]] = field(default_factory=list)
     synchronized: asyncio.Event = field(default_factory=asyncio.Event)
     connection: Connection = field(init=False)
+    transport: asyncio.WriteTransport = field(init=False)
 
     @asynccontextmanager
     async def connected(self, path: Path) -> AsyncIterator["ScriptedPlugin"]:
         """Connect, without registering."""
         reader, writer = await asyncio.open_unix_connection(path)
+        self.transport = writer.transport
         supervisor = Supervisor("test plugin")
         self.connection = Connection(reader, writer, supervisor, self._serve, outgoing=nri_mux.RUNTIME, incoming=nri_mux.PLUGIN)
         supervisor.start_logged(self.connection.run(), "test plugin")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from crid.cri import nri_pb2 as nri
-from crid.errors import AlreadyExistsError, UnavailableError
-from crid.nri.connection import MAX_SERVED, RefusalError
+from crid.errors import AlreadyExistsError, DeadlineExceededError, UnavailableError
+from crid.nri.connection import MAX_SERVED, MAX_UNREAD, RefusalError
 from crid.nri.plugin import PluginRefusalError, Timeouts
 from crid.nri.plugins import Plugins
 from tests.harness.nri_plugin import RUNTIME, ScriptedPlugin, refusal
@@ -156,6 +156,23 @@ async def test_a_plugin_that_asks_too_much_at_a_time_is_refused(plugins: Plugins
         listed.gate.set()
         results = await asyncio.gather(*updates, return_exceptions=True)
         assert sum(isinstance(result, RefusalError) for result in results) == 4
+
+
+async def test_a_plugin_that_asks_and_does_not_read_is_hung_up_on(plugins: Plugins, path: Path) -> None:
+    question = "Nonsense" * 10_000  # comes back in the answer
+    async with ScriptedPlugin().ready(path) as client:
+        assert isinstance(client.transport, asyncio.Transport)
+        client.transport.pause_reading()
+        for _ in range(2 * MAX_UNREAD // len(question) + 10):
+            with pytest.raises((DeadlineExceededError, UnavailableError)):
+                await client.connection.call(RUNTIME, question, nri.Empty(), nri.Empty, 0.01)
+        await count(plugins, 0)
+
+        def gone() -> bool:
+            client.transport.write(b"x")
+            return client.transport.is_closing()
+
+        await until(gone, "the socket is closed though nothing was read")
 
 
 @pytest.mark.parametrize(("index", "name"), [("1", "a"), ("100", "a"), ("ab", "a"), ("10", ""), ("10", "a/b"), ("10", "a b")])
