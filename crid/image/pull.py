@@ -39,7 +39,8 @@ from crid.model.image import Descriptor, Image
 from crid.tasks import KeyedLock, Supervisor
 
 if TYPE_CHECKING:
-    from crid.image.registry import RegistryClient, Repository
+    from crid.image.registry import Repository
+    from crid.image.registry_client import RegistryClient
 
 logger = logging.getLogger(__name__)
 

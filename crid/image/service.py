@@ -48,7 +48,7 @@ from crid.store.layers import LayerStore, SeenAt, Snapshot
 from crid.tasks import Supervisor
 
 if TYPE_CHECKING:
-    from crid.image.registry import RegistryClient
+    from crid.image.registry_client import RegistryClient
 
 logger = logging.getLogger(__name__)
 
@@ -363,7 +363,7 @@ class ImageService:
     def _registry_client(self) -> "RegistryClient":
         """Return the client, made (and its HTTP library imported) when a daemon pulls for the first time."""
         if self._client is None:
-            from crid.image.registry import Patience, RegistryClient
+            from crid.image.registry_client import Patience, RegistryClient
             from crid.image.transport import Certificates
 
             settings = self._settings

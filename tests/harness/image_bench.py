@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from crid.image.registry import Patience, RegistryClient
+from crid.image.registry_client import Patience, RegistryClient
 from crid.image.service import ImageService
 from crid.tasks import Supervisor
 from tests.harness.scripted_registry import ScriptedRegistry
@@ -32,7 +32,7 @@ class Bench:
 
 @pytest.fixture
 async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
-    monkeypatch.setattr("crid.image.registry.Patience", lambda progress: replace(IMPATIENT, progress=progress))
+    monkeypatch.setattr("crid.image.registry_client.Patience", lambda progress: replace(IMPATIENT, progress=progress))
     async with ScriptedRegistry() as registry:
         conf = tmp_path / "registries.conf"
         conf.write_text(f'[[registry]]\nlocation = "{registry.address}"\ninsecure = true\n')

@@ -258,7 +258,7 @@ async def test_a_token_server_that_hangs(bench: Bench, monkeypatch: pytest.Monke
 
     from tests.harness.image_bench import IMPATIENT
 
-    monkeypatch.setattr("crid.image.registry.Patience", lambda progress: replace(IMPATIENT, attempts=2, answer=0.2))
+    monkeypatch.setattr("crid.image.registry_client.Patience", lambda progress: replace(IMPATIENT, attempts=2, answer=0.2))
 
     async def token(request: web.Request) -> web.Response:
         await asyncio.sleep(60)

@@ -98,7 +98,7 @@ async def sent(reply: Reply) -> AsyncIterator[bytes]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     patience = replace(IMPATIENT, attempts=2, resumptions=3, read=0.3, progress=0.3, answer=0.5, document=0.5)
-    monkeypatch.setattr("crid.image.registry.Patience", lambda progress: patience)
+    monkeypatch.setattr("crid.image.registry_client.Patience", lambda progress: patience)
 
 
 async def refused(bench: Bench, serve: Callable[[str], AsyncIterator[bytes]]) -> str:

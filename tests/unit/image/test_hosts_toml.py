@@ -151,7 +151,7 @@ async def test_a_table_of_registries_conf_comes_first(node: Node, bench: Bench) 
 async def test_a_place_that_does_not_answer_is_given_up_in_its_own_time(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whose queue of connections is full, the kernel answers nothing. Everybody else would be waited for without end."""
     endless = replace(IMPATIENT, connect=1e6, answer=1e6, document=1e6)
-    monkeypatch.setattr("crid.image.registry.Patience", lambda progress: endless)
+    monkeypatch.setattr("crid.image.registry_client.Patience", lambda progress: endless)
     with socket.socket() as deaf, contextlib.ExitStack() as waiting:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen(0)

@@ -13,7 +13,7 @@ from aiohttp import web
 from crid.config import ImageConfig
 from crid.errors import InvalidArgumentError, ResourceExhaustedError, UnavailableError
 from crid.image.limits import LayerLimits
-from crid.image.registry import RegistryClient
+from crid.image.registry_client import RegistryClient
 from crid.image.service import ImageService
 from crid.store.content import PARTIAL_SECONDS
 from tests.harness.image_bench import Bench

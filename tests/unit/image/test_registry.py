@@ -11,7 +11,8 @@ from crid.errors import CridError, DataLossError, NotFoundError, PermissionDenie
 from crid.image.auth import NONE, Credentials
 from crid.image.references import parse
 from crid.image.registries import Endpoint
-from crid.image.registry import RegistryClient, Repository
+from crid.image.registry import Repository
+from crid.image.registry_client import RegistryClient
 from crid.model.image import Descriptor
 from tests.harness.layers import digest_of, image
 from tests.harness.scripted_registry import ScriptedRegistry

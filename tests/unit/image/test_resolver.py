@@ -11,7 +11,7 @@ from crid.errors import UnavailableError
 from crid.image import resolver
 from crid.image.references import parse
 from crid.image.registries import Endpoint
-from crid.image.registry import RegistryClient
+from crid.image.registry_client import RegistryClient
 from crid.image.resolver import Resolver
 from tests.harness.tools import PATIENCE
 

@@ -10,7 +10,7 @@ from crid.errors import InvalidArgumentError, PermissionDeniedError, Unavailable
 from crid.image.auth import Credentials
 from crid.image.references import parse
 from crid.image.registries import Endpoint
-from crid.image.registry import RegistryClient
+from crid.image.registry_client import RegistryClient
 from crid.image.transport import Certificates, Proxies
 from tests.harness.image_bench import IMPATIENT
 from tests.harness.layers import image
