@@ -254,10 +254,17 @@ class ImageService:
                 others = f" and {len(users) - 1} more" if len(users) > 1 else ""
                 raise FailedPreconditionError(f"image {reference}: is in use by container {users[0]}{others}")
             trace.step("image removal", "removing its record")
-            await asyncio.to_thread(self._stores.images.remove, image.id)
+            await asyncio.to_thread(self._forget, image.id)
             trace.step("image removal", "looking for garbage")
             self._admission.forget([image.id])
             await self.collect()
+
+    def _forget(self, identifier: str) -> None:
+        """Remove an image's record. If the daemon dies before its blobs are gone, too, the next start is to remove them, as
+        nobody pulls them."""
+        if (content := self._stores.images.contents().get(identifier)) is not None:
+            self._stores.content.forgo((identifier, content.manifest.digest, *content.blobs))
+        self._stores.images.remove(identifier)
 
     def fs_usage(self) -> FilesystemUsage:
         """Return what images take on disk, from counters."""

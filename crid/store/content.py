@@ -172,6 +172,13 @@ class ContentStore:
         oldest = time.time() - PARTIAL_SECONDS
         return {digest for digest, path in stored(self._blobs).items() if path.stat().st_mtime >= oldest}
 
+    def forgo(self, digests: Iterable[str]) -> None:
+        """Note of the blobs `digests` that no interrupted pull needs them: they are not `recent` any more. Idempotent. Raises
+        OSError."""
+        for digest in digests:
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(blob_path(self._blobs, digest), (0, 0))
+
     def _partial_path(self, digest: str) -> Path:
         return self._partial / check_digest(digest)
 

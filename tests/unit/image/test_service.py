@@ -19,6 +19,10 @@ async def pulled(bench: Bench, name: str = "a", tag: str = "latest", content: st
     return reference
 
 
+def blobs(bench: Bench) -> list[str]:
+    return [path for path in bench.files() if path.startswith("images/blobs/")]
+
+
 async def test_removal_by_one_tag_takes_all_and_is_idempotent(bench: Bench) -> None:
     one, two = await pulled(bench, tag="1"), await pulled(bench, tag="2")
     other = await pulled(bench, "b")
@@ -28,6 +32,27 @@ async def test_removal_by_one_tag_takes_all_and_is_idempotent(bench: Bench) -> N
     assert [bench.service.status(name) for name in (one, two, other)] == [None, None, None]
     assert bench.files() == []
     await bench.service.remove("0" * 64)
+
+
+async def test_a_removal_that_a_death_cuts_off_is_finished_by_the_next_start(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its blobs do not wait for a pull that would go on with them; those of another image stay."""
+    other = await pulled(bench, "other", content="y")
+    kept = blobs(bench)
+    doomed = await pulled(bench)
+
+    async def die() -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(bench.service, "collect", die)
+    with pytest.raises(SystemExit):
+        await bench.service.remove(doomed)
+    service = ImageService(bench.root, bench.conf, bench.supervisor)
+    service.load()
+    assert [found.repo_tags for found in service.list_images()] == [(other,)]
+    assert blobs(bench) == kept
+    await service.close()
 
 
 async def test_an_image_in_use_is_not_removed(bench: Bench) -> None:
