@@ -281,6 +281,17 @@ int client_add(struct conmon *conmon, int *fd, struct error *err)
     return 0;
 }
 
+/* A socket that is closed over input resets its peer, who hears of that before he gets the output that waits for him. So
+ * no more is let in, and what is there is taken out. */
+static void discard_input(int fd)
+{
+    char byte = 0;
+
+    shutdown(fd, SHUT_RD);
+    while (recv(fd, &byte, sizeof(byte), MSG_DONTWAIT) > 0)
+        ;
+}
+
 void client_drop(struct conmon *conmon, struct client *client)
 {
     for (struct client **link = &conmon->attach.clients; *link != NULL; link = &(*link)->next) {
@@ -290,6 +301,7 @@ void client_drop(struct conmon *conmon, struct client *client)
         }
     }
     end_stall(conmon, client);
+    discard_input(client->source.fd);
     source_close(conmon, &client->source);
     free(client->pending);
     free(client);

@@ -74,6 +74,21 @@ def test_input_before_the_start_is_kept(lab: Lab) -> None:
     wait_until(lambda: run.log().stdout == b"early\n", "the log")
 
 
+@pytest.mark.ours_only("resets the connection")
+def test_input_that_nobody_took_does_not_cost_the_output(lab: Lab) -> None:
+    """As `kubectl run -i -- head -1 <LARGE_FILE`: unix sockets tell of input that was thrown away before they give output."""
+    run = lab.create("read line; echo last $line", "-i")
+    client = run.attach()
+    client.send(b"words\n")
+    for _ in range(4):
+        client.send(bytes(32 * 1024))  # 64 KiB into the pipe, a packet held, the rest in the socket
+    run.start()
+    run.wait_exit()
+    run.wait_gone()
+    client.receive_all()
+    assert client.received[Stream.STDOUT] == b"last words\n"
+
+
 def test_large_input_waits_for_a_slow_reader(lab: Lab) -> None:
     run = lab.run("sleep 0.5; wc -c", "-i")
     client = run.attach()
