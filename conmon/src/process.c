@@ -54,7 +54,8 @@ static void reap(struct process *process)
     while ((pid = waitpid(wanted, &status, WNOHANG)) > 0 || (pid < 0 && errno == EINTR)) {
         if (pid < 0)
             continue;
-        if (pid == process->runtime_pid) {
+        /* once it has been collected, its number may be an orphan's of the container */
+        if (pid == process->runtime_pid && !process->runtime_ended) {
             process->runtime_status = status;
             process->runtime_ended = true;
             process->stop = true;

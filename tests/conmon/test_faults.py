@@ -1,8 +1,10 @@
 """Runtimes that fail, hang, lie or say too much. Only these are scripts; everything else runs the real runc."""
 
+import errno
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from crid.wire.conmon import ProcessStarted, StartFailed
 from tests.conmon.harness import Lab, Run, alive, wait_until
 
 pytestmark = pytest.mark.root
+REPOSITORY = Path(__file__).parents[2]
 
 
 def run_with(lab: Lab, script: str, *options: str) -> Run:
@@ -124,6 +127,34 @@ def test_process_that_is_no_child_has_no_known_code(lab: Lab) -> None:
     stranger.kill()
     stranger.wait()
     assert run.wait_exit() == -1
+
+
+@pytest.mark.ours_only("takes its end for the container's")
+def test_orphan_that_has_the_number_of_the_runtime_is_not_the_end(lab: Lab) -> None:
+    """With the host's PID namespace a container's orphans become conmon's children, and the runtime's number is free again."""
+    said, runtime, parent, orphaning = (lab.root / name for name in ("said", "runtime-pid", "parent-pid", "orphaning"))
+    program = lab.root / "program"
+    program.write_text(
+        f"#!/bin/sh\nwhile [ ! -e {orphaning} ]; do sleep 0.05; done\ncd {REPOSITORY}\n"
+        f"{sys.executable} -m tests.harness.stranger $(cat {runtime}) >{said} &\n"
+        f"echo $! >{parent}\nexec sleep 1000\n"
+    )
+    program.chmod(0o755)
+    run = run_with(lab, f"echo $$ >{runtime}; {program} & echo $! >$pidfile; exit 0\n")
+    assert isinstance(run.next_event(), ProcessStarted)
+    run.wait_parent()
+    orphan = Path("/proc", runtime.read_text().strip())
+    orphaning.touch()
+    wait_until(lambda: said.exists() and said.read_text().endswith("\n"), "a process with the runtime's number")
+    if said.read_text() == f"{errno.EPERM}\n":
+        os.kill(run.container_pid, signal.SIGKILL)
+        pytest.skip("nobody may choose a process's number here")
+    os.kill(int(parent.read_text()), signal.SIGKILL)
+    wait_until(lambda: f"\nPPid:\t{run.pid}\n" in (orphan / "status").read_text(), "conmon to inherit it")
+    os.kill(int(orphan.name), signal.SIGKILL)
+    wait_until(lambda: not orphan.exists(), "conmon to reap it")
+    os.kill(run.container_pid, signal.SIGKILL)
+    assert run.wait_exit() == 137
 
 
 def test_hanging_runtime_dies_with_conmon(lab: Lab) -> None:
