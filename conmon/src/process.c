@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/pidfd.h>
@@ -16,6 +17,7 @@
 
 #define OOM_SCORE_FILE "/proc/self/oom_score_adj"
 #define COLLECT_TIMEOUT_MS 1000
+#define END_ROUNDS 8
 
 static void write_oom_score(const char *score)
 {
@@ -212,15 +214,48 @@ static int adopt(struct conmon *conmon, pid_t pid, struct error *err)
 /*
  * Collects what was killed before the news of its end goes out: whoever hears it may look for the process at
  * once, and whoever inherits it from us may leave the zombie for a while. A process stuck in the kernel is
- * not waited for.
+ * not waited for. Returns whether it was collected.
  */
-static void collect(pid_t pid)
+static bool collect(pid_t pid)
 {
     _cleanup_close_ int fd = pidfd_open(pid, 0);
     struct pollfd ended = {.fd = fd, .events = POLLIN};
 
-    if (fd >= 0 && poll(&ended, 1, COLLECT_TIMEOUT_MS) > 0)
-        waitpid(pid, NULL, WNOHANG);
+    return fd >= 0 && poll(&ended, 1, COLLECT_TIMEOUT_MS) > 0 && waitpid(pid, NULL, WNOHANG) == pid;
+}
+
+/* The process group of an exec is its own; a group of init, or ours, would be far too much to kill. */
+static void kill_with_group(pid_t pid)
+{
+    pid_t group = getpgid(pid);
+
+    if (group > 1 && group != getpgrp())
+        kill(-group, SIGKILL);
+    else
+        kill(pid, SIGKILL);
+}
+
+/* Ends the runtime, and what it has begun, which becomes our child: the process may be there already, though
+ * its pid is not known. Whoever ends leaves us his own children in turn, so that takes some rounds. */
+static void end_runtime(const struct process *process)
+{
+    bool collected = true;
+
+    kill(process->runtime_pid, SIGKILL);
+    collect(process->runtime_pid);
+    for (int round = 0; collected && round < END_ROUNDS; round++) {
+        FILE *children = fopen("/proc/thread-self/children", "re");
+        int pid = 0;
+
+        if (children == NULL)
+            return;
+        collected = false;
+        while (fscanf(children, "%d", &pid) == 1) {
+            kill_with_group(pid);
+            collected = collect(pid) || collected;
+        }
+        fclose(children);
+    }
 }
 
 int process_create(struct conmon *conmon, struct error *err)
@@ -240,8 +275,7 @@ int process_create(struct conmon *conmon, struct error *err)
         return -1;
     process->stop = false;
     if (process->timed_out) {
-        kill(process->runtime_pid, SIGKILL);
-        collect(process->runtime_pid);
+        end_runtime(process);
         return 0;
     }
     if (!WIFEXITED(process->runtime_status) || WEXITSTATUS(process->runtime_status) != 0)
@@ -253,19 +287,6 @@ int process_create(struct conmon *conmon, struct error *err)
     return adopt(conmon, pid, err);
 }
 
-/* The process group of an exec is its own; a group of init, or ours, would be far too much to kill. */
-static void kill_process(const struct process *process)
-{
-    pid_t group = getpgid(process->pid);
-
-    if (process->pidfd.fd >= 0)
-        pidfd_send_signal(process->pidfd.fd, SIGKILL, NULL, 0);
-    else if (group > 1 && group != getpgrp())
-        kill(-group, SIGKILL);
-    else
-        kill(process->pid, SIGKILL);
-}
-
 int process_wait(struct conmon *conmon, struct error *err)
 {
     struct process *process = &conmon->process;
@@ -274,7 +295,10 @@ int process_wait(struct conmon *conmon, struct error *err)
     if (loop_run(conmon, &process->stop, err) < 0)
         return -1;
     if (process->timed_out && !process->ended) {
-        kill_process(process);
+        if (process->pidfd.fd >= 0)
+            pidfd_send_signal(process->pidfd.fd, SIGKILL, NULL, 0);
+        else
+            kill_with_group(process->pid);
         collect(process->pid);
     }
     return 0;

@@ -89,6 +89,17 @@ def test_timeout_bounds_a_hanging_runtime(lab: Lab, target: Run) -> None:
     assert run.next_event() == ProcessExited(-1, "command timed out")
 
 
+@pytest.mark.ours_only("does not count while the runtime runs")
+def test_timeout_ends_what_a_hanging_runtime_has_started(lab: Lab, target: Run) -> None:
+    runtime = lab.root / "hangs"
+    runtime.write_text(f'#!/bin/sh\n{RUNC} "$@"\nexec sleep 1000\n')
+    runtime.chmod(0o755)
+    run = lab.exec(target, "exec sleep 2000", "-T", "2", runtime=str(runtime))
+    run.wait_parent()
+    assert run.next_event() == ProcessExited(-1, "command timed out")
+    wait_until(lambda: b"sleep 2000" not in lab.runc("ps", target.cid).stdout, "the process to be killed")
+
+
 def test_process_left_in_the_background_does_not_hold_the_exec(lab: Lab, target: Run) -> None:
     run = lab.exec(target, "echo now; sleep 1000 & exit 0")
     assert run.wait_parent() == 0
