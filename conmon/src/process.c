@@ -104,10 +104,10 @@ static void on_timeout(struct conmon *conmon, struct source *source, uint32_t ev
     struct process *process = &conmon->process;
 
     (void)events;
-    source_close(conmon, source);
     reap(process); /* it may have ended just now */
     if (process->stop)
-        return;
+        return; /* if that was the runtime, the time is up for its process, which is found out next */
+    source_close(conmon, source);
     process->timed_out = true;
     process->stop = true;
 }

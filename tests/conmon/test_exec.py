@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import time
 
 import pytest
@@ -95,6 +96,26 @@ def test_timeout_ends_what_a_hanging_runtime_has_started(lab: Lab, target: Run) 
     runtime.write_text(f'#!/bin/sh\n{RUNC} "$@"\nexec sleep 1000\n')
     runtime.chmod(0o755)
     run = lab.exec(target, "exec sleep 2000", "-T", "2", runtime=str(runtime))
+    run.wait_parent()
+    assert run.next_event() == ProcessExited(-1, "command timed out")
+    wait_until(lambda: b"sleep 2000" not in lab.runc("ps", target.cid).stdout, "the process to be killed")
+
+
+def test_timeout_that_comes_together_with_the_end_of_the_runtime(lab: Lab, target: Run) -> None:
+    late, began = lab.root / "late", lab.root / "began"
+    runtime = lab.root / "slow"
+    runtime.write_text(
+        f"#!/bin/sh\necho $$ >{began}.new; mv {began}.new {began}\n"
+        f'while [ ! -e {late} ]; do sleep 0.05; done\nexec {RUNC} "$@"\n'
+    )
+    runtime.chmod(0o755)
+    run = lab.exec(target, "exec sleep 2000", "-T", "1", runtime=str(runtime))
+    wait_until(began.exists, "the runtime to run")
+    run.process.send_signal(signal.SIGSTOP)
+    time.sleep(1.5)  # the time is up; conmon hears of it after its pause, and of the runtime's end at once with it
+    late.touch()
+    wait_until(lambda: not alive(int(began.read_text())), "the runtime to end")
+    run.process.send_signal(signal.SIGCONT)
     run.wait_parent()
     assert run.next_event() == ProcessExited(-1, "command timed out")
     wait_until(lambda: b"sleep 2000" not in lab.runc("ps", target.cid).stdout, "the process to be killed")
