@@ -29,6 +29,14 @@ static void close_stdin(struct conmon *conmon)
 {
     source_close(conmon, &conmon->attach.container_stdin);
     conmon->attach.stdin_state = STDIN_NONE;
+    /* What is held has nowhere to go any more. Whoever sent it is heard again: he may have gone meanwhile. */
+    for (struct client *client = conmon->attach.clients; client != NULL; client = client->next) {
+        if (client->pending == NULL)
+            continue;
+        free(client->pending);
+        client->pending = NULL;
+        watch(conmon, client);
+    }
 }
 
 /* Whether the container is there for its client, so that its output may wait. */

@@ -1,6 +1,9 @@
 """The attach socket: many clients, slow ones, stdin and its end; terminals and their size."""
 
 import contextlib
+import fcntl
+import sys
+import termios
 import time
 from pathlib import Path
 
@@ -174,6 +177,27 @@ def test_many_short_visits_leave_nothing_behind(lab: Lab) -> None:
     for _ in range(100):
         Attached(run.bundle / "attach").close()
     wait_until(lambda: sockets(run.pid) <= before, "descriptors to be closed")
+
+
+@pytest.mark.ours_only("waits for ever, the container's output with it")
+def test_input_that_is_held_goes_when_another_client_ends_stdin(lab: Lab) -> None:
+    run = lab.run("exec sleep 1000", "-i")
+    before = sockets(run.pid)
+    first = run.attach()
+    for _ in range(3):
+        first.send(bytes(32 * 1024))
+    with open(f"/proc/{run.container_pid}/fd/0", "rb") as stdin:
+        wait_until(lambda: readable(stdin.fileno()) == 64 * 1024, "the pipe to be full")
+    second = run.attach()
+    second.end_input()
+    second.close()
+    first.close()
+    wait_until(lambda: sockets(run.pid) <= before, "descriptors to be closed")
+
+
+def readable(fd: int) -> int:
+    """How many bytes are in the pipe."""
+    return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def test_terminal_ends_lines_with_crlf(lab: Lab) -> None:
