@@ -30,14 +30,15 @@ def start_time(pid: int) -> int | None:
     """Return the start time of process `pid` in clock ticks after boot, None if there is none or it is a zombie.
 
     It is field 22 of /proc/PID/stat, counted after the last `)`: the name in field 2 may itself hold brackets and
-    spaces (proc_pid_stat(5)).
+    spaces (proc_pid_stat(5)). Of a process whose first thread has ended, and others have not, the kernel says that it is
+    a zombie; field 20, the number of threads, tells.
     """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             after_name = file.read().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    if not after_name or after_name[0] in (b"Z", b"X"):
+    if not after_name or (after_name[0] in (b"Z", b"X") and int(after_name[17]) < 2):
         return None
     return int(after_name[19])
 

@@ -58,6 +58,22 @@ async def test_a_zombie_is_not_alive() -> None:
     assert await child.wait() == 0
 
 
+async def test_a_process_whose_first_thread_alone_has_ended_is_alive() -> None:
+    """As of a program whose main function ends with pthread_exit(3): the kernel shows it as a zombie, and it runs."""
+    script = "import ctypes, threading, time; threading.Thread(target=time.sleep, args=(1000,)).start(); "
+    child = process.spawn([sys.executable, "-c", script + "ctypes.CDLL(None).pthread_exit(None)"])
+    try:
+        identity = process.identify(child.pid)
+        assert identity is not None
+        await until(lambda: Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z", "a zombie")
+        assert process.is_alive(identity)
+        assert process.send_signal(identity, signal.SIGKILL)
+        await until(lambda: not process.is_alive(identity), "killed")
+    finally:
+        child.kill()
+        assert await child.wait() == 128 + signal.SIGKILL
+
+
 async def test_exit_code_of_an_exit_and_of_a_signal() -> None:
     assert (await process.run([SHELL, "-c", "exit 3"], timeout=20)).exit_code == 3
     assert (await process.run([SHELL, "-c", "kill -TERM $$"], timeout=20)).exit_code == 128 + signal.SIGTERM
