@@ -50,36 +50,47 @@ void streams_close_child_ends(struct streams *streams)
     close_fd(&streams->child_err);
 }
 
+static void pass_on(struct conmon *conmon, enum stream stream, size_t size)
+{
+    struct streams *streams = &conmon->streams;
+
+    log_write(conmon, stream, streams->packet + 1, size);
+    streams->packet[0] = (char)stream;
+    clients_broadcast(conmon, streams->packet, 1 + size);
+}
+
 /*
- * Reads once into the space left. During `create` nothing but the runtime writes here, and of a long
- * complaint the end tells most, so the older half makes room. Else the process may already write, and nothing
- * of that may be lost. Returns whether there may be more to read.
+ * Reads once into the space left; returns what read does. Of a long complaint of the runtime the end tells most,
+ * so the older half makes room. During `create` it is dropped. Else the process may already write, and nothing of
+ * that may be lost: it goes the way of all output.
  */
-static bool keep_some(struct conmon *conmon)
+static ssize_t keep_some(struct conmon *conmon)
 {
     struct streams *streams = &conmon->streams;
     bool only_runtime = !conmon->options.exec && conmon->options.restore == NULL;
 
     if (streams->kept == NULL && (streams->kept = malloc(READ_SIZE + 1)) == NULL)
-        return false;
+        return -1;
     if (streams->kept_length == READ_SIZE) {
-        if (!only_runtime)
-            return false;
+        if (!only_runtime) {
+            memcpy(streams->packet + 1, streams->kept, READ_SIZE / 2);
+            pass_on(conmon, STREAM_STDERR, READ_SIZE / 2);
+        }
         memmove(streams->kept, streams->kept + READ_SIZE / 2, READ_SIZE / 2);
         streams->kept_length = READ_SIZE / 2;
     }
     ssize_t got =
         read(streams->err.fd, streams->kept + streams->kept_length, READ_SIZE - streams->kept_length);
-    if (got <= 0)
-        return got < 0 && errno == EINTR;
-    streams->kept_length += (size_t)got;
-    return true;
+    if (got > 0)
+        streams->kept_length += (size_t)got;
+    return got;
 }
 
 static void on_runtime_stderr(struct conmon *conmon, struct source *source, uint32_t events)
 {
     (void)events;
-    if (!keep_some(conmon))
+    ssize_t got = keep_some(conmon);
+    if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
         source_unwatch(conmon, source);
 }
 
@@ -95,8 +106,10 @@ const char *streams_kept_text(struct conmon *conmon)
 {
     struct streams *streams = &conmon->streams;
 
-    while (streams->err.fd >= 0 && keep_some(conmon))
-        ;
+    /* What it said is in the pipe; somebody else may write there for ever. */
+    ssize_t left = streams->err.fd >= 0 ? fcntl(streams->err.fd, F_GETPIPE_SZ) : 0;
+    for (ssize_t got = 1; left > 0 && got > 0; left -= got)
+        got = keep_some(conmon);
     if (streams->kept == NULL)
         return "";
     while (streams->kept_length > 0 && streams->kept[streams->kept_length - 1] == '\n')
@@ -106,15 +119,6 @@ const char *streams_kept_text(struct conmon *conmon)
         if (streams->kept[i] == '\0')
             streams->kept[i] = ' ';
     return streams->kept;
-}
-
-static void pass_on(struct conmon *conmon, enum stream stream, size_t size)
-{
-    struct streams *streams = &conmon->streams;
-
-    log_write(conmon, stream, streams->packet + 1, size);
-    streams->packet[0] = (char)stream;
-    clients_broadcast(conmon, streams->packet, 1 + size);
 }
 
 /* One read. Positive: that many bytes went on; 0: the end (of the pipe, or of the terminal for now); -1:
@@ -172,7 +176,8 @@ void streams_resume(struct conmon *conmon)
 
     conmon->streams.terminal_idle = false;
     for (size_t i = 0; i < sizeof(sources) / sizeof(sources[0]); i++)
-        if (sources[i]->fd >= 0 && source_watch(conmon, sources[i], EPOLLIN, &err) < 0)
+        if (sources[i]->fd >= 0 && sources[i]->on_ready != NULL && /* stdout has none while the runtime runs */
+            source_watch(conmon, sources[i], EPOLLIN, &err) < 0)
             report(&conmon->diagnostics, SEVERITY_ERROR, "%s", error_text(&err));
 }
 

@@ -121,6 +121,24 @@ def test_timeout_that_comes_together_with_the_end_of_the_runtime(lab: Lab, targe
     wait_until(lambda: b"sleep 2000" not in lab.runc("ps", target.cid).stdout, "the process to be killed")
 
 
+@pytest.mark.ours_only("hangs when the pipe is full")
+@pytest.mark.parametrize("last", ['exec {runc} "$@"', "echo the reason >&2; exit 1"])
+def test_runtime_that_says_much(lab: Lab, target: Run, last: str) -> None:
+    runtime = lab.root / "talks"
+    runtime.write_text(f"#!/bin/sh\nseq 1 100000 >&2\n{last.format(runc=RUNC)}\n")
+    runtime.chmod(0o755)
+    run = lab.exec(target, "echo done >&2; exit 4", runtime=str(runtime))
+    run.wait_parent()
+    event = run.next_event()
+    assert isinstance(event, ProcessExited)
+    if "reason" in last:
+        assert event.exit_code == -1
+        assert event.message.endswith("\n100000\nthe reason")
+    else:
+        assert event == ProcessExited(4)
+        assert run.log().stderr == "".join(f"{n}\n" for n in range(1, 100001)).encode() + b"done\n"
+
+
 def test_process_left_in_the_background_does_not_hold_the_exec(lab: Lab, target: Run) -> None:
     run = lab.exec(target, "echo now; sleep 1000 & exit 0")
     assert run.wait_parent() == 0
