@@ -215,12 +215,21 @@ void clients_feed_stdin(struct conmon *conmon, struct source *source, uint32_t e
         source_unwatch(conmon, source);
 }
 
+/* Whether it goes as somebody who only looked on: without a word, while another one stays, who may have more to say. */
+static bool is_onlooker(const struct conmon *conmon, const struct client *client)
+{
+    bool alone = conmon->attach.clients == client && client->next == NULL;
+
+    return !client->has_spoken && !alone;
+}
+
 /* The client will send no more. It may still want output; only one that has gone, or is deaf as well, is let
  * go. */
 static void end_input(struct conmon *conmon, struct client *client, bool gone)
 {
     client->input_ended = true;
     if (conmon->attach.stdin_state == STDIN_OPEN && conmon->options.use_stdin &&
+        !(gone && is_onlooker(conmon, client)) &&
         !conmon->options.leave_stdin_open && !conmon->options.terminal)
         close_stdin(conmon);
     if (gone || client->output_ended)
@@ -245,6 +254,7 @@ static void read_input(struct conmon *conmon, struct client *client, bool gone)
         free(data);
         return client_drop(conmon, client);
     }
+    client->has_spoken = true;
     client->pending = data;
     client->pending_length = (size_t)length;
     client->pending_offset = 0;

@@ -17,6 +17,7 @@ struct client {
     size_t pending_offset;
     char *unsent; /* the packet its socket had no room for, while it is waited for */
     size_t unsent_size;
+    bool has_spoken; /* it has sent something */
     bool input_ended;
     bool output_ended; /* it reads too slowly, or not at all any more */
 };

@@ -56,6 +56,28 @@ def test_stdin_ends_when_the_client_goes(lab: Lab) -> None:
     wait_until(lambda: run.log().stdout == b"x\ndone\n", "the log")
 
 
+@pytest.mark.ours_only("ends it")
+def test_stdin_does_not_end_when_one_goes_who_only_looked_on(lab: Lab) -> None:
+    run = lab.run("cat; echo done", "-i")
+    before = sockets(run.pid)
+    client, onlooker = run.attach(), run.attach()
+    wait_until(lambda: sockets(run.pid) == before + 2, "both clients to be accepted")
+    onlooker.close()
+    wait_until(lambda: sockets(run.pid) == before + 1, "the second client to be gone")
+    client.send(b"x\n")
+    client.receive_until(b"x\n")
+    client.close()
+    assert run.wait_exit() == 0
+
+
+@pytest.mark.ours_only("notices that it has gone when there is output for it")
+def test_stdin_ends_when_the_last_client_goes_though_it_sent_nothing(lab: Lab) -> None:
+    run = lab.run("cat; echo done", "-i")
+    for client in [run.attach(), run.attach()]:
+        client.close()
+    assert run.wait_exit() == 0
+
+
 def test_stdin_left_open_serves_the_next_client(lab: Lab) -> None:
     run = lab.run("read a; echo got $a; read b; echo got $b", "-i", "--leave-stdin-open")
     first = run.attach()
@@ -192,9 +214,8 @@ def test_input_that_is_held_goes_when_another_client_ends_stdin(lab: Lab) -> Non
         wait_until(lambda: readable(stdin.fileno()) == 64 * 1024, "the pipe to be full")
     second = run.attach()
     second.end_input()
-    second.close()
     first.close()
-    wait_until(lambda: sockets(run.pid) <= before, "descriptors to be closed")
+    wait_until(lambda: sockets(run.pid) <= before + 1, "the first client's descriptor to be closed")
 
 
 def readable(fd: int) -> int:
