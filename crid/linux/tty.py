@@ -10,9 +10,3 @@ def set_window_size(descriptor: int, *, rows: int, columns: int) -> None:
     can hold, and one that is not positive is ignored, as clients send it before they know theirs. Raises OSError."""
     if rows > 0 and columns > 0:
         fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", min(rows, 0xFFFF), min(columns, 0xFFFF), 0, 0))
-
-
-def window_size(descriptor: int) -> tuple[int, int]:
-    """Return the terminal's rows and columns. Raises OSError."""
-    rows, columns, _, _ = struct.unpack("HHHH", fcntl.ioctl(descriptor, termios.TIOCGWINSZ, bytes(8)))
-    return rows, columns

@@ -112,13 +112,9 @@ class AddressStore:
     def __len__(self) -> int:
         return len(self._held)
 
-    def holders(self) -> set[str]:
-        """Return the ids of all pods that hold addresses."""
-        return set(self._held)
-
-    def held_by(self, sandbox_id: str) -> tuple[Address, ...]:
-        """Return the pod's addresses, none if it holds none."""
-        return self._held.get(sandbox_id, ())
+    def held(self) -> dict[str, tuple[Address, ...]]:
+        """Return who holds which addresses."""
+        return dict(self._held)
 
     def allocate(self, sandbox_id: str) -> tuple[Address, ...]:
         """Give the pod one address of each network; a pod that holds some already keeps those.

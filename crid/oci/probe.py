@@ -38,7 +38,6 @@ class RuntimeFeatures:
     """Read-only mounts whose submounts are read-only too (CRI's recursive_read_only_mounts)."""
     user_namespaces: bool = False
     """Whether pods can have user namespaces here, as tried."""
-    checkpoint: bool = False
 
 
 async def features(program: RuntimeProgram) -> RuntimeFeatures:
@@ -66,15 +65,9 @@ def parse_features(known: RuntimeFeatures, document: bytes) -> RuntimeFeatures:
     try:
         stated = json.loads(document)
         options = set(stated.get("mountOptions") or ())
-        annotations: Mapping[str, Any] = stated.get("annotations") or {}
     except (ValueError, AttributeError, TypeError) as error:
         raise UnavailableError(f"{known.name} features: not what the runtime-spec describes: {error}") from error
-    return replace(
-        known,
-        recursive_read_only="rro" in options,
-        checkpoint="true"
-        in (annotations.get(f"{key}.checkpoint.enabled") for key in ("org.opencontainers.runc", "run.oci.crun")),
-    )
+    return replace(known, recursive_read_only="rro" in options)
 
 
 def limited_by_kernel(known: RuntimeFeatures, release: str) -> RuntimeFeatures:

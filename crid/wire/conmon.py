@@ -242,13 +242,6 @@ def parse_attach_packet(packet: bytes) -> tuple[Stream, bytes]:
         raise ConmonProtocolError(f"an attach packet is of unknown stream {packet[0]}") from error
 
 
-def format_attach_packet(stream: Stream, data: bytes) -> bytes:
-    """What conmon sends for this output; `data` is at most 8 KiB."""
-    if len(data) >= MAX_OUTPUT_PACKET:
-        raise ValueError(f"{len(data)} bytes do not fit into an attach packet")
-    return bytes((stream,)) + data
-
-
 def stdin_packets(data: bytes) -> Iterator[bytes]:
     """Cuts input into packets to send: raw bytes, none of them empty, for an empty packet would mean the end."""
     for start in range(0, len(data), MAX_STDIN_PACKET):

@@ -7,7 +7,6 @@ alone, so output that ends without a newline ends with a P record. The rule come
 of an ExecSync.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,16 +45,6 @@ def parse_log_line(line: bytes) -> LogRecord:
     if stream == b"stderr":
         return LogRecord(time.decode(), "stderr", kind == b"P", text)
     raise ConmonProtocolError(f"a log record of unknown stream: {line[:80]!r}")
-
-
-def log_records(data: bytes) -> Iterator[LogRecord]:
-    """The records of a log. Empty lines, which follow a record that a full disk tore, and a last line without its
-    newline, which is still being written, are skipped; anything else that is no record raises ConmonProtocolError.
-    """
-    *lines, _unfinished = data.split(b"\n")
-    for line in lines:
-        if line:
-            yield parse_log_line(line)
 
 
 @dataclass(frozen=True, slots=True)

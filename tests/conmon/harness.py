@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from crid.wire.conmon import Stream, SyncEvent, SyncPipe, parse_attach_packet
-from crid.wire.conmon_log import JoinedOutput, join_output
+from crid.wire.conmon_log import JoinedOutput, LogRecord, join_output, parse_log_line
 
 RUNC = "/usr/sbin/runc"
 # Only a bound for what hangs: no test measures time. The sanitizer build on a busy machine is slow.
@@ -167,6 +167,12 @@ class Run:
 
     def log(self) -> JoinedOutput:
         return join_output(self.log_path.read_bytes())
+
+    def records(self) -> list[LogRecord]:
+        """The lines of the log, each of which must be a record."""
+        *lines, unfinished = self.log_path.read_bytes().split(b"\n")
+        assert unfinished == b""
+        return [parse_log_line(line) for line in lines]
 
     def wait_log(self, text: bytes) -> None:
         wait_until(lambda: text in self.log().stdout + self.log().stderr, f"{text!r} in the log")

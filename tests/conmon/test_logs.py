@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crid.wire.conmon import Stream, stdin_packets
-from crid.wire.conmon_log import join_output, log_records
+from crid.wire.conmon_log import join_output
 from tests.conmon.harness import Lab, Run, wait_until
 
 pytestmark = pytest.mark.root
@@ -27,7 +27,7 @@ def finished(run: Run) -> Run:
 
 def test_lines_of_both_streams(lab: Lab) -> None:
     run = finished(lab.run("echo out; echo err >&2; echo; printf 'two\\nlines\\n'"))
-    records = list(log_records(run.log_path.read_bytes()))
+    records = run.records()
     assert all(TIME.fullmatch(record.time) for record in records)
     assert [r.text for r in records if r.stream == "stdout"] == [b"out", b"", b"two", b"lines"]
     assert [r.text for r in records if r.stream == "stderr"] == [b"err"]
@@ -37,13 +37,13 @@ def test_lines_of_both_streams(lab: Lab) -> None:
 def test_output_without_newline_ends_with_a_partial_record(lab: Lab) -> None:
     """The kubelet shows it without a newline, and ExecSync returns exactly what was written."""
     run = finished(lab.run("printf 'no end'"))
-    (record,) = log_records(run.log_path.read_bytes())
+    (record,) = run.records()
     assert (record.text, record.partial) == (b"no end", True)
 
 
 def test_long_line_is_cut_at_8_kib_and_joins_again(lab: Lab) -> None:
     run = finished(lab.run("yes 0123456 | tr -d '\\n' | head -c 100000; echo"))
-    records = list(log_records(run.log_path.read_bytes()))
+    records = run.records()
     assert max(len(record.text) for record in records) <= 8192
     assert [record.partial for record in records].count(False) == 1
     assert run.log().stdout == b"0123456" * 14285 + b"01234" + b"\n"

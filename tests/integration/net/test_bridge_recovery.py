@@ -70,7 +70,7 @@ async def test_address_of_a_link_that_cannot_be_removed_stays_taken(
         with pytest.raises(UnavailableError, match="bring interface"):
             await network.attach(pod)
     assert pod_links() == {host_end(pod.sandbox_id)}
-    assert network._addresses.holders() == {pod.sandbox_id}
+    assert network._addresses.held().keys() == {pod.sandbox_id}
     await network.detach(pod)
     assert pod_links() == set()
     assert len(network._addresses) == 0
@@ -111,7 +111,7 @@ async def test_crash_during_attach_is_cleaned_up_by_the_next_daemon(
     else:
         await next_one.retain([other])
     assert pod_links() == {host_end(other.sandbox_id)}
-    assert next_one._addresses.holders() == {other.sandbox_id}
+    assert next_one._addresses.held().keys() == {other.sandbox_id}
 
 
 async def test_missing_namespace_is_named(network: BridgeNetwork, tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ async def test_damaged_journal_is_rebuilt_from_the_links(
     again = make_network()
     await again.start()
     await again.retain([pod])
-    assert tuple(map(str, again._addresses.held_by(pod.sandbox_id))) == attachment.ips
+    assert tuple(map(str, again._addresses.held()[pod.sandbox_id])) == attachment.ips
 
 
 async def test_deleted_bridge_is_made_again_with_its_pods(network: BridgeNetwork, pods: PodNamespaces) -> None:

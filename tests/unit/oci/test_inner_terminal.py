@@ -1,10 +1,10 @@
 """The terminal of a process below a runtime is resized, and nothing else is opened."""
 
 import os
+import termios
 from pathlib import Path
 
 from crid.linux import process
-from crid.linux.tty import window_size
 from crid.oci import descendants, descriptors
 from crid.oci.inner_terminal import resize_below
 from tests.harness.tools import until
@@ -27,9 +27,9 @@ async def test_the_command_s_terminal() -> None:
     outer, outer_slave = os.openpty()
     with descriptors.closing(inner, inner_slave, outer, outer_slave):
         assert await resized(inner_slave, outer_slave)
-        assert window_size(inner) == (37, 91)
+        assert termios.tcgetwinsize(inner) == (37, 91)
         assert not await resized(outer_slave, outer_slave)
-        assert window_size(outer) == (0, 0)
+        assert termios.tcgetwinsize(outer) == (0, 0)
 
 
 async def test_other_files_are_left_alone(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crid.wire.conmon import ConmonProtocolError
-from crid.wire.conmon_log import JoinedOutput, LogRecord, join_output, log_records, parse_log_line
+from crid.wire.conmon_log import JoinedOutput, LogRecord, join_output, parse_log_line
 
 TIME = "2026-01-31T12:00:00.123456789+01:00"
 
@@ -64,9 +64,3 @@ def test_damage_is_left_out_and_counted() -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_can_be_joined(data: bytes) -> None:
     join_output(data)
-
-
-def test_records_skip_what_is_still_being_written() -> None:
-    assert [record.text for record in log_records(b"t stdout F a\n\nt stdout F b\nt stdo")] == [b"a", b"b"]
-    with pytest.raises(ConmonProtocolError):
-        list(log_records(b"rubbish\n"))
