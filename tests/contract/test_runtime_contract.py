@@ -14,7 +14,7 @@ from crid.linux import process
 from crid.model.container import Container
 from crid.oci.runtime import CheckpointOptions
 from tests.harness.tools import PATIENCE, until
-from tests.integration.oci.lab import Client, Lab, descriptors, feed, reason_to_skip
+from tests.integration.oci.lab import Client, Lab, descriptors, feed, open_lab
 
 KINDS = ["crun+crid", "runc+crid", "crun+stock", "fake"]
 
@@ -23,13 +23,8 @@ pytestmark = pytest.mark.root
 
 @pytest_asyncio.fixture(params=KINDS)
 async def lab(request: pytest.FixtureRequest) -> AsyncIterator[Lab]:
-    if (reason := reason_to_skip(request.param)) is not None:
-        pytest.skip(reason)
-    lab = Lab(request.param)
-    try:
+    async with open_lab(request.param) as lab:
         yield lab
-    finally:
-        await lab.close()
 
 
 # create, start, delete, ends

@@ -5,15 +5,10 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from tests.integration.oci.lab import Lab, reason_to_skip
+from tests.integration.oci.lab import Lab, open_lab
 
 
 @pytest_asyncio.fixture(params=["crun+crid", "runc+crid", "crun+stock"])
 async def lab(request: pytest.FixtureRequest) -> AsyncIterator[Lab]:
-    if (reason := reason_to_skip(request.param)) is not None:
-        pytest.skip(reason)
-    lab = Lab(request.param)
-    try:
+    async with open_lab(request.param) as lab:
         yield lab
-    finally:
-        await lab.close()

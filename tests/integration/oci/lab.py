@@ -4,15 +4,17 @@ The programs of its root file system have the names that FakeRuntime's have, so 
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from crid.cri import api_pb2 as cri
 from crid.linux import process
@@ -320,7 +322,19 @@ def descriptors() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
-def reason_to_skip(kind: str) -> str | None:
+@contextlib.asynccontextmanager
+async def open_lab(kind: str) -> AsyncIterator[Lab]:
+    """A bench for the runtime `kind`; skips the test where that cannot be tested."""
+    if (reason := _reason_to_skip(kind)) is not None:
+        pytest.skip(reason)
+    lab = Lab(kind)
+    try:
+        yield lab
+    finally:
+        await lab.close()
+
+
+def _reason_to_skip(kind: str) -> str | None:
     """Return why the runtime `kind` cannot be tested here, None if it can."""
     if kind == "fake":
         return None
@@ -334,7 +348,3 @@ def reason_to_skip(kind: str) -> str | None:
     if name == "crun" and Path("/sys/fs/cgroup/unified/cgroup.procs").exists():
         return "Debian's crun refuses a hybrid cgroup hierarchy; scripts/test hides it"
     return None
-
-
-if __name__ == "__main__":
-    sys.exit("a library of the tests")
