@@ -78,7 +78,10 @@ class Supervisor:
             raise
 
     async def close(self, grace: float) -> None:
-        """Wait at most `grace` seconds for the tasks to end, then cancel the rest and wait for them."""
+        """Wait at most `grace` seconds for the tasks to end, then cancel the rest and wait for them.
+
+        Who gives no grace expects none to have ended: that is not logged.
+        """
         self._closing = True
         current = asyncio.current_task()
         tasks = {task for task in self._tasks if task is not current}
@@ -86,8 +89,9 @@ class Supervisor:
             return
         _, late = await asyncio.wait(tasks, timeout=grace)
         for task in late:
-            words = fields(task=task.get_name(), now=self._tasks[task].step, grace_s=grace)
-            logger.warning("cancelling a task that did not end in time%s", words)
+            if grace:
+                words = fields(task=task.get_name(), now=self._tasks[task].step, grace_s=grace)
+                logger.warning("cancelling a task that did not end in time%s", words)
             task.cancel()
         if late:
             await asyncio.wait(late)
