@@ -3,6 +3,7 @@ process of it is left."""
 
 import asyncio
 import os
+import socket
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,20 @@ from typing import Any
 import pytest
 
 from crid.cgroup import systemd
-from crid.errors import UnavailableError
+from crid.errors import DeadlineExceededError, UnavailableError
 from crid.image import auth_files
 from crid.linux import apparmor
-from crid.net import table
+from crid.net import conntrack, table
+from crid.oci import probe
+from crid.oci.program import RuntimeCommand, RuntimeProgram
+from crid.tuning import irqbalance
+from crid.tuning.files import HostFiles
 
 SOON = 0.3
 """Seconds: the deadline for these tests, long enough for a program to be started as a rule."""
+
+NAP = f"{10**6 + os.getpid()}"
+"""Seconds, by which the programs of this run are told from others."""
 
 Ask = Callable[[], Coroutine[Any, Any, object]]
 
@@ -33,15 +41,48 @@ Ask = Callable[[], Coroutine[Any, Any, object]]
 async def test_a_program(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, module: object, constant: str, ask: Ask
 ) -> None:
-    path, nap = tmp_path / program, f"{10**6 + os.getpid()}"
-    path.write_text(f"#!/bin/sh\nexec sleep {nap}\n")
-    path.chmod(0o755)
+    hang(tmp_path / program)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setattr(module, constant, SOON)
     with pytest.raises(UnavailableError, match=rf"{program}.*( did not .*within 0|not done in time)"):
         await ask()
-    commands = [entry for entry in Path("/proc").glob("[0-9]*/cmdline") if nap.encode() in _read(entry)]
-    assert commands == []
+    assert left() == []
+
+
+async def test_an_oci_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a verb, and when it is tried at the daemon's start."""
+    program = RuntimeProgram("crun", tmp_path / "crun", tmp_path, tmp_path / "conmon")
+    hang(program.path)
+    with pytest.raises(DeadlineExceededError, match=r"crun start did not end within 0\.3 s"):
+        await RuntimeCommand(program, {}).check("c" * 64, "start", timeout=SOON)
+    monkeypatch.setattr(probe, "TIMEOUT", SOON)
+    with pytest.raises(DeadlineExceededError, match=r"crun --version did not end within 0\.3 s"):
+        await probe.features(program)
+    assert left() == []
+
+
+async def test_irqbalance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A container is worth starting without: that is only said."""
+    hang(tmp_path / "systemctl")
+    hang(tmp_path / "irqbalance")
+    (tmp_path / "etc/default").mkdir(parents=True)
+    (tmp_path / "etc/default/irqbalance").touch()
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(irqbalance, "TIMEOUT", SOON)
+    await irqbalance.Irqbalance(HostFiles(tmp_path)).apply()
+    assert "irqbalance --oneshot failed" in caplog.text
+    assert left() == []
+
+
+def test_ctnetlink(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, silent = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    monkeypatch.setattr(conntrack, "_TIMEOUT", SOON)
+    with silent:
+        with monkeypatch.context() as kernel:
+            kernel.setattr(socket, "socket", lambda *_: ours)
+            with pytest.raises(TimeoutError):
+                conntrack.forget_udp([(None, 53)])
+        assert silent.recv(1024)
 
 
 async def test_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,6 +103,17 @@ async def test_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             await systemd.Systemd().stop("x.scope")
         async with asyncio.timeout(30):
             await gone.wait()
+
+
+def hang(program: Path) -> None:
+    """Make a program that does nothing, for long."""
+    program.write_text(f"#!/bin/sh\nexec sleep {NAP}\n")
+    program.chmod(0o755)
+
+
+def left() -> list[Path]:
+    """The hanging programs that run."""
+    return [entry for entry in Path("/proc").glob("[0-9]*/cmdline") if NAP.encode() in _read(entry)]
 
 
 def _read(path: Path) -> bytes:
