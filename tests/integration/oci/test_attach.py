@@ -1,6 +1,8 @@
 """Attach and port-forward with real monitors and sockets."""
 
 import asyncio
+import contextlib
+import signal
 import socket
 import threading
 from collections.abc import AsyncIterator
@@ -9,6 +11,8 @@ from typing import Any
 import pytest
 
 from crid.errors import UnavailableError
+from crid.linux import process
+from crid.oci import attach
 from tests.harness.tools import PATIENCE
 from tests.integration.oci.lab import Client, Lab, feed
 
@@ -37,6 +41,26 @@ async def test_input_stays_open_for_the_next_client(lab: Lab) -> None:
         assert lab.runtime.is_alive(container)
         await lab.runtime.stop(container, 15, 0)
         await watching
+
+
+async def test_a_monitor_that_hangs(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes no client any more, once as many wait as the kernel lets wait."""
+    monkeypatch.setattr(attach, "CONNECT_TIMEOUT", 0.1)
+    container = await lab.run("cat", stdin=True)
+    monitor = container.status.monitor
+    assert monitor is not None
+    process.send_signal(monitor, signal.SIGSTOP)
+    with contextlib.ExitStack() as waiting:
+        waiting.callback(process.send_signal, monitor, signal.SIGCONT)
+
+        async def crowd() -> None:
+            while True:
+                waiting.enter_context(await attach._connect(container))
+
+        with pytest.raises(UnavailableError, match=r"its monitor cannot be attached to: no answer within 0\.1 s"):
+            await crowd()
+    await lab.runtime.stop(container, 15, 0)
+    await lab.wait_exit(container)
 
 
 async def test_streams_are_told_apart(lab: Lab) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from crid.errors import CridError, DeadlineExceededError, UnavailableError
 from crid.linux import process
 from crid.model.container import Container
-from crid.oci import descendants
+from crid.oci import control, descendants
 from crid.oci.exits import read_exit
 from crid.oci.placement import WithDaemon
 from tests.harness.tools import until
@@ -166,6 +167,21 @@ async def test_reopening_by_a_dead_monitor(lab: Lab) -> None:
         await lab.runtime.reopen_log(container)
     await lab.runtime.stop(container, 15, 0)
     assert not lab.runtime.is_alive(container)
+
+
+async def test_reopening_by_a_monitor_that_hangs(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "REOPEN_TIMEOUT", 0.1)
+    container = await lab.run("stubborn")
+    monitor = container.status.monitor
+    assert monitor is not None
+    process.send_signal(monitor, signal.SIGSTOP)
+    try:
+        with pytest.raises(DeadlineExceededError, match=r"its monitor did not reopen .* within 0\.1 s"):
+            await lab.runtime.reopen_log(container)
+    finally:
+        process.send_signal(monitor, signal.SIGCONT)
+    await lab.runtime.stop(container, 15, 0)
+    await lab.wait_exit(container)
 
 
 async def test_update_changes_the_cgroup(lab: Lab) -> None:
