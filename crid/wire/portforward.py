@@ -20,7 +20,8 @@ _TUNNELLED = "SPDY/3.1+portforward.k8s.io"
 _CHANNELS = "v4.channel.k8s.io"
 _BASE64_CHANNELS = "v4.base64.channel.k8s.io"
 MAX_CHANNEL_PORTS = 127
-"""A channel's number is one byte; base64 writes it as one character."""
+MAX_BASE64_CHANNEL_PORTS = 5
+"""Two channels each. A channel's number is one byte; base64 writes it as one digit."""
 
 PROTOCOLS: dict[Transport, tuple[str, ...]] = {
     Transport.SPDY: (_SPDY,),
@@ -47,7 +48,8 @@ def forward_session(protocol: str, transport: Transport, ports: Sequence[int] = 
         return TunnelledForwardSession()
     if transport is Transport.WEBSOCKET and protocol in PROTOCOLS[transport]:
         is_base64 = protocol == _BASE64_CHANNELS
-        if not 0 < len(ports) <= (4 if is_base64 else MAX_CHANNEL_PORTS):
-            raise ValueError(f"{protocol or 'a nameless protocol'} forwards 1 to {MAX_CHANNEL_PORTS} ports, not {len(ports)}")
+        limit = MAX_BASE64_CHANNEL_PORTS if is_base64 else MAX_CHANNEL_PORTS
+        if not 0 < len(ports) <= limit:
+            raise ValueError(f"{protocol or 'a nameless protocol'} forwards 1 to {limit} ports, not {len(ports)}")
         return WebSocketForwardSession(ports, base64=is_base64)
     raise ValueError(f"{protocol!r} is no protocol of {transport.value}")

@@ -2,6 +2,7 @@
 process of it is left."""
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Callable, Coroutine
@@ -15,7 +16,7 @@ from crid.errors import DeadlineExceededError, UnavailableError
 from crid.image import auth_files
 from crid.linux import apparmor
 from crid.net import conntrack, table
-from crid.oci import probe
+from crid.oci import port_forward, probe
 from crid.oci.program import RuntimeCommand, RuntimeProgram
 from crid.tuning import irqbalance
 from crid.tuning.files import HostFiles
@@ -103,6 +104,20 @@ async def test_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             await systemd.Systemd().stop("x.scope")
         async with asyncio.timeout(30):
             await gone.wait()
+
+
+async def test_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its program takes no connection any more, once as many wait as the kernel lets wait."""
+    monkeypatch.setattr(port_forward, "CONNECT_TIMEOUT", SOON)
+    with contextlib.ExitStack() as waiting:
+        server = waiting.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+
+        async def crowd() -> None:
+            while True:
+                waiting.enter_context(await port_forward._connect("", server.getsockname()[1]))
+
+        with pytest.raises(DeadlineExceededError, match=r"127\.0\.0\.1 did not answer within 0\.3 s"):
+            await crowd()
 
 
 def hang(program: Path) -> None:
