@@ -155,8 +155,9 @@ def main() -> None:
             small_image.write_layout(directory / "image")
         with step("crid image import"):
             argv = [str(CRID), "--config", str(config), "image", "import", str(directory / "image"), IMAGE]
-            imported = subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True)
+            imported = subprocess.run(argv, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         show(imported.stdout)
+        imported.check_returncode()
         with running_daemon(directory, config) as channel:
             run_pod(services.RuntimeServiceStub(channel), directory)
     finally:
