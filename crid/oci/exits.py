@@ -7,10 +7,12 @@ was dealt with. An `oom` file in the persistent directory says that the kernel k
 No notice is lost: what was there before the watch began or arrived while the event queue ran over is found by reading
 the directory again, at the beginning and every RESCAN seconds. A notice is removed when its reader comes back for the
 next one; if the daemon dies before that, it is yielded again. So is one that is all there is, since the persistent
-directory's disk was full or read-only, until the container is removed.
+directory's disk was full or read-only, until the container is removed. A daemon that is out of descriptors or memory has
+read nothing: it looks again, since an exit code that is made up stays.
 """
 
 import asyncio
+import errno
 import logging
 import os
 import re
@@ -28,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 RESCAN = 30.0
 MAXIMUM_SIZE = 64
+_LATER = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""What says nothing of a file, only that it cannot be read now."""
 _IDENTIFIER = re.compile(r"[0-9a-f]{64}")
 
 
@@ -56,7 +60,7 @@ def _oom_killed(container: Container) -> bool:
 
 
 def _read(path: Path) -> tuple[int, int] | None:
-    """Return the exit code and the modification time of an exit file, None if there is no such file."""
+    """Return the exit code and the modification time of an exit file, None if there is none or it cannot be read now."""
     try:
         with open(path, "rb", opener=_open_unsuspecting) as file:
             content, status = file.read(MAXIMUM_SIZE), os.fstat(file.fileno())
@@ -64,7 +68,7 @@ def _read(path: Path) -> tuple[int, int] | None:
         return None
     except OSError as error:
         logger.error("unreadable exit file%s", fields(path=path, error=error))
-        return EXIT_CODE_UNKNOWN, time.time_ns()
+        return None if error.errno in _LATER else (EXIT_CODE_UNKNOWN, time.time_ns())
     try:
         return parse_exit_file(content), status.st_mtime_ns
     except ConmonProtocolError as error:
@@ -110,9 +114,14 @@ class Exits:
             names = await self._changed()
 
     def _names(self) -> list[str]:
-        """Return the ids that have notices, oldest first. Temporary names of monitors that are writing are no ids."""
-        with os.scandir(self._directory) as entries:
-            found = [(entry.stat(follow_symlinks=False).st_mtime_ns, entry.name) for entry in entries if _is_id(entry.name)]
+        """Return the ids that have notices, oldest first; none if that cannot be told now. Temporary names of monitors that are
+        writing are no ids."""
+        try:
+            with os.scandir(self._directory) as entries:
+                found = [(entry.stat(follow_symlinks=False).st_mtime_ns, entry.name) for entry in entries if _is_id(entry.name)]
+        except OSError as error:
+            logger.error("notices of exits cannot be looked for%s", fields(directory=self._directory, error=error))
+            return []
         return [name for _, name in sorted(found)]
 
     async def _changed(self) -> list[str]:
@@ -138,7 +147,7 @@ class Exits:
     def _notice(self, name: str) -> Exit | None:
         record = _read(self._directory / name)
         if record is None:
-            return None  # read already: one rename, two events
+            return None  # read already: one rename, two events; or to be read later
         container = self._find(name)
         return Exit(name, *record, container is not None and _oom_killed(container))
 

@@ -1,6 +1,7 @@
 """Exit notices: none is lost, none is removed before it was dealt with, and garbage does no harm."""
 
 import asyncio
+import errno
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from crid.cri import api_pb2 as cri
 from crid.model.container import EXIT_CODE_UNKNOWN, Container, ContainerMetadata, ContainerStatus
 from crid.oci.exits import Exit, Exits, read_exit
-from tests.harness.tools import PATIENCE
+from tests.harness.tools import PATIENCE, until
 
 
 def identifier(digit: str) -> str:
@@ -131,6 +132,47 @@ async def test_a_lost_event_is_found_by_the_scan(notices: Path, known: dict[str,
 async def test_damaged_notice(notices: Path, exits: Exits, content: bytes) -> None:
     notify(notices, identifier("a"), content)
     assert [item.exit_code for item in await take(exits, 1)] == [EXIT_CODE_UNKNOWN]
+
+
+@pytest.fixture
+def out_of_descriptors(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was tried while nothing could be opened. It can be again once the list is cleared."""
+    tried = [""]
+    open_, scandir = os.open, os.scandir
+
+    def refuse(name: str) -> None:
+        if tried:
+            tried.append(name)
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), name)
+
+    def refuse_open(name: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        refuse(name)
+        return open_(name, flags, mode, dir_fd=dir_fd)
+
+    def refuse_scandir(name: Path) -> object:
+        refuse(str(name))
+        return scandir(name)
+
+    monkeypatch.setattr("crid.oci.exits.os.open", refuse_open)
+    monkeypatch.setattr("crid.oci.exits.os.scandir", refuse_scandir)
+    return tried
+
+
+async def test_without_descriptors_no_exit_code_is_made_up_and_the_notice_is_read_later(
+    notices: Path, known: dict[str, Container], out_of_descriptors: list[str]
+) -> None:
+    container = known[identifier("a")]
+    (container.metadata.persist_directory / "exit").write_bytes(b"3")
+    assert read_exit(container) is None
+    exits = Exits(notices, known.get, rescan=0.05)
+    work = asyncio.create_task(take(exits, 1))
+    await until(lambda: str(notices) in out_of_descriptors, "it has looked in vain for what was there before")
+    notify(notices, container.id, b"3")
+    await until(lambda: str(notices / container.id) in out_of_descriptors, "it has tried to read the notice")
+    out_of_descriptors.clear()
+    assert [item.exit_code for item in await work] == [3]
+    assert read_exit(container) is not None
+    exits.close()
 
 
 async def test_links_fifos_and_directories_do_not_stop_it(notices: Path, exits: Exits) -> None:
