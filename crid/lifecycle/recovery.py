@@ -71,7 +71,7 @@ class Recovery:
             try:
                 trace.step("recovery", "settling a container")
                 await self._settle(container)
-            except CridError as error:  # its handler is no longer configured
+            except CridError as error:  # such as one that the kernel does not let end
                 logger.error("cannot recover a container%s", fields(container=container.id, error=error))
         stopping = tuple(item for item in self._parts.sandboxes.list() if pod_phase(item, boot_id()) is Phase.STOPPING)
         trace.step("recovery", "removing leftovers")

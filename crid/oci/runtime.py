@@ -208,8 +208,9 @@ class Runtime:
         return name
 
     def of(self, container: Container) -> RuntimeImpl:
-        """Return the implementation that runs `container`."""
-        return self.handler(container.metadata.runtime_handler)
+        """Return the implementation that runs `container`; where its handler is no longer configured the default one, which
+        can tell how it is, end it and remove it: that takes its process, its monitor and its cgroup."""
+        return self._handlers.get(container.metadata.runtime_handler, self._handlers[self.default])
 
     def handler(self, name: str) -> RuntimeImpl:
         """Return the implementation that handler `name` means. Raises InvalidArgumentError if it is not configured."""

@@ -10,6 +10,7 @@ import pytest
 
 from crid.errors import CridError, UnavailableError
 from crid.lifecycle import create, sandbox
+from crid.lifecycle.exit_watch import ExitWatch
 from crid.lifecycle.leftovers import Leftovers
 from crid.lifecycle.recovery import Recovered, Recovery
 from crid.linux.process import identify
@@ -18,7 +19,7 @@ from crid.model.process import ProcessIdentity
 from crid.model.sandbox import PodSandbox
 from crid.oci.exits import Exit
 from crid.oci.runtime import Observed
-from tests.unit.lifecycle.world import World, container_config
+from tests.unit.lifecycle.world import World, container_config, pod_config
 
 DEAD = ProcessIdentity(os.getpid(), 1)
 """Our pid with another start time: somebody who had it before."""
@@ -265,16 +266,14 @@ async def test_what_runs_of_a_damaged_record_without_a_copy_is_taken_apart(world
     assert new.leftovers() == {}
 
 
-async def test_a_handler_that_is_no_longer_configured_is_not_fatal(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_one_that_cannot_be_settled_is_not_fatal(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pod: PodSandbox = await world.pod()
     lost, kept = await world.running(pod, "stubborn", name="a"), await world.running(pod, "stubborn", name="b")
     of = world.parts.runtime.of
 
     def of_others(container: Container) -> object:
         if container.id == lost.id:
-            raise CridError("runtime handler 'old' is not configured")
+            raise CridError("its process does not end")
         return of(container)
 
     monkeypatch.setattr(world.parts.runtime, "of", of_others)
@@ -282,3 +281,27 @@ async def test_a_handler_that_is_no_longer_configured_is_not_fatal(
     found = await recover(new)
     assert (found.sandboxes, found.containers) == (1, 2)
     assert new.parts.containers.get(kept.id).status.state is ContainerState.RUNNING
+
+
+@pytest.mark.parametrize("rebooted", [True, False], ids=["after a reboot", "while it runs"])
+async def test_what_a_handler_left_that_is_no_longer_configured_is_known_watched_and_removed(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, rebooted: bool
+) -> None:
+    with monkeypatch.context() as earlier:
+        for module in (create, sandbox) if rebooted else ():
+            earlier.setattr(module, "boot_id", lambda: "an earlier boot")
+        pod = await world.sandboxes.run(pod_config(), "other")
+        container, _ = [await world.running(pod, "stubborn", name=name) for name in "ab"]
+    for known in (world.parts.runtime._handlers, world.parts.hosts):
+        monkeypatch.delitem(known, "other")
+    new = await world.restarted(tmp_path)
+    await recover(new)
+    expected = ContainerState.STOPPED if rebooted else ContainerState.RUNNING
+    assert {item.status.state for item in new.parts.containers.list()} == {expected}
+    watch = ExitWatch(new.parts, new.exits, new.containers.ended)
+    watch.sweep()
+    assert repr(watch) == f"<ExitWatch watched={0 if rebooted else 2} settling=0>"
+    watch.close()
+    await new.containers.remove(container.id)
+    await new.sandboxes.remove(pod.id)
+    assert new.leftovers() == {}
