@@ -146,7 +146,7 @@ class Recovery:
             started_at = status.started_at or (time.time_ns() if started else 0)
             return replace(status, started_at=started_at, paused=observed.state == "paused")
 
-        self._parts.state.update_container(container, change)
+        self._parts.state.record_container(container, change)
 
     def _stop_broken(self, facts: Facts) -> None:
         """Have pods not ready that lost what makes them pods: the client then makes them anew, with grace for what runs."""

@@ -19,6 +19,7 @@ from crid.model.process import ProcessIdentity
 from crid.model.sandbox import PodSandbox
 from crid.oci.exits import Exit
 from crid.oci.runtime import Observed
+from crid.store import record_files
 from tests.unit.lifecycle.world import World, container_config, pod_config
 
 DEAD = ProcessIdentity(os.getpid(), 1)
@@ -111,6 +112,26 @@ async def test_a_runtime_that_does_not_answer_is_not_fatal(
     new = await world.restarted(tmp_path)
     await recover(new)
     assert new.parts.containers.get(container.id).status.state is ContainerState.RUNNING
+
+
+async def test_what_is_observed_on_a_full_disk_is_known_though_it_cannot_be_written_down(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon died between the start of a program and its note of that."""
+    container = await world.containers.create((await world.pod()).id, container_config("stubborn"))
+    await world.runtime.start(container)
+    new = await world.restarted(tmp_path)
+
+    def no_space(path: Path, content: bytes) -> None:
+        raise OSError(28, os.strerror(28), str(path))
+
+    with monkeypatch.context() as full:
+        full.setattr(record_files, "write_atomic", no_space)
+        await recover(new)
+    known = new.parts.containers.get(container.id)
+    assert known.status.state is ContainerState.RUNNING
+    assert new.parts.state.write_again() == 0
+    assert new.parts.state.load_containers()[0].status == known.status
 
 
 async def test_the_names_are_held_again(world: World, tmp_path: Path) -> None:
