@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
-from crid.errors import DeadlineExceededError
+from crid.errors import DeadlineExceededError, ResourceExhaustedError
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ class Threads:
         """Return what `work` returns on one of the threads.
 
         Raises what `work` raises, and DeadlineExceededError beginning with `what`, as that reads then, after `timeout` seconds,
-        None for whenever it ends.
+        None for whenever it ends; ResourceExhaustedError if the process may have no thread for it.
         Then, as when the caller is cancelled, a call that has not begun never will; one that has goes on, and nobody hears of
         its result.
         """
@@ -56,8 +56,7 @@ class Threads:
         self._calls.put(_Call(work, outcome, loop))
         self._unfinished += 1
         if len(self._threads) < min(self._unfinished, self._limit):
-            self._threads.append(threading.Thread(target=self._serve, name=self._name, daemon=True))
-            self._threads[-1].start()
+            self._start_thread(what)
         try:
             await asyncio.wait((outcome,), timeout=timeout)
             if not outcome.done():
@@ -65,6 +64,19 @@ class Threads:
             return outcome.result()
         finally:
             outcome.cancel()
+
+    def _start_thread(self, what: object) -> None:
+        """Have one thread more. Where there can be none those that run serve everybody, in turn."""
+        thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            if not self._threads:
+                self._calls.get_nowait()  # nobody will: it is the only one
+                self._unfinished -= 1
+                raise ResourceExhaustedError(f"{what}: {error}") from error
+        else:
+            self._threads.append(thread)
 
     def close(self, patience: float) -> bool:
         """End the threads, once they have done what they have begun; return whether all did within `patience` seconds.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from crid.errors import DeadlineExceededError
+from crid.errors import DeadlineExceededError, ResourceExhaustedError
 from crid.linux.threads import Threads
 from tests.harness.tools import eventually
 
@@ -77,6 +77,43 @@ async def test_a_caller_that_goes_leaves_the_call_alone(gate: threading.Event) -
         await task
     gate.set()
     await asyncio.to_thread(eventually, ended.is_set, "it has ended")
+
+
+async def test_threads_that_could_not_be_started_are_not_counted_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process has as many as it may have; later it may have more."""
+    threads = Threads("test", 2)
+    begun: list[str] = []
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refuse)
+        for number in range(3):
+            with pytest.raises(ResourceExhaustedError, match=f"call {number}: can't start new thread"):
+                await threads.run(lambda: begun.append("given up"), timeout=30, what=f"call {number}")
+    assert repr(threads) == "<Threads test threads=0 unfinished=0>"
+    await threads.run(lambda: begun.append("later"), timeout=30, what="the last")
+    assert begun == ["later"]
+    assert threads.close(30)
+
+
+async def test_what_runs_already_serves_where_no_more_threads_can_be_had(
+    gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = Threads("test", 2)
+    first = asyncio.create_task(threads.run(gate.wait, timeout=30, what="the first"))
+    await asyncio.sleep(0)
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    second = asyncio.create_task(threads.run(lambda: 2, timeout=30, what="the second"))
+    await asyncio.sleep(0)
+    gate.set()
+    assert (await first, await second) == (True, 2)
+    assert threads.close(30)
 
 
 def test_a_hanging_call_does_not_keep_the_process() -> None:
