@@ -124,6 +124,8 @@ class Daemon:
         self._undo.push_async_callback(self._supervisor.close, STOP_GRACE)
         for sandbox in found.stopping:  # beside everything else: a CNI plugin that hangs must not hold up the start
             self._supervisor.start_logged(sandboxes.stop(sandbox.id), f"finish the stop of pod {sandbox.id}")
+        for container in found.ended:
+            containers.end_leftovers(container)
         stats = Stats(parts)
         self._undo.callback(stats.close)
         streams = StreamsLifecycle(parts)

@@ -43,6 +43,9 @@ class Recovered:
     """Objects that had something which nobody needs any more."""
     stopping: tuple[PodSandbox, ...] = ()
     """The pods whose stop was begun: whoever called this finishes it, once it can wait."""
+    ended: tuple[Container, ...] = ()
+    """The containers that have ended since the machine's start: what they left running may not have been ended yet, which is
+    for whoever called this, too."""
 
 
 class Recovery:
@@ -84,8 +87,15 @@ class Recovery:
         ready = [item.metadata for item in self._parts.sandboxes.list() if not item.status.network_released]
         await self._parts.network.retain([pod_network(metadata) for metadata in ready if metadata.namespaces.net])
         trace.step("recovery", "ending")
-        running = sum(item.status.state is ContainerState.RUNNING for item in self._parts.containers.list())
-        return Recovered(self._parts.sandboxes.size(), self._parts.containers.size(), running, discarded, stopping)
+        containers = self._parts.containers.list()
+        return Recovered(
+            self._parts.sandboxes.size(),
+            len(containers),
+            sum(item.status.state is ContainerState.RUNNING for item in containers),
+            discarded,
+            stopping,
+            tuple(item for item in containers if item.status.finished_at and survives(item.metadata, boot_id())),
+        )
 
     def _load_sandboxes(self) -> None:
         for found in self._parts.state.load_sandboxes():

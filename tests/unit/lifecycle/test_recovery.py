@@ -83,21 +83,25 @@ async def test_the_facts_decide(world: World, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(world.runtime, "update_status", update_status)
     new = await world.restarted(tmp_path)
     found = await recover(new, lambda item: Exit(item.id, 3, 99, oom_killed=True) if facts.report else None)
-    status = new.parts.containers.get(container.id).status
+    again = new.parts.containers.get(container.id)
+    status = again.status
     assert (status.state, status.exit_code, status.reason) == (facts.state, facts.exit_code, facts.reason)
     if facts.exit_code == 3:
         assert (status.finished_at, status.oom_killed) == (99, True)
     assert new.parts.state.load_containers()[0].status == status
     running = int(facts.state is ContainerState.RUNNING)
-    assert found == Recovered(sandboxes=1, containers=1, running=running, discarded=0)
+    ended = (again,) if facts.state is ContainerState.STOPPED else ()
+    assert found == Recovered(sandboxes=1, containers=1, running=running, discarded=0, ended=ended)
 
 
 async def test_what_had_ended_before_is_left_as_it_was(world: World, tmp_path: Path) -> None:
     container = await world.running(await world.pod(), "stubborn")
     await world.containers.stop(container.id, 0)
     new = await world.restarted(tmp_path)
-    await recover(new, lambda item: pytest.fail("it was asked for again"))
-    assert new.parts.containers.get(container.id).status == container.status
+    found = await recover(new, lambda item: pytest.fail("it was asked for again"))
+    again = new.parts.containers.get(container.id)
+    assert again.status == container.status
+    assert found.ended == (again,)  # the daemon may have died before it had ended what this left running
 
 
 async def test_a_runtime_that_does_not_answer_is_not_fatal(
@@ -161,9 +165,10 @@ async def test_a_reboot_stops_every_pod(
     if cleared:
         shutil.rmtree(world.parts.run_root)
     new = await world.restarted(tmp_path)
-    await recover(new)
+    found = await recover(new)
     again = new.parts.sandboxes.get(pod.id)
     assert not again.status.ready
+    assert found.ended == ()
     assert world.network.attached == {}
     status = new.parts.containers.get(container.id).status
     assert (status.state, status.exit_code, status.reason) == (ContainerState.STOPPED, 255, "Unknown")
