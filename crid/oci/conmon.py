@@ -82,12 +82,12 @@ async def launch(
     with the runtime's words if it failed, UnavailableError if the monitor could not be run or died. If this fails or is
     cancelled, neither the spawned process nor the monitor nor a runtime below it is left; the container may be.
     """
-    # crun before 1.9 gives a container's stdin to the root of its user namespace, which must not own the host's /dev/null.
-    null = open_private_null()
-    stderr = os.memfd_create("conmon-stderr", os.MFD_CLOEXEC)
-    sync_read, sync_write = os.pipe2(os.O_CLOEXEC)
-    start_read, start_write = os.pipe2(os.O_CLOEXEC)
-    with descriptors.closing(null, stderr, sync_read, sync_write, start_read, start_write) as ours:
+    with descriptors.closing() as ours:
+        # crun before 1.9 gives a container's stdin to the root of its user namespace, which must not own the host's /dev/null.
+        null = ours.add(open_private_null())
+        stderr = ours.add(os.memfd_create("conmon-stderr", os.MFD_CLOEXEC))
+        sync_read, sync_write = map(ours.add, os.pipe2(os.O_CLOEXEC))
+        start_read, start_write = map(ours.add, os.pipe2(os.O_CLOEXEC))
         try:
             child = process.spawn(
                 argv,

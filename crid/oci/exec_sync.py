@@ -65,13 +65,13 @@ class ExecSync:
         self._executions.admit(container)
         program = self._command.program
         pid_file = container.metadata.bundle / f"exec-{os.getpid()}-{next(self._number)}.pid"
-        spec = os.memfd_create("process.json", os.MFD_CLOEXEC)
-        log = os.memfd_create("exec.log", os.MFD_CLOEXEC)
-        stderr = os.memfd_create("conmon-stderr", os.MFD_CLOEXEC)
-        sync_read, sync_write = os.pipe2(os.O_CLOEXEC)
-        start = _Start() if self._placement.exec_in_container else None
         try:
-            with descriptors.closing(spec, log, stderr, sync_read, sync_write, *(start.ends if start else ())) as ours:
+            with descriptors.closing() as ours:
+                spec = ours.add(os.memfd_create("process.json", os.MFD_CLOEXEC))
+                log = ours.add(os.memfd_create("exec.log", os.MFD_CLOEXEC))
+                stderr = ours.add(os.memfd_create("conmon-stderr", os.MFD_CLOEXEC))
+                sync_read, sync_write = map(ours.add, os.pipe2(os.O_CLOEXEC))
+                start = _Start(ours) if self._placement.exec_in_container else None
                 os.write(spec, self._specs.encode(container, command, terminal=False))
                 cpus = self._specs.cpus(container)
                 argv = wire.ConmonExec(
@@ -138,15 +138,15 @@ class ExecSync:
 class _Start:
     """The pipe on which a monitor waits for a byte before it forks anything; without one it does not wait."""
 
-    def __init__(self) -> None:
-        self.ends = os.pipe2(os.O_CLOEXEC)
-        self.theirs = {conmon.START_DESCRIPTOR: self.ends[0]}
+    def __init__(self, ours: descriptors.Descriptors) -> None:
+        theirs, self._end = map(ours.add, os.pipe2(os.O_CLOEXEC))
+        self.theirs = {conmon.START_DESCRIPTOR: theirs}
         self.environment = {wire.START_PIPE_VARIABLE: str(conmon.START_DESCRIPTOR)}
 
     def go(self) -> None:
         """Let the monitor go; one that has ended has said why."""
         with contextlib.suppress(BrokenPipeError):
-            os.write(self.ends[1], b"\0")
+            os.write(self._end, b"\0")
 
 
 def _result(container: Container, event: wire.SyncEvent | None, output: tuple[bytes, bytes], words: str) -> ExecResult:
