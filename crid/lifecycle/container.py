@@ -100,9 +100,11 @@ class ContainerLifecycle:
         trace.step("container start", "noting that it failed")
         self._exits.record_failed_start(container, time.time_ns(), message)
         self._parts.tuning.after_end(container)
+        runtime = self._parts.runtime.of(container)
         try:
             trace.step("container start", "deleting what failed")
-            await self._parts.runtime.of(container).delete(container)
+            await runtime.stop(container, signal.SIGKILL, 0)  # a runtime that hangs or is gone would leave its process
+            await runtime.delete(container)
         except CridError as error:
             logger.warning("cannot delete what failed to start%s", fields(container=container.id, error=error))
         await self._parts.hooks.container_stopped(container)

@@ -97,6 +97,16 @@ class TestStart:
         with pytest.raises(FailedPreconditionError):
             await world.containers.start(created.id)
 
+    async def test_what_failed_to_start_is_dead_though_the_runtime_cannot_delete_it(
+        self, world: World, created: Container
+    ) -> None:
+        """It hung after it had let the program go, or it is not there any more."""
+        world.runtime.verbs.failures = {"start": DeadlineExceededError("late"), "delete": UnavailableError("not found")}
+        with pytest.raises(DeadlineExceededError, match="late"):
+            await world.containers.start(created.id)
+        assert created.status.reason == "StartError"
+        assert not world.runtime.is_alive(created)
+
     async def test_the_monitors_report_of_a_failed_start_does_not_hide_the_reason(
         self, world: World, created: Container
     ) -> None:
