@@ -132,7 +132,8 @@ class ContainerLifecycle:
             if runtime.is_alive(container):
                 raise
         trace.step("container stop", "waiting for its exit code")
-        await self._exits.settle(container)
+        if await self._exits.settle(container):  # no notice came, so nobody else will do it
+            self._parts.tuning.after_end(container)
         trace.step("container stop", "telling plugins")
         await self._tell_end(container)
 

@@ -19,6 +19,7 @@ from crid.errors import (
     NotFoundError,
     UnavailableError,
 )
+from crid.lifecycle.tuning import Tuning
 from crid.model.container import Container, ContainerState
 from crid.model.sandbox import PodSandbox
 from tests.harness.tools import PATIENCE, until
@@ -219,6 +220,17 @@ class TestStop:
         world.runtime.verbs.failures["stop"] = error
         await world.containers.stop(created.id, 1)
         assert created.status.state is ContainerState.STOPPED
+
+    async def test_the_host_is_set_back_though_no_monitor_tells_of_the_end(
+        self, world: World, created: Container, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await world.unfollow()
+        await world.containers.start(created.id)
+        set_back: list[Container] = []
+        monkeypatch.setattr(Tuning, "after_end", lambda tuning, container: set_back.append(container))
+        await world.containers.stop(created.id, 0)
+        assert created.status.reason == "MonitorLost"
+        assert set_back == [created]
 
     async def test_a_process_that_lives_on_is_an_error(self, world: World, created: Container) -> None:
         await world.containers.start(created.id)
