@@ -40,6 +40,7 @@ class ContainerLifecycle:
         self._exits = exits
         self._creating: Inflight[Container] = Inflight(parts.supervisor, "CreateContainer")
         self._launching: Inflight[None] = Inflight(parts.supervisor, "StartContainer")
+        self._removals: Inflight[None] = Inflight(parts.supervisor, "RemoveContainer")
         self._starting = KeyedLock()
         self._removing = KeyedLock()
         self._updating = KeyedLock()
@@ -163,10 +164,13 @@ class ContainerLifecycle:
         await self._for_each(sandbox_id, lambda container: self._stop(container, 0))
 
     async def remove(self, identifier: str) -> None:
-        """Kill the container if it runs and remove everything it kept, but its log. Does nothing for an unknown container."""
+        """Kill the container if it runs and remove everything it kept, but its log. Does nothing for an unknown container.
+
+        A repeated request joins the running one.
+        """
         container = self._parts.containers.find(identifier)
         if container is not None:
-            await self._parts.supervisor.run(self._remove(container), f"RemoveContainer {container.id}")
+            await self._removals.run(container.id, b"", lambda: self._remove(container))
 
     async def _remove(self, container: Container) -> None:
         async with self._removing.hold(container.id):

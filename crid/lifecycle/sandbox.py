@@ -54,6 +54,8 @@ class SandboxLifecycle:
         self._parts = parts
         self._containers = containers
         self._creating: Inflight[PodSandbox] = Inflight(parts.supervisor, "RunPodSandbox")
+        self._stopping: Inflight[None] = Inflight(parts.supervisor, "StopPodSandbox")
+        self._removing: Inflight[None] = Inflight(parts.supervisor, "RemovePodSandbox")
         self._locks = KeyedLock()
         self._resizing = KeyedLock()
 
@@ -224,10 +226,13 @@ class SandboxLifecycle:
             await self._parts.hooks.pod_updated(sandbox)
 
     async def stop(self, identifier: str) -> None:
-        """Stop the pod's containers, then release its network and namespaces. Does nothing for an unknown or stopped pod."""
+        """Stop the pod's containers, then release its network and namespaces. Does nothing for an unknown or stopped pod.
+
+        A repeated request joins the running one.
+        """
         sandbox = self._parts.sandboxes.find(identifier)
         if sandbox is not None:
-            await self._parts.supervisor.run(self._stop(sandbox), f"StopPodSandbox {sandbox.id}")
+            await self._stopping.run(sandbox.id, b"", lambda: self._stop(sandbox))
 
     async def _stop(self, sandbox: PodSandbox) -> None:
         async with self._locks.hold(sandbox.id):
@@ -247,10 +252,13 @@ class SandboxLifecycle:
         logger.info("pod is stopped%s", fields(pod=ids.short(sandbox.id), name=sandbox.metadata.name))
 
     async def remove(self, identifier: str) -> None:
-        """Stop the pod if need be, remove its containers and everything it kept. Does nothing for an unknown pod."""
+        """Stop the pod if need be, remove its containers and everything it kept. Does nothing for an unknown pod.
+
+        A repeated request joins the running one.
+        """
         sandbox = self._parts.sandboxes.find(identifier)
         if sandbox is not None:
-            await self._parts.supervisor.run(self._remove(sandbox), f"RemovePodSandbox {sandbox.id}")
+            await self._removing.run(sandbox.id, b"", lambda: self._remove(sandbox))
 
     async def _remove(self, sandbox: PodSandbox) -> None:
         await self._stop(sandbox)

@@ -346,3 +346,24 @@ async def test_a_pod_by_the_beginning_of_its_id(world: World) -> None:
     await world.sandboxes.stop(pod.id[:12])
     await world.sandboxes.remove(pod.id[:12])
     assert world.leftovers() == {}
+
+
+async def test_retries_of_an_end_that_hangs_do_not_heap_up(world: World) -> None:
+    """Each caller gives up, as clients do whose deadlines are shorter than the killing takes."""
+    pod = await world.pod()
+    container = await world.running(pod, "stubborn")
+    world.runtime.verbs.close_gate("stop")
+    at_work = []
+    for _ in range(10):
+        ends = (world.containers.remove(container.id), world.sandboxes.stop(pod.id), world.sandboxes.remove(pod.id))
+        callers = [asyncio.create_task(end) for end in ends]
+        await world.runtime.verbs.reached("stop")
+        await asyncio.sleep(0)
+        for caller in callers:
+            caller.cancel()
+        await asyncio.wait(callers)
+        at_work.append(len(world.parts.supervisor.working()))
+    assert at_work == at_work[:1] * len(at_work)
+    world.runtime.verbs.gates.pop("stop").set()
+    await world.sandboxes.remove(pod.id)
+    assert world.leftovers() == {}
