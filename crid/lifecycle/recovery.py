@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from crid import trace
 from crid.errors import CridError
-from crid.lifecycle.check.compare import Held, Phase, leftovers, missing_of_pod, pod_phase, survives
+from crid.lifecycle.check.compare import Held, Phase, container_phase, leftovers, missing_of_pod, pod_phase, survives
 from crid.lifecycle.check.facts import Facts
 from crid.lifecycle.exits import ExitFacts, Exits
 from crid.lifecycle.leftovers import Leftovers
@@ -76,9 +76,9 @@ class Recovery:
                 await self._settle(container)
             except CridError as error:  # such as one that the kernel does not let end
                 logger.error("cannot recover a container%s", fields(container=container.id, error=error))
-        stopping = tuple(item for item in self._parts.sandboxes.list() if pod_phase(item, boot_id()) is Phase.STOPPING)
         trace.step("recovery", "removing leftovers")
         facts = await self._leftovers.look()
+        stopping = self._begun_stops(facts)
         self._stop_broken(facts)
         discarded += await self._leftovers.remove(leftovers(facts))
         ended = (ContainerState.STOPPED, ContainerState.UNKNOWN)
@@ -157,6 +157,15 @@ class Recovery:
             return replace(status, started_at=started_at, paused=observed.state == "paused")
 
         self._parts.state.record_container(container, change)
+
+    def _begun_stops(self, facts: Facts) -> tuple[PodSandbox, ...]:
+        """Return the pods whose stop was begun. One that lacks something while a container in it lives is none of these: a stop
+        ends the containers first. An earlier start has found it broken, and left its containers to the client."""
+        held = Held(facts.traces)
+        living = [item for item in self._parts.containers.list() if container_phase(item, facts.boot) is Phase.LIVE]
+        inhabited = {item.metadata.sandbox_id for item in living}
+        stopping = [item for item in self._parts.sandboxes.list() if pod_phase(item, facts.boot) is Phase.STOPPING]
+        return tuple(item for item in stopping if item.id not in inhabited or not any(missing_of_pod(item, held, facts.alive)))
 
     def _stop_broken(self, facts: Facts) -> None:
         """Have pods not ready that lost what makes them pods: the client then makes them anew, with grace for what runs."""

@@ -198,6 +198,13 @@ async def test_a_pod_without_its_namespaces_is_not_ready_but_its_container_runs_
     assert new.parts.containers.get(container.id).status.state is ContainerState.RUNNING
     assert found.stopping == ()
     assert whole.id in new.network.attached
+    again = await new.restarted(tmp_path)  # within the grace period that the client gives the container
+    found = await recover(again)
+    assert [item.status.ready for item in again.parts.sandboxes.list()] == [False, True]
+    assert found.stopping == ()
+    await again.containers.stop(container.id, 0)
+    last = await again.restarted(tmp_path)
+    assert [item.id for item in (await recover(last)).stopping] == [pod.id]
 
 
 async def test_a_container_that_runs_though_recorded_as_ended_is_killed(
