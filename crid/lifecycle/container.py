@@ -139,10 +139,14 @@ class ContainerLifecycle:
         await self._tell_end(container)
 
     async def _tell_end(self, container: Container) -> None:
-        """Tell of an end that is recorded, once a start that is under way has been told: a program may end at once."""
+        """Tell of an end that is recorded, once a start that is under way has been told: a program may end at once.
+
+        A removal has told of it; what its monitor says meanwhile comes too late.
+        """
         async with self._starting.hold(container.id):
             pass
-        await self._parts.hooks.container_stopped(container)
+        if self._parts.containers.find(container.id) is not None:
+            await self._parts.hooks.container_stopped(container)
 
     def ended(self, container: Container) -> None:
         """Do what follows from an exit that has been recorded. Does not block."""

@@ -9,7 +9,7 @@ from crid.errors import CridError
 from crid.events.broadcast import Subscription
 from crid.lifecycle.event_hooks import PodEvent
 from crid.model.container import ContainerState
-from tests.harness.tools import PATIENCE
+from tests.harness.tools import PATIENCE, until
 from tests.unit.lifecycle.world import World, container_config
 
 Seen = tuple[str, str, bool | None, list[str]]
@@ -94,6 +94,25 @@ async def test_a_start_that_fails_is_an_end(world: World) -> None:
             await world.containers.start(container.id)
         (event,) = await read(subscription, 1)
         assert (event.kind.value, event.containers[0].status.reason) == ("stopped", "StartError")
+
+
+async def test_a_report_that_comes_during_the_removal_is_not_told_after_it(world: World) -> None:
+    """A monitor that was silent for too long speaks while its container is being deleted."""
+    container = await world.running(await world.pod(), "stubborn")
+    world.exits.record_lost(container, 1, "its monitor is silent")
+    gate = world.runtime.verbs.close_gate("delete")
+    with world.events.subscribe() as subscription:
+        removing = asyncio.create_task(world.containers.remove(container.id))
+        await world.runtime.verbs.reached("delete")
+        world.exits.record(container, 3, 1)
+        world.containers.ended(container)
+        await asyncio.sleep(0)
+        gate.set()
+        await removing
+        telling = f"end of {container.id}"
+        await until(lambda: telling not in world.parts.supervisor.working(), "whatever was to be told is told")
+        assert [event.kind.value for event in await read(subscription, 2)] == ["stopped", "deleted"]
+        assert repr(subscription) == "<Subscription waiting=0 end=None>"
 
 
 async def test_what_could_not_be_created_is_not_told(world: World) -> None:
