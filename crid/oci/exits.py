@@ -92,6 +92,8 @@ class Exits:
         self._rescan = rescan
         self._watcher = inotify.Watcher()
         self._closed = False
+        self._next_scan = 0.0
+        """When the directory is to be read again at the latest, in the event loop's time."""
 
     def __repr__(self) -> str:
         return f"<Exits {self._directory} {'closed' if self._closed else 'open'}>"
@@ -116,6 +118,7 @@ class Exits:
     def _names(self) -> list[str]:
         """Return the ids that have notices, oldest first; none if that cannot be told now. Temporary names of monitors that are
         writing are no ids."""
+        self._next_scan = asyncio.get_running_loop().time() + self._rescan
         try:
             with os.scandir(self._directory) as entries:
                 found = [(entry.stat(follow_symlinks=False).st_mtime_ns, entry.name) for entry in entries if _is_id(entry.name)]
@@ -125,9 +128,9 @@ class Exits:
         return [name for _, name in sorted(found)]
 
     async def _changed(self) -> list[str]:
-        """Wait for a notice and return the ids to look at: one, or all of them after a lost event or a long silence."""
+        """Wait for a notice and return the ids to look at: one, or all of them after a lost event or when it is time."""
         try:
-            async with asyncio.timeout(self._rescan):
+            async with asyncio.timeout_at(self._next_scan):
                 async for event in self._watcher:
                     if event.overflow or event.gone:
                         break

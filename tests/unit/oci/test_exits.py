@@ -128,6 +128,29 @@ async def test_a_lost_event_is_found_by_the_scan(notices: Path, known: dict[str,
     exits.close()
 
 
+async def test_the_scan_comes_also_while_notices_do(notices: Path, known: dict[str, Container]) -> None:
+    exits = Exits(notices, known.get, rescan=1)
+    found: set[str] = set()
+
+    async def collect() -> None:
+        async for item in exits:
+            found.add(item.container_id[0])
+
+    work = asyncio.create_task(collect())
+    await asyncio.sleep(0.01)
+    hidden = notices.parent / "prepared"
+    hidden.write_bytes(b"9")
+    os.link(hidden, notices / identifier("a"))  # an event that is not watched for
+
+    def seen() -> bool:
+        notify(notices, identifier("b"))
+        return "a" in found
+
+    await until(seen, "the one without an event is found")
+    exits.close()
+    await work
+
+
 @pytest.mark.parametrize("content", [b"", b"garbage", b"12\x00", b"9" * 4000])
 async def test_damaged_notice(notices: Path, exits: Exits, content: bytes) -> None:
     notify(notices, identifier("a"), content)
