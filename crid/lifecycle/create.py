@@ -19,6 +19,7 @@ from crid import trace
 from crid.cri import api_pb2 as cri
 from crid.errors import CridError, FailedPreconditionError
 from crid.lifecycle import given_mounts, host_paths, labels, log_links, seccomp_artifact, spec_inputs, volumes
+from crid.lifecycle.creation_time import creation_time
 from crid.lifecycle.parts import Parts
 from crid.linux.boot import boot_id
 from crid.log import fields
@@ -189,7 +190,7 @@ class ContainerCreation:
             runtime_handler=self._parts.runtime.resolve(self._sandbox.metadata.runtime_handler),
             image_id=image.id,
             image_ref=image.reference,
-            created_at=time.time_ns(),
+            created_at=creation_time(self._parts, self._sandbox.metadata.config.metadata),
             bundle=self._bundle,
             persist_directory=self._persist,
             log_path=self._log_path(),

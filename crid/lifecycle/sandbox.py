@@ -21,6 +21,7 @@ from crid.cri import api_pb2 as cri
 from crid.errors import UnavailableError
 from crid.lifecycle import labels, log_links, namespaces
 from crid.lifecycle.container import ContainerLifecycle
+from crid.lifecycle.creation_time import creation_time
 from crid.lifecycle.inflight import Inflight
 from crid.lifecycle.parts import Parts
 from crid.lifecycle.pod_network import pod_network, port_mappings
@@ -116,7 +117,7 @@ class SandboxLifecycle:
             name=name,
             config=config,
             runtime_handler=runtime_handler,
-            created_at=time.time_ns(),
+            created_at=creation_time(self._parts, config.metadata),
             directory=self._parts.state.sandbox_directory(identifier),
             run_directory=run_directory,
             hostname=hostname,
