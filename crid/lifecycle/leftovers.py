@@ -131,8 +131,9 @@ class Leftovers:
     @staticmethod
     async def _end(identities: Collection[ProcessIdentity]) -> None:
         for identity in identities:
-            await descendants.end_below(identity.pid, timeout=END_TIMEOUT)
-            process.send_signal(identity, signal.SIGKILL)
+            if process.is_alive(identity):  # else what is below its number by now is somebody else's
+                await descendants.end_below(identity.pid, timeout=END_TIMEOUT)
+                process.send_signal(identity, signal.SIGKILL)
         try:
             async with asyncio.timeout(END_TIMEOUT):
                 await asyncio.gather(*map(process.wait_gone, identities))

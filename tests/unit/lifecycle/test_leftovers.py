@@ -14,7 +14,9 @@ from crid.lifecycle.check.facts import Kind, Trace
 from crid.lifecycle.leftovers import Leftovers
 from crid.linux.process import identify, is_alive
 from crid.model.container import Container
-from tests.harness.tools import PATIENCE, eventually
+from crid.model.process import ProcessIdentity
+from crid.oci import descendants
+from tests.harness.tools import PATIENCE, eventually, until
 from tests.unit.lifecycle.world import World
 
 STRAY = "e" * 64
@@ -119,3 +121,18 @@ async def test_short_commands_are_waited_for_and_killed_only_if_they_hang(
         monkeypatch.setattr("crid.lifecycle.leftovers.local_traces", lambda places, mounts: [trace])
         assert await Leftovers(world.parts, world.places).end_commands() == 0
         assert command.wait(PATIENCE) == exit_code
+
+
+async def test_what_is_below_another_process_with_the_number_lives_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command has ended since it was found, and its number has been given to somebody else, who has children."""
+    with pretender() as somebody:
+        try:
+            await until(lambda: descendants.descendants(somebody.pid), "it has a child")
+            (child,) = descendants.descendants(somebody.pid)
+            trace = Trace("container", STRAY, Kind.EXEC, "(process)", ProcessIdentity(somebody.pid, 1))
+            monkeypatch.setattr("crid.lifecycle.leftovers.local_traces", lambda places, mounts: [trace])
+            await Leftovers(world.parts, world.places).end_commands()
+            assert is_alive(child)
+        finally:
+            await descendants.end_below(somebody.pid, timeout=PATIENCE)
+            somebody.kill()
