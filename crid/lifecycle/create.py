@@ -65,6 +65,7 @@ class ContainerCreation:
         reservation = parts.container_names.reserve(self._name, self._id)
         began = time.monotonic()
         async with Rollback() as rollback:
+            rollback.undo("removing the cgroup of the container's pod", self._leave_pod)
             rollback.undo("giving the container's name back", lambda: parts.container_names.release(self._name, self._id))
             rollback.undo("removing the container's directories", lambda: discard(parts, self._id))
             trace.step("container", "making its directories")
@@ -244,6 +245,11 @@ class ContainerCreation:
         parts.containers.add(container)
         trace.step("container", "being published")
         return container
+
+    async def _leave_pod(self) -> None:
+        """Remove the cgroup of a pod that was removed meanwhile, and had to leave it because of this container."""
+        if self._parts.sandboxes.find(self._sandbox.id) is None:
+            await self._parts.cgroups.remove_parent(self._sandbox.metadata)
 
     def _stopped_meanwhile(self) -> str:
         return f"pod {self._sandbox.id} was stopped while container {self._name} was created"

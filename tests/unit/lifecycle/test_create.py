@@ -190,3 +190,18 @@ async def test_a_volume_whose_server_is_silent(world: World, pod: PodSandbox, mo
         assert (await world.containers.create(pod.id, container_config())).status.state is ContainerState.CREATED
     finally:
         answers.set()
+
+
+async def test_the_cgroup_of_a_pod_that_is_removed_meanwhile_goes_with_what_was_being_made_in_it(world: World) -> None:
+    pod = await world.pod()
+    gate = world.runtime.verbs.close_gate("create")
+    creating = asyncio.create_task(world.containers.create(pod.id, container_config()))
+    await world.runtime.verbs.reached("create")
+    world.hierarchy.refuses = True  # the process that waits for the runtime's hooks is in it
+    await world.sandboxes.remove(pod.id)
+    world.hierarchy.refuses = False
+    gate.set()
+    with pytest.raises(FailedPreconditionError, match="was stopped while container"):
+        await creating
+    assert f"crid/{pod.id}" in [path.strip("/") for path in world.hierarchy.removed]
+    assert world.leftovers() == {}
