@@ -2,14 +2,17 @@
 
 The notices (`crid.oci.exits`) are the fast way and nearly always enough. This is the second opinion: each container's
 process is watched by the kernel's own word (pidfd), and every SWEEP seconds all containers are looked at. So a monitor that
-was killed, a disk that was full when it wrote, and an event that was lost delay the news by seconds at the most.
+was killed, a disk that was full when it wrote, and an event that was lost delay the news by seconds at the most. The pause
+processes of pods that share a PID namespace are looked at, too.
 
 The sweep begins the watches, too: nothing of this is on the path of a container's creation.
 """
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from crid import trace
@@ -20,11 +23,12 @@ from crid.linux import process
 from crid.log import fields
 from crid.model import ids
 from crid.model.container import Container, ContainerState
+from crid.model.sandbox import PodSandbox
 
 logger = logging.getLogger(__name__)
 
 SWEEP = 10.0
-"""Seconds between two looks at all containers. Two small files of /proc are read for each."""
+"""Seconds between two looks at everything. Two small files of /proc are read for each container."""
 
 
 class ExitWatch:
@@ -57,7 +61,7 @@ class ExitWatch:
             self._watched.popitem()[1]()
 
     def sweep(self) -> None:
-        """Look at every container once, and write down again what could not be written. Raises OSError, CridError."""
+        """Look at every container and pod once, and write down again what could not be written. Raises OSError, CridError."""
         present, living = set(), set()
         for container in self._parts.containers.list():
             present.add(container.id)
@@ -69,6 +73,8 @@ class ExitWatch:
         for gone in self._watched.keys() - present:
             self._watched.pop(gone)()
         self.without_monitor &= living
+        for sandbox in self._parts.sandboxes.list():
+            self._look_at_pause(sandbox)
         trace.step("sweep", "writing records again")
         self._parts.state.write_again()
 
@@ -82,6 +88,14 @@ class ExitWatch:
                 "monitor lost: the container goes on without log and attach, and its exit code will not be known%s",
                 fields(container=container.id, monitor=container.status.monitor and container.status.monitor.pid),
             )
+
+    def _look_at_pause(self, sandbox: PodSandbox) -> None:
+        """Have a pod not ready whose PID namespace is gone: no container can be made in it, so the client makes it anew."""
+        pause = sandbox.metadata.pause
+        if sandbox.status.ready and pause is not None and not process.is_alive(pause):
+            why = f"its pause process {pause.pid} is gone"
+            logger.error("a pod is broken and so not ready%s", fields(pod=sandbox.id, why=why))
+            self._parts.state.record_sandbox(sandbox, lambda status: replace(status, stopped_at=time.time_ns()))
 
     def _gone(self, container: Container) -> None:
         """The container's process has ended: see to it that this is recorded."""

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from crid.cri import api_pb2 as cri
 from crid.lifecycle import exits as exits_module
 from crid.lifecycle.exit_watch import ExitWatch
 from crid.linux.process import identify
 from crid.model.container import Container, ContainerState
+from crid.model.process import ProcessIdentity
+from crid.model.sandbox import PodSandbox
 from crid.oci.exits import Exit
 from crid.store import record_files
 from tests.harness.tools import until
@@ -131,3 +134,21 @@ async def test_the_sweep_goes_on_after_a_failure(
     await until(lambda: "watched=1" in repr(watch), "it is watched")
     assert "could not be looked at" in caplog.text
     running.cancel()
+
+
+@pytest.mark.parametrize("lives", [True, False])
+async def test_a_pod_is_ready_only_as_long_as_its_pause_process_lives(
+    watch: ExitWatch, world: World, caplog: pytest.LogCaptureFixture, *, lives: bool
+) -> None:
+    """Without it no container can be made in the pod any more: the client is to make it anew."""
+    pod = await world.pod("shared", pid=cri.POD)
+    pause = identify(os.getpid()) if lives else ProcessIdentity(os.getpid(), 1)  # somebody who had our number before
+    known = PodSandbox(replace(pod.metadata, pause=pause), pod.status)
+    world.parts.sandboxes.delete(pod.id)
+    world.parts.sandboxes.add(known)
+    watch.sweep()
+    watch.sweep()
+    assert known.status.ready == lives
+    assert caplog.text.count("is broken") == (0 if lives else 1)
+    (recorded,) = [item for item in world.parts.state.load_sandboxes() if item.id == pod.id]
+    assert recorded.status == known.status
