@@ -79,10 +79,17 @@ class RuntimeCommand:
     ) -> process.Completed:
         """Run `verb` with `arguments` and return what it left, whatever its exit code.
 
-        Raises UnavailableError if the runtime cannot be run, DeadlineExceededError after `timeout` seconds.
+        Raises UnavailableError if the runtime cannot be run, DeadlineExceededError after `timeout` seconds; nothing that it
+        has begun goes on then.
         """
         try:
-            return await process.run(self.argv(verb, *arguments), timeout=timeout, stdin=stdin, environment=self.environment)
+            return await process.run(
+                self.argv(verb, *arguments),
+                timeout=timeout,
+                stdin=stdin,
+                environment=self.environment,
+                new_process_group=True,  # of a runtime that is given up the hooks go, too, and criu
+            )
         except TimeoutError as error:
             raise DeadlineExceededError(
                 f"container {short(container)}: {self.program.name} {verb} did not end within {timeout:g} s"
