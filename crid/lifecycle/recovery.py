@@ -112,7 +112,10 @@ class Recovery:
                 logger.warning(
                     "container without its pod is discarded%s", fields(container=found.id, pod=found.metadata.sandbox_id)
                 )
-                await self._leftovers.discard(found)
+                try:
+                    await self._leftovers.discard(found)
+                except (CridError, OSError) as error:  # what is left of it has no owner, and is tried again with the leftovers
+                    logger.error("cannot remove a container%s", fields(container=found.id, error=error))
                 discarded += 1
                 continue
             self._parts.containers.add(found)

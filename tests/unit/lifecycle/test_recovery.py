@@ -269,6 +269,30 @@ async def test_a_container_without_its_pod_is_discarded(world: World, tmp_path: 
     assert world.network.attached == {}
 
 
+async def test_a_container_without_its_pod_that_cannot_be_discarded_is_not_fatal(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Something in it is immutable, chattr(1)."""
+    pod, whole = await world.pod("one"), await world.pod("two")
+    await world.running(pod, "stubborn")
+    kept = await world.running(whole, "stubborn")
+    damage(pod.metadata.directory / "record.json", pod.metadata.run_directory / "record.json")
+    new = await world.restarted(tmp_path)
+
+    async def refuse(identifier: str) -> None:
+        raise OSError(1, os.strerror(1), identifier)
+
+    with monkeypatch.context() as immutable:
+        immutable.setattr(new.parts.images, "release_rootfs", refuse)
+        await recover(new)
+    assert [item.id for item in new.parts.containers.list()] == [kept.id]
+    assert "cannot remove" in caplog.text
+    again = await new.restarted(tmp_path)
+    await recover(again)
+    await again.sandboxes.remove(whole.id)
+    assert again.leftovers() == {}
+
+
 @pytest.mark.parametrize("name", ["record.json", "status.json"])
 async def test_what_runs_of_a_damaged_record_is_known_by_its_copy(world: World, tmp_path: Path, name: str) -> None:
     """It is tracked as before, and can be removed with its pod."""
