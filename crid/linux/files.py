@@ -8,6 +8,8 @@ from pathlib import Path
 
 from crid.linux import libc
 
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
 
 def write_atomic(path: Path, content: bytes, *, mode: int = 0o600, durable: bool = False) -> None:
     """Write `content` to a temporary name beside `path` and rename it, so that a reader or a crash of the daemon sees all
@@ -60,6 +62,12 @@ def read_regular(path: Path, limit: int) -> bytes:
     if len(content) > limit:
         raise OSError(errno.EFBIG, f"is larger than {limit} bytes", str(path))
     return content
+
+
+def says_nothing(error: Exception) -> bool:
+    """Whether an attempt to read has failed with `error` only because the machine has no more of something now: the file may be
+    whole, and is to be read later."""
+    return isinstance(error, OSError) and error.errno in _EXHAUSTED
 
 
 def remove_unfinished(directory: Path) -> None:

@@ -12,7 +12,6 @@ read nothing: it looks again, since an exit code that is made up stays.
 """
 
 import asyncio
-import errno
 import logging
 import os
 import re
@@ -22,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crid.linux import inotify
+from crid.linux.files import says_nothing
 from crid.log import fields
 from crid.model.container import EXIT_CODE_UNKNOWN, Container
 from crid.wire.conmon import ConmonProtocolError, parse_exit_file
@@ -30,8 +30,6 @@ logger = logging.getLogger(__name__)
 
 RESCAN = 30.0
 MAXIMUM_SIZE = 64
-_LATER = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""What says nothing of a file, only that it cannot be read now."""
 _IDENTIFIER = re.compile(r"[0-9a-f]{64}")
 
 
@@ -68,7 +66,7 @@ def _read(path: Path) -> tuple[int, int] | None:
         return None
     except OSError as error:
         logger.error("unreadable exit file%s", fields(path=path, error=error))
-        return None if error.errno in _LATER else (EXIT_CODE_UNKNOWN, time.time_ns())
+        return None if says_nothing(error) else (EXIT_CODE_UNKNOWN, time.time_ns())
     try:
         return parse_exit_file(content), status.st_mtime_ns
     except ConmonProtocolError as error:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crid.errors import DataLossError
-from crid.linux.files import write_atomic
+from crid.linux.files import says_nothing, write_atomic
 from crid.log import fields
 from crid.store import records
 from crid.store.records import Body
@@ -58,17 +58,22 @@ class RecordFiles:
     def read(self, name: str, kind: str) -> Reading:
         """Read a record, or its copy if it is damaged or gone.
 
-        Raises what is wrong with the record, DataLossError or OSError, if the copy is of no use either;
-        FailedPreconditionError if a newer crid wrote what is to be read.
+        Raises what is wrong with the record, DataLossError or OSError, if the copy is of no use either; OSError if
+        it cannot be told what is wrong (`says_nothing`); FailedPreconditionError if a newer crid wrote what is to be read.
         """
         path, copy = self.directory / name, self.copies / name
         try:
             content = path.read_bytes()
             return Reading(records.unseal(kind, content, path), content)
         except (OSError, DataLossError) as error:
-            with contextlib.suppress(OSError, DataLossError):
+            if says_nothing(error):
+                raise
+            try:
                 content = copy.read_bytes()
                 return Reading(records.unseal(kind, content, copy), content, damage=str(error))
+            except (OSError, DataLossError) as of_copy:
+                if says_nothing(of_copy):
+                    raise
             raise
 
     def mend(self, name: str, reading: Reading, aside: Path) -> None:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from crid.errors import DataLossError
+from crid.linux.files import says_nothing
 from crid.log import fields
 from crid.model.container import Container, ContainerMetadata, ContainerStatus
 from crid.model.sandbox import PodSandbox, SandboxMetadata, SandboxStatus
@@ -176,7 +177,8 @@ class StateStore:
         """Read all pods, oldest first. One without a record was never complete and is left out; what is damaged is set aside,
         and replaced by its copy if there is one.
 
-        Raises FailedPreconditionError, with nothing changed, if one was written by a newer crid.
+        Raises, with nothing changed, FailedPreconditionError if one was written by a newer crid, OSError if it cannot be told
+        whether one is damaged.
         """
         return self._load(_PODS)
 
@@ -296,5 +298,7 @@ def _read_all(root: Path, run_root: Path, kind: _Kind[T]) -> tuple[list[_Loaded[
                 made = kind.make(files.directory, *(reading.body for reading in readings.values()))
                 found.append(_Loaded(made, files, readings))
             except (OSError, *records.DAMAGE) as error:
+                if says_nothing(error):
+                    raise  # it may be whole: what runs of it must not be taken apart
                 damaged[files.directory] = str(error) if isinstance(error, DataLossError) else repr(error)
     return sorted(found, key=lambda item: item.object.created_at), damaged

@@ -171,3 +171,30 @@ def test_a_record_that_cannot_be_replaced_is_known_all_the_same(
     assert "a damaged record cannot be replaced" in caplog.text
     (again,) = StateStore(tmp_path, tmp_path / "run").load_containers()
     assert again.status == container.status
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+@pytest.mark.parametrize("unread", ["record", "copy", "both"])
+def test_a_record_that_cannot_be_read_now_is_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, unread: str
+) -> None:
+    """The machine has no more of something. Nothing is set aside: what runs of the object would be taken apart."""
+    container, where = add(tmp_path), files(tmp_path)
+    if unread == "copy":
+        spoil(where.directory / STATUS, "truncated")
+    refused = [where.directory / STATUS] * (unread != "copy") + [where.copies / STATUS] * (unread != "record")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    read_bytes = Path.read_bytes
+
+    def refuse(path: Path) -> bytes:
+        if path in refused:
+            raise OSError(code, os.strerror(code), str(path))
+        return read_bytes(path)
+
+    with monkeypatch.context() as exhausted:
+        exhausted.setattr(Path, "read_bytes", refuse)
+        with pytest.raises(OSError, match=os.strerror(code)):
+            StateStore(tmp_path, tmp_path / "run").load_containers()
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    (known,) = StateStore(tmp_path, tmp_path / "run").load_containers()
+    assert known.status == container.status
