@@ -31,7 +31,7 @@ from pathlib import Path
 
 from crid.errors import AlreadyExistsError, DataLossError, FailedPreconditionError, NotFoundError
 from crid.linux.boot import boot_id
-from crid.linux.files import sync_file_system, write_atomic
+from crid.linux.files import says_nothing, sync_file_system, write_atomic
 from crid.linux.mount import is_mount_point
 from crid.linux.remove import remove_tree
 from crid.log import fields
@@ -328,10 +328,12 @@ def _candidates(directory: Path, others: set[str]) -> list[Path]:
 
 @contextlib.contextmanager
 def _setting_aside(directory: Path) -> Iterator[None]:
-    """Rename `directory` if the block finds its record damaged."""
+    """Rename `directory` if the block finds its record damaged. Raises OSError if it cannot tell."""
     try:
         yield
     except (OSError, *DAMAGE) as error:
+        if says_nothing(error):
+            raise
         aside = directory.with_name(f"damaged-{secrets.token_hex(4)}-{directory.name}")
         logger.error("damaged record set aside%s", fields(directory=directory, aside=aside, error=error))
         with contextlib.suppress(OSError):

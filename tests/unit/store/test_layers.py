@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import logging
 import os
@@ -178,6 +179,23 @@ def test_a_snapshot_is_made_once(store: LayerStore) -> None:
     store.prepare("c1", [ONE])
     with pytest.raises(AlreadyExistsError, match="c1"):
         store.prepare("c1", [ONE])
+
+
+def test_a_record_that_cannot_be_read_now_is_not_damaged(
+    store: LayerStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(store, ONE)
+
+    def refuse(path: Path) -> bytes:
+        raise OSError(errno.ENFILE, os.strerror(errno.ENFILE), str(path))
+
+    with monkeypatch.context() as exhausted:
+        exhausted.setattr(Path, "read_bytes", refuse)
+        with pytest.raises(OSError, match="Too many open files in system"):
+            LayerStore(tmp_path).load()
+    again = LayerStore(tmp_path)
+    again.load()
+    assert set(again.layers()) == {ONE}
 
 
 def test_damaged_records_are_set_aside_by_name(store: LayerStore, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
