@@ -132,6 +132,7 @@ async def test_stop_lets_the_process_end_by_itself(lab: Lab) -> None:
 
 async def test_stop_kills_after_the_grace_period(lab: Lab) -> None:
     container = await lab.run("stubborn")
+    await lab.begun(container, "stubborn")
     await lab.runtime.stop(container, 15, 0.3)
     assert await stopped(lab, container) == 128 + 9
 
@@ -154,6 +155,7 @@ async def test_stop_of_a_stopped_container_does_nothing(lab: Lab) -> None:
 
 async def test_second_stop_joins_and_shortens(lab: Lab) -> None:
     container = await lab.run("stubborn")
+    await lab.begun(container, "stubborn")
     first = asyncio.create_task(lab.runtime.stop(container, 15, 600))
     await asyncio.sleep(0.1)
     await asyncio.wait_for(lab.runtime.stop(container, 15, 0.1), PATIENCE)
@@ -163,6 +165,7 @@ async def test_second_stop_joins_and_shortens(lab: Lab) -> None:
 
 async def test_second_stop_cannot_prolong(lab: Lab) -> None:
     container = await lab.run("stubborn")
+    await lab.begun(container, "stubborn")
     first = asyncio.create_task(lab.runtime.stop(container, 15, 0.5))
     await asyncio.sleep(0.1)
     await asyncio.wait_for(lab.runtime.stop(container, 15, 600), PATIENCE)
@@ -171,6 +174,7 @@ async def test_second_stop_cannot_prolong(lab: Lab) -> None:
 
 async def test_cancelled_stop_does_not_kill_later(lab: Lab) -> None:
     container = await lab.run("stubborn")
+    await lab.begun(container, "stubborn")
     stop = asyncio.create_task(lab.runtime.stop(container, 15, 2))
     await asyncio.sleep(0.1)
     stop.cancel()
@@ -183,6 +187,7 @@ async def test_cancelled_stop_does_not_kill_later(lab: Lab) -> None:
 
 async def test_cancelled_stop_leaves_it_to_who_still_waits(lab: Lab) -> None:
     container = await lab.run("stubborn")
+    await lab.begun(container, "stubborn")
     first = asyncio.create_task(lab.runtime.stop(container, 15, 0.5))
     await asyncio.sleep(0.05)
     second = asyncio.create_task(lab.runtime.stop(container, 15, 600))

@@ -205,6 +205,14 @@ class Lab:
             return
         await until(lambda: "ready" in Path(container.metadata.log_path).read_text(), "the trap is set")
 
+    async def begun(self, container: Container, program: str) -> None:
+        """Return once the first process is `program`: until then it is the runtime's, which a signal may end (runc)."""
+        process = container.status.process
+        assert process is not None
+        if self.kind != "fake":
+            line = Path(f"/proc/{process.pid}/cmdline")
+            await until(lambda: line.read_bytes().endswith(f"{program}\0".encode()), f"{program} has begun")
+
     async def running_in(self, container: Container) -> str:
         """Return the command lines of the container's living processes, zombies left out."""
         listed = await self.runtime.exec_sync(container, ["ps", "-o", "stat,args"], 10)
