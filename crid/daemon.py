@@ -124,8 +124,7 @@ class Daemon:
         self._undo.push_async_callback(self._supervisor.close, STOP_GRACE)
         for sandbox in found.stopping:  # beside everything else: a CNI plugin that hangs must not hold up the start
             self._supervisor.start_logged(sandboxes.stop(sandbox.id), f"finish the stop of pod {sandbox.id}")
-        for container in found.ended:
-            containers.end_leftovers(container)
+        self._supervisor.start_logged(containers.end_leftovers(found.ended), "leftovers of containers that had ended")
         stats = Stats(parts)
         self._undo.callback(stats.close)
         streams = StreamsLifecycle(parts)

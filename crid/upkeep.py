@@ -120,8 +120,7 @@ async def _recovered(config: Config) -> AsyncIterator[_Node]:
         following = supervisor.start(exits.follow(aiter(providers.exits), containers.ended), "exits")
         for sandbox in found.stopping:
             await sandboxes.stop(sandbox.id)
-        for container in found.ended:
-            containers.end_leftovers(container)
+        await containers.end_leftovers(found.ended)
         yield _Node(providers, containers, sandboxes, removing)
         following.cancel()
     finally:

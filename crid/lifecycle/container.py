@@ -8,7 +8,7 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -151,17 +151,23 @@ class ContainerLifecycle:
     def ended(self, container: Container) -> None:
         """Do what follows from an exit that has been recorded. Does not block."""
         self._parts.tuning.after_end(container)
-        self.end_leftovers(container)
-        self._parts.supervisor.start_logged(self._tell_end(container), f"end of {container.id}")
-
-    def end_leftovers(self, container: Container) -> None:
-        """Have what a container that has ended left running killed. With a PID namespace of its own the kernel has done that
-        already; in a shared one its other processes would go on."""
-        if container.metadata.config.linux.security_context.namespace_options.pid != cri.CONTAINER:
+        if _shares_processes(container):
             self._parts.supervisor.start_logged(self._end_leftovers(container), f"leftovers of {container.id}")
+        self._parts.supervisor.start_logged(self._tell_end(container), f"end of {container.id}")
 
     async def _end_leftovers(self, container: Container) -> None:
         await self._parts.runtime.of(container).stop(container, signal.SIGKILL, 0)
+
+    async def end_leftovers(self, ended: Iterable[Container]) -> None:
+        """Kill what containers have left running that ended while no daemon was there to do so, or just before it died.
+
+        One after the other: there may be many, of which few have left anything. Raises nothing: the log has what failed.
+        """
+        for container in filter(_shares_processes, ended):
+            try:
+                await self._end_leftovers(container)
+            except CridError as error:
+                logger.error("cannot end what a container left running%s", fields(container=container.id, error=error))
 
     async def stop_all(self, sandbox_id: str) -> None:
         """End every container of a pod at once, by force: who stops a pod has stopped its containers before (CRI)."""
@@ -247,3 +253,9 @@ class ContainerLifecycle:
 def _started(status: ContainerStatus, began: int) -> ContainerStatus:
     """Return `status` with the start in it. A container that ended at once may be known to have ended before."""
     return replace(status, started_at=began, finished_at=max(status.finished_at, began) if status.finished_at else 0)
+
+
+def _shares_processes(container: Container) -> bool:
+    """Whether its processes may outlive its first one. Those in a PID namespace of its own the kernel kills with it."""
+    pid = container.metadata.config.linux.security_context.namespace_options.pid
+    return bool(pid != cri.CONTAINER)

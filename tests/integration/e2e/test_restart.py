@@ -13,6 +13,7 @@ import pytest
 
 from crid.cri import api_pb2 as cri
 from crid.linux.mount import is_mount_point
+from tests.harness.configs import namespaces, security_context
 from tests.harness.daemon import CRID, Daemon, Settings
 from tests.harness.node import Node
 from tests.harness.registry import LocalRegistry
@@ -59,6 +60,30 @@ def test_an_exit_while_the_daemon_was_down_is_known(own_node: Node) -> None:
     status = node.cri.status(container)
     assert (status.state, status.exit_code) == (cri.CONTAINER_EXITED, 23)
     assert status.finished_at >= status.started_at
+    node.clean()
+
+
+def test_what_a_container_left_running_while_the_daemon_was_down_is_ended(own_node: Node) -> None:
+    """In a shared PID namespace the kernel does not end it with the container's first process."""
+    node = own_node
+    options = namespaces(pid=cri.POD)
+    pod = node.pod(options=options)
+    command = ("sh", "-c", "sleep 1000 & echo; while [ ! -e /tmp/stop ]; do sleep 0.02; done")
+    container = pod.run(*command, security=security_context(namespace_options=options))
+    eventually(lambda: pod.log(container), "its other process is there")
+    first = _pid_of(node, container)
+    (left,) = [
+        pid
+        for pid in map(int, Path(f"/proc/{first}/task/{first}/children").read_text().split())
+        if Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x001000\0"
+    ]
+    inside = Path(f"/proc/{first}/root/tmp/stop")
+    node.daemon.kill()
+    inside.touch()
+    eventually(lambda: not inside.parent.exists(), "the container ends")
+    assert Path(f"/proc/{left}/cmdline").read_bytes(), "it goes on by itself"
+    node.daemon.start()
+    eventually(lambda: not Path(f"/proc/{left}").exists(), "it is ended")
     node.clean()
 
 
