@@ -199,6 +199,7 @@ async def test_cancelled_stop_leaves_it_to_who_still_waits(lab: Lab) -> None:
 
 async def test_other_verbs_work_while_a_stop_waits(lab: Lab) -> None:
     container = await lab.run("stubborn")
+    await lab.begun(container, "stubborn")
     stop = asyncio.create_task(lab.runtime.stop(container, 15, 600))
     await asyncio.sleep(0.1)
     async with asyncio.timeout(PATIENCE):
@@ -239,6 +240,7 @@ async def test_pause_and_unpause(lab: Lab) -> None:
 @pytest.mark.parametrize("recorded", [True, False])
 async def test_stop_of_a_paused_container(lab: Lab, recorded: bool) -> None:
     container = await lab.run("stubborn")
+    await lab.begun(container, "stubborn")
     await lab.runtime.pause(container)
     container.publish(replace(container.status, paused=recorded))
     await asyncio.wait_for(lab.runtime.stop(container, 15, 0.2), PATIENCE)
