@@ -225,13 +225,17 @@ class CniNetwork(NetworkPlugin):
         self._cache.forget(sandbox_id)
 
     async def _collect(self, kept: Collection[str]) -> None:
-        """Run GC where the network knows it, DEL for what is attached for nobody, and CHECK for the rest."""
-        cached = self._cache.all()
-        known = [item for item in cached if item.attachment.container_id in kept]
-        await self._free_lost([item.network for item in cached])
+        """Run GC where the network knows it, DEL for what is attached for nobody, and CHECK for the rest. A pod whose file is
+        damaged is attached all the same: GC must not take its address."""
+        known: list[CachedAttachment] = []
         try:
+            cached = self._cache.all()
+            known = [item for item in cached if item.attachment.container_id in kept]
+            await self._free_lost([item.network for item in cached])
             if self._network is not None:
-                await self._verbs.collect(self._network, [item.attachment for item in known])
+                unread = self._cache.holders() & set(kept) - {item.attachment.container_id for item in known}
+                valid = [Attachment(holder, "", POD_INTERFACE) for holder in sorted(unread)]
+                await self._verbs.collect(self._network, [*(item.attachment for item in known), *valid])
         except CridError as error:
             logger.error("CNI garbage collection failed%s", fields(error=error))
         finally:

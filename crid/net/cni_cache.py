@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from crid.errors import InvalidArgumentError, UnavailableError
-from crid.linux.files import write_atomic
+from crid.linux.files import says_nothing, write_atomic
 from crid.log import fields
 from crid.net import cni_config
 from crid.net.cni_config import NetworkList
@@ -39,7 +39,8 @@ class CachedAttachment:
 
 
 class AttachmentCache:
-    """The files below `directory`, which is made when first needed. Raises UnavailableError if it cannot be used."""
+    """The files below `directory`, which is made when first needed. Raises UnavailableError if it cannot be used, also where a
+    file cannot be read for want of descriptors or memory: it may be whole."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -96,6 +97,8 @@ class AttachmentCache:
             files = sorted(self._directory.iterdir())
         except FileNotFoundError:
             return []
+        except OSError as error:
+            raise UnavailableError(f"CNI cache {self._directory}: {error.strerror}") from error
         return [path for path in files if not container_id or f"-{container_id}-" in path.name]
 
     def _load(self, files: Iterable[Path]) -> Iterator[CachedAttachment]:
@@ -106,6 +109,8 @@ class AttachmentCache:
             try:
                 yield _parse(path.read_bytes(), str(path))
             except (OSError, InvalidArgumentError) as error:
+                if says_nothing(error):
+                    raise UnavailableError(f"CNI cache {path}: {error}") from error
                 logger.error("an attachment to a CNI network cannot be read%s", fields(path=path, error=error))
 
     def _path(self, network: str, attachment: Attachment) -> Path:
@@ -131,5 +136,5 @@ def _parse(content: bytes, source: str) -> CachedAttachment:
         )
         network = cni_config.parse(base64.b64decode(document["config"]), source)
         return CachedAttachment(network, attachment, document.get("capabilityArgs") or {}, document.get("result"))
-    except (ValueError, LookupError, TypeError, binascii.Error) as error:
+    except (ValueError, LookupError, TypeError, RecursionError, binascii.Error) as error:
         raise InvalidArgumentError(f"{source}: {error!r}") from error

@@ -41,7 +41,6 @@ ELSEWHERE = {
     "linux/pid_namespace.py": "tests/integration/linux/test_pid_namespace.py",
     "linux/user_namespace.py": "tests/integration/linux/test_user_namespace.py",
     "net/choice.py": "tests/integration/net/test_choice.py",
-    "net/cni.py": "tests/integration/net/test_cni.py",
     "net/cni_network.py": "tests/integration/net/test_cni.py",
     "net/inventory.py": "tests/integration/e2e/test_check.py",
     "net/links.py": "tests/integration/net",
