@@ -81,7 +81,7 @@ class Plugins:
         try:
             found = json.loads(printed)["supportedVersions"]
             return tuple(version for version in found if isinstance(version, str))
-        except (ValueError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise UnavailableError(f"CNI plugin {kind}: VERSION: what it printed is no list of versions") from error
 
     def _environment(self, verb: str, attachment: Attachment) -> dict[str, str]:

@@ -41,7 +41,7 @@ async def test_the_environment_is_the_daemons_with_the_verb(tmp_path: Path, monk
     assert printed.decode().split("\n") == [f"ADD eth0 A=1;B=2 {tmp_path / '1'}{os.pathsep}{tmp_path} proxy", '{"k": 1}']
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"supportedVersions": 7}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"supportedVersions": 7}', "[" * 100_000])
 async def test_versions_that_are_none(tmp_path: Path, text: str) -> None:
     program(tmp_path / "a", f"echo '{text}'")
     with pytest.raises(UnavailableError, match="no list of versions"):
