@@ -9,6 +9,7 @@ from crid.lifecycle.parts import Parts
 from crid.model import ids
 from crid.oci.probe import RuntimeFeatures
 from crid.server import translate_pods
+from crid.server.status import presentable
 from crid.server.typing import Context
 
 RUNTIME_NAME = "crid"
@@ -36,7 +37,9 @@ class NodeRpcs:
         network = self._parts.network.condition()
         conditions = [
             cri.RuntimeCondition(type="RuntimeReady", status=True),
-            cri.RuntimeCondition(type="NetworkReady", status=network.ready, reason=network.reason, message=network.message),
+            cri.RuntimeCondition(
+                type="NetworkReady", status=network.ready, reason=network.reason, message=presentable(network.message)
+            ),
         ]
         info = {}
         if request.verbose:

@@ -10,7 +10,7 @@ from grpc import aio
 
 from crid.cri import api_pb2 as cri
 from crid.model.sandbox import NetworkAttachment
-from crid.net.plugin import PodNetwork
+from crid.net.plugin import NetworkCondition, PodNetwork
 from tests.unit.cri.test_rpcs_doc import rows
 from tests.unit.lifecycle.world import IMAGE, container_config, pod_config
 from tests.unit.server.conftest import METHODS, Served
@@ -95,6 +95,15 @@ async def test_a_pods_life(served: Served) -> None:
     for _ in range(2):
         await call("RemovePodSandbox", cri.RemovePodSandboxRequest(pod_sandbox_id=pod))
     assert served.world.leftovers() == {}
+
+
+@pytest.mark.parametrize("words", ["lone \ud800 half", "long " * 100_000])
+async def test_what_a_network_plugin_says_does_not_keep_the_node_from_answering(served: Served, words: str) -> None:
+    served.world.network.conditions = NetworkCondition(False, "NetworkPluginNotReady", words)
+    status = (await served.call("Status")).status
+    (network,) = [item for item in status.conditions if item.type == "NetworkReady"]
+    assert network.message[:5] == words[:5]
+    assert len(network.message) < 3000
 
 
 async def test_the_node(served: Served) -> None:
