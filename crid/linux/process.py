@@ -303,15 +303,15 @@ async def run(
 
 
 async def _wait_for_quiet(child: Child, files: Sequence[int], limit: int | None) -> int:
-    """Wait for the process; raise OSError once one of `files` is larger than `limit`."""
-    while limit is not None:
-        try:
-            async with asyncio.timeout(_OUTPUT_CHECK):
-                return await child.wait()
-        except TimeoutError:
-            if any(os.fstat(descriptor).st_size > limit for descriptor in files):
-                raise OSError(errno.EFBIG, f"printed more than {limit} bytes", child.program) from None
-    return await child.wait()
+    """Wait for the process; raise OSError once one of `files` is larger than `limit`, also if it has ended by then."""
+    exit_code = None
+    while exit_code is None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None if limit is None else _OUTPUT_CHECK):
+                exit_code = await child.wait()
+        if limit is not None and any(os.fstat(descriptor).st_size > limit for descriptor in files):
+            raise OSError(errno.EFBIG, f"printed more than {limit} bytes", child.program)
+    return exit_code
 
 
 def _content(descriptor: int) -> bytes:

@@ -225,6 +225,14 @@ async def test_a_grandchild_that_keeps_the_output_open_does_not_hold_up_run() ->
     os.kill(int(result.stdout), signal.SIGKILL)
 
 
+async def test_what_has_printed_too_much_is_refused_though_it_has_ended() -> None:
+    """It may print a gigabyte between two looks, and whoever reads it would be held up by that."""
+    with pytest.raises(OSError, match="printed more than 1000 bytes"):
+        await process.run([SHELL, "-c", "printf %2000s"], timeout=20, output_limit=1000)
+    result = await process.run([SHELL, "-c", "printf %1000s; exit 3"], timeout=20, output_limit=1000)
+    assert (result.exit_code, len(result.stdout)) == (3, 1000)
+
+
 def own_children() -> set[str]:
     """The pids of this process's children, zombies included."""
     return {pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
