@@ -3,10 +3,10 @@
 import errno
 import logging
 import os
-import threading
 from collections.abc import Callable, Collection
 from typing import TypeVar
 
+from crid.linux.namespaces import on_fresh_thread
 from crid.log import fields
 from crid.model import cpus
 
@@ -37,22 +37,13 @@ def within(allowed: Collection[int], call: Callable[[], T]) -> T:
     """Return what `call` does, in a thread of its own that runs on `allowed` only, as does whatever it spawns.
 
     An affinity is a thread's, and inherited: what is spawned is never anywhere else, and the caller stays where it is.
+    Raises OSError, and what `call` raises.
     """
     if not allowed:
         return call()
-    results: list[T] = []
-    failures: list[BaseException] = []
 
-    def run() -> None:
-        try:
-            restrict(0, allowed)
-            results.append(call())
-        except BaseException as error:
-            failures.append(error)
+    def run() -> T:
+        restrict(0, allowed)
+        return call()
 
-    thread = threading.Thread(target=run, name="affinity", daemon=True)  # a call that hangs must not keep the process
-    thread.start()
-    thread.join()
-    if failures:
-        raise failures[0]
-    return results[0]
+    return on_fresh_thread(run, name="affinity")

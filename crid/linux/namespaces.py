@@ -133,7 +133,10 @@ def _enter_network(path: str) -> None:
 
 
 def on_fresh_thread(work: Callable[[], T], *, name: str) -> T:
-    """Return what `work` returns on a thread of its own, which has ended by then; its exceptions are raised here."""
+    """Return what `work` returns on a thread of its own, which has ended by then; its exceptions are raised here.
+
+    Raises OSError (EAGAIN) if the process may have no thread more.
+    """
     outcome: Future[T] = Future()
 
     def run() -> None:
@@ -144,7 +147,10 @@ def on_fresh_thread(work: Callable[[], T], *, name: str) -> T:
 
     # A daemon thread, so that a call that hangs in the kernel cannot hold up the daemon's end.
     thread = threading.Thread(target=run, name=name, daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise OSError(errno.EAGAIN, f"{name}: {error}") from error
     thread.join()
     return outcome.result()
 

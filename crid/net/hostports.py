@@ -113,7 +113,7 @@ async def _forget_connections(ports: PodPorts) -> None:
         return
     try:
         await asyncio.to_thread(conntrack.forget_udp, list(_destinations(wanted)))
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # the latter where the process may have no thread more
         logger.warning("old UDP connections may still lead elsewhere%s", fields(sandbox=ports.sandbox_id, error=error))
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from crid.linux import namespaces
+from crid.linux import affinity, namespaces
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,17 @@ def test_each_piece_of_work_gets_a_thread_that_ends() -> None:
 def test_exceptions_come_through() -> None:
     with pytest.raises(ZeroDivisionError):
         namespaces.on_fresh_thread(lambda: 1 // 0, name="test")
+
+
+def test_a_thread_that_cannot_be_had_is_an_error_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(OSError, match="can't start new thread"):
+        namespaces.pin_namespaces(tmp_path, ["uts"])
+    with pytest.raises(OSError, match="can't start new thread"):
+        affinity.within({0}, tmp_path.exists)
 
 
 def test_what_cannot_be_pinned_is_refused_first(tmp_path: Path) -> None:

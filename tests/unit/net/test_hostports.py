@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crid.errors import FailedPreconditionError
-from crid.net.hostports import PortBook
+from crid.net.hostports import HostPorts, PortBook, pod_ports
 from crid.net.plugin import PodNetwork, PortMapping
+from crid.net.ruleset import PodPorts
 
 
 def pod(name: str, *mappings: PortMapping) -> PodNetwork:
@@ -50,6 +51,32 @@ def test_release_is_idempotent_and_leaves_nothing() -> None:
         book.release("id-first")
         assert len(book) == 1
     book.claim(pod("third", HTTP))
+
+
+class SilentTable:
+    """A table that has the pod's ports, and closes them."""
+
+    def __init__(self, ports: PodPorts) -> None:
+        self._ports: PodPorts | None = ports
+
+    async def close(self, sandbox_id: str) -> PodPorts | None:
+        ports, self._ports = self._ports, None
+        return ports
+
+
+async def test_ports_are_given_back_though_no_thread_can_be_had_to_forget_their_connections(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    first, second = (pod(name, PortMapping("udp", 53, 53)) for name in ("first", "second"))
+    host_ports = HostPorts(SilentTable(pod_ports(first, ["10.0.0.2"], "crid0")))  # type: ignore[arg-type]  # as far as needed
+    host_ports.claim(first)
+    monkeypatch.setattr("asyncio.to_thread", refuse)
+    await host_ports.close(first.sandbox_id)
+    host_ports.claim(second)
+    assert "old UDP connections may still lead elsewhere" in caplog.text
 
 
 ADDRESSES: list[IPv4Address | IPv6Address | None] = [None, IPv4Address("127.0.0.1"), IPv6Address("::1")]
