@@ -22,7 +22,7 @@ from crid.linux.namespaces import in_network_namespace, sysctl_path, write_sysct
 from crid.log import fields
 from crid.net import rtnetlink
 from crid.net.addresses import Address, Interface, Network, gateway, interface, mac_address
-from crid.net.rtnetlink import Link, Route, RouteError, RouteSocket
+from crid.net.rtnetlink import Link, Request, Route, RouteError, RouteSocket
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,8 @@ class BridgeLinks:
         self._mtu = _DEFAULT_MTU
 
     def ensure(self, route: RouteSocket) -> Surroundings:
-        """Make the bridge, or take over the one of a former daemon; enable forwarding. Return what is there then.
+        """Make the bridge, or take over the one of a former daemon; plug in pods that lost theirs; enable forwarding. Return
+        what is there then.
 
         Raises NetworkError if the name is another link's, if the bridge has other addresses, or if a network is
         reached by another route already.
@@ -92,7 +93,6 @@ class BridgeLinks:
             known = route.routes()
             if missing:
                 self._refuse_overlap(known, link)
-            created = link is None
             if link is None:
                 route.send(rtnetlink.create_bridge(self._bridge, mac_address(gateway(self._networks[0]).ip)))
                 link = route.link(self._bridge)
@@ -101,10 +101,8 @@ class BridgeLinks:
             route.send(*(rtnetlink.add_address(link.index, address) for address in missing))
             route.send(rtnetlink.set_up(link.index))
             self._enable_forwarding()
-            if created:
-                for pod in self.pods(route):
-                    route.send(rtnetlink.set_master(pod.index, link.index), rtnetlink.allow_hairpin(pod.index))
             links = route.links()
+            self._plug_in(route, links, link.index)
             ways_out = {way.link for way in known if not way.destination.prefixlen}
             self._mtu = min((item.mtu for item in links if item.index in ways_out and item.mtu), default=_DEFAULT_MTU)
             return Surroundings(link.index, _strangers(links, {link.index, *ways_out}))
@@ -185,6 +183,13 @@ class BridgeLinks:
         except OSError as error:
             raise UnavailableError(f"bridge {self._bridge}: {error}") from error
         return True
+
+    def _plug_in(self, route: RouteSocket, links: Sequence[Link], bridge_index: int) -> None:
+        """Make ports of the bridge of the pods' links that are of none: their bridge was deleted. Each time that it is looked
+        after, since a daemon may have ended between making it again and this, or somebody else have made it again."""
+        for link in links:
+            if not link.master and self._as_pod_link(link, bridge_index):
+                _send_if_there(route, rtnetlink.set_master(link.index, bridge_index), rtnetlink.allow_hairpin(link.index))
 
     def _refuse_overlap(self, routes: Sequence[Route], bridge: Link | None) -> None:
         """Raise NetworkError if this host reaches a part of our networks, or our networks as a part, in another way."""
@@ -291,6 +296,11 @@ def _delete(route: RouteSocket, indexes: Sequence[int]) -> None:
     else:
         group = secrets.randbelow(1 << 30) + (1 << 30)
         requests = [*(rtnetlink.set_group(index, group) for index in indexes), rtnetlink.delete_group(group)]
+    _send_if_there(route, *requests)
+
+
+def _send_if_there(route: RouteSocket, *requests: Request) -> None:
+    """Send requests about links, of which each may be gone."""
     for request in requests:
         try:
             route.send(request)

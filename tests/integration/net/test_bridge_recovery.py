@@ -174,6 +174,21 @@ async def test_deleted_bridge_is_made_again_with_its_pods(network: BridgeNetwork
     ping(new, old_ip)
 
 
+async def test_pods_are_plugged_in_though_a_daemon_died_when_it_had_made_the_bridge_again(
+    network: BridgeNetwork, make_network: MakeNetwork, pods: PodNamespaces
+) -> None:
+    pod = pods.new()
+    attachment = await network.attach(pod)
+    await network.close()
+    run("ip", "link", "delete", "cridt0")
+    run("ip", "link", "add", "cridt0", "type", "bridge")
+    again = make_network()
+    await again.start()
+    await again.retain([pod])
+    ping(pod, "10.91.0.1")
+    assert tuple(map(str, again._addresses.held()[pod.sandbox_id])) == attachment.ips
+
+
 async def test_links_of_somebody_else_are_left_alone(network: BridgeNetwork, pods: PodNamespaces) -> None:
     pod = pods.new()
     foreign = {"veth00000000001", "veth00000000002", host_end(pod.sandbox_id)}
