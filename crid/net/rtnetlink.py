@@ -26,6 +26,7 @@ _RTM_NEWADDR, _RTM_GETADDR = 20, 22
 _RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
 _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_EXCL, _NLM_F_CREATE, _NLM_F_DUMP = 0x1, 0x4, 0x200, 0x400, 0x300
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_NLM_F_DUMP_INTR = 0x10
 _NLM_F_CAPPED, _NLM_F_ACK_TLVS = 0x100, 0x200
 _NLMSGERR_ATTR_MSG = 1
 _SOL_NETLINK, _NETLINK_CAP_ACK, _NETLINK_EXT_ACK = 270, 10, 11
@@ -37,6 +38,9 @@ _MAIN_TABLE, _LOCAL_TABLE, _UNICAST, _LOCAL, _PROTO_STATIC = 254, 255, 1, 2, 4
 _RECEIVE_SIZE = 1 << 16
 TIMEOUT = 30.0
 """Seconds in which the kernel must answer. It has answered when a request is sent, unless it runs out of memory."""
+
+_DUMPS = 10
+"""How often a list is asked for at most, where something changes each time while the kernel writes it."""
 
 _HAIRPIN = (
     "IFLA_LINKINFO",
@@ -186,6 +190,7 @@ class RouteSocket:
         self._socket.bind((0, 0))
         self._socket.settimeout(TIMEOUT)
         self._sequence = 0
+        self._interrupted = False
 
     def __enter__(self) -> Self:
         return self
@@ -219,13 +224,13 @@ class RouteSocket:
         """Return all interfaces."""
         attributes = [("IFLA_EXT_MASK", _RTEXT_FILTER_SKIP_STATS)]
         request = Request(_RTM_GETLINK, 0, _link(attrs=attributes), "list interfaces")
-        return [_decode_link(data) for data in self._exchange(request, _NLM_F_DUMP)]
+        return [_decode_link(data) for data in self._dump(request)]
 
     def addresses(self, index: int) -> list[tuple[Address, int]]:
         """Return the addresses, each with its prefix length, of the interface with this index."""
         request = Request(_RTM_GETADDR, 0, AddressMessage(), "list addresses")
         found = []
-        for data in self._exchange(request, _NLM_F_DUMP):
+        for data in self._dump(request):
             message = _decode(AddressMessage, data)
             if message["index"] == index:
                 text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
@@ -238,7 +243,7 @@ class RouteSocket:
         for family, everything in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
             message = RouteMessage()
             message["family"] = family
-            for data in self._exchange(Request(_RTM_GETROUTE, 0, message, "list routes"), _NLM_F_DUMP):
+            for data in self._dump(Request(_RTM_GETROUTE, 0, message, "list routes")):
                 route = _decode(RouteMessage, data)
                 if (route["table"], route["type"]) in ((_MAIN_TABLE, _UNICAST), (_LOCAL_TABLE, _LOCAL)):
                     destination = ip_network((route.get_attr("RTA_DST") or everything, route["dst_len"]))
@@ -252,6 +257,17 @@ class RouteSocket:
         message["attrs"] = [("RTA_DST", str(address))]
         found = list(self._exchange(Request(_RTM_GETROUTE, 0, message, f"look up the route to {address}"), _NLM_F_ACK))
         return int(_decode(RouteMessage, found[0]).get_attr("RTA_OIF") or 0)
+
+    def _dump(self, request: Request) -> list[bytes]:
+        """Return all that the kernel lists. Where something changed meanwhile it may have left some out, and says so: it
+        is asked again then, and only on a host that never rests is the last of its lists taken as it is. Raises RouteError."""
+        found: list[bytes] = []
+        for _ in range(_DUMPS):
+            self._interrupted = False
+            found = list(self._exchange(request, _NLM_F_DUMP))
+            if not self._interrupted:
+                break
+        return found
 
     def _exchange(self, request: Request, flags: int) -> Iterator[bytes]:
         """Send one request and yield what answers it, until its acknowledgement or the end of the dump. Raises RouteError if no
@@ -271,6 +287,7 @@ class RouteSocket:
             for kind, message_flags, sequence, data in _split(datagram):
                 if sequence != self._sequence:
                     continue  # the rest of an exchange that was given up
+                self._interrupted |= bool(message_flags & _NLM_F_DUMP_INTR)
                 if kind in (_NLMSG_ERROR, _NLMSG_DONE):
                     _raise_refusal(data, message_flags, request.purpose)
                     return

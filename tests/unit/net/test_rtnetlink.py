@@ -94,6 +94,34 @@ def test_datagram_of_several_messages_is_split_at_aligned_offsets() -> None:
     assert [(kind, sequence) for kind, _, sequence, _ in _split(first + second)] == [(16, 7), (3, 8)]
 
 
+def answer(sequence: int, *messages: bytes, flags: int = 0) -> bytes:
+    """A whole dump in one datagram; `flags` are those of its end."""
+    numbered = [message[:8] + struct.pack("=I", sequence) + message[12:] for message in messages]
+    return b"".join([*numbered, struct.pack("=IHHIIi", 20, 3, flags, sequence, 0, 0)])
+
+
+@pytest.mark.parametrize("interrupted", [1, 3])
+def test_a_list_during_which_something_changed_is_asked_for_again(interrupted: int) -> None:
+    ours, kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with RouteSocket() as route, kernel:
+        loopback = route.link("lo")
+        request = rtnetlink.Request(rtnetlink._RTM_GETLINK, 0, rtnetlink._link(attrs=[("IFLA_IFNAME", "lo")]), "look up lo")
+        (message,) = route._exchange(request, rtnetlink._NLM_F_ACK)
+        ours.settimeout(rtnetlink.TIMEOUT)
+        route._socket.close()
+        route._socket, route._sequence = ours, 0
+        for sequence in range(1, interrupted + 1):
+            kernel.send(answer(sequence, flags=0x10))
+        kernel.send(answer(interrupted + 1, message))
+        assert route.links() == [loopback]
+
+
+def test_a_host_that_never_rests_is_listed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rtnetlink, "_NLM_F_DUMP_INTR", 0x2)  # NLM_F_MULTI: what every message of a list has
+    with RouteSocket() as route:
+        assert route.link("lo") in route.links()
+
+
 def test_only_the_messages_of_pyroute2_are_loaded_and_all_of_it_can_be_later() -> None:
     program = """
 import sys
