@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from crid.errors import InvalidArgumentError
+from crid.linux.files import read_regular
 
 VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 """The versions of the specification that crid speaks, oldest first."""
@@ -121,13 +122,9 @@ def candidates(directory: Path) -> list[Path]:
 
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_FILE_BYTES + 1)
+        return read_regular(path, _MAX_FILE_BYTES)
     except OSError as error:
         raise InvalidArgumentError(f"CNI configuration {path}: {error.strerror}") from error
-    if len(content) > _MAX_FILE_BYTES:
-        raise InvalidArgumentError(f"CNI configuration {path}: is larger than {_MAX_FILE_BYTES} bytes")
-    return content
 
 
 def _document(content: bytes, source: str) -> object:

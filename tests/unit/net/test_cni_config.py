@@ -1,6 +1,7 @@
 """crid.net.cni_config: what a file says, and what a plugin is given. Broken files are in tests/integration/net."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,16 @@ def test_a_list() -> None:
     assert [plugin.type for plugin in network.plugins] == ["a", "b"]
     assert network.has_capability("x")
     assert not network.has_capability("y")
+
+
+def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    """A pipe that nobody writes to would hold up the whole daemon."""
+    device, pipe = tmp_path / "10-device.conf", tmp_path / "20-pipe.conf"
+    device.symlink_to("/dev/null")
+    os.mkfifo(pipe)
+    for path in (device, pipe):
+        with pytest.raises(InvalidArgumentError, match=f"{path.name}: is no regular file"):
+            load(path)
 
 
 def test_a_single_configuration_is_a_list_of_one() -> None:
