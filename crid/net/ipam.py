@@ -69,8 +69,8 @@ class _Range:
 
     def hold(self, address: Address) -> None:
         offset = int(address) - int(self.network.network_address)
-        self._held.add(offset)
-        if self._first <= offset < self._end:
+        if self._first <= offset < self._end:  # else it was given in a network of another size
+            self._held.add(offset)
             self._advance(offset)
 
     def release(self, address: Address) -> None:

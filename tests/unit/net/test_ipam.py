@@ -131,6 +131,14 @@ def test_addresses_of_a_former_network_are_kept_until_released(path: Path) -> No
     assert len({addresses.allocate(str(number)) for number in range(5)}) == 5
 
 
+def test_addresses_that_the_network_would_not_give_take_nothing_of_it(path: Path) -> None:
+    """Pods from before the subnet was made smaller have what is now the network's own, the gateway's and the last address."""
+    addresses = store(path)
+    for offset in (0, 1, 7):
+        addresses.adopt(f"old{offset}", [SMALL[offset]])
+    assert {addresses.allocate(str(number))[0] for number in range(5)} == {SMALL[offset] for offset in range(2, 7)}
+
+
 @pytest.mark.parametrize("cut", range(1, 12))
 def test_line_cut_short_is_dropped(path: Path, cut: int) -> None:
     store(path).allocate("1")
