@@ -134,20 +134,15 @@ class AddressStore:
         return tuple(taken)
 
     def adopt(self, sandbox_id: str, addresses: Sequence[Address]) -> None:
-        """Record that the pod holds `addresses`, unless it holds some already. Raises UnavailableError like `allocate`."""
+        """Record that the pod holds `addresses`, unless it holds some already, whether or not that can be written down."""
         if sandbox_id not in self._held:
-            self._append(_taken(sandbox_id, addresses))
+            self._append_now_or_later(_taken(sandbox_id, addresses))
             self._hold(sandbox_id, addresses)
 
     def release(self, sandbox_id: str) -> None:
         """Take back the pod's addresses, which nobody uses any more whether or not that can be written down. Idempotent."""
         if sandbox_id in self._held:
-            line = f"- {sandbox_id}\n"
-            try:
-                self._append(line)
-            except UnavailableError as error:
-                logger.error("an address is free, which cannot be written down yet%s", fields(sandbox=sandbox_id, error=error))
-                self._late += line
+            self._append_now_or_later(f"- {sandbox_id}\n")
             self._free(self._held.pop(sandbox_id))
 
     def retain(self, sandbox_ids: Collection[str]) -> None:
@@ -209,9 +204,17 @@ class AddressStore:
         self._journal = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         self._size, self._changes, self._late = len(content), 0, ""
 
+    def _append_now_or_later(self, line: str) -> None:
+        """Write one change that has happened, or keep it for the next. Until then the journal does not say who holds what; a
+        daemon that reads it learns that from pods and links (`adopt`, `retain`)."""
+        try:
+            self._append(line)
+        except UnavailableError as error:
+            logger.error("a change of addresses cannot be written down yet%s", fields(change=line.strip(), error=error))
+            self._late += line
+
     def _append(self, line: str) -> None:
-        """Write one change, whole or not at all, after those that could not be written. Until then the journal holds
-        addresses that are free; a daemon that reads it frees them when it has found which pods there are (`retain`)."""
+        """Write one change, whole or not at all, after those that could not be written."""
         try:
             if self._changes >= _COMPACT_AFTER or self._journal < 0:
                 try:

@@ -219,6 +219,21 @@ def test_full_disk_keeps_nobodys_address_and_no_daemon_from_starting(
     assert store(path).held().keys() == {"2", "4"}
 
 
+def test_full_disk_and_a_lost_journal_keep_no_daemon_from_starting(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What links say of their pods' addresses holds without being written, and is written as soon as that can be."""
+    with monkeypatch.context() as patch:
+        patch.setattr("os.write", no_write)
+        addresses = store(path)
+        addresses.adopt("1", [SMALL[2]])
+        addresses.adopt("2", [SMALL[3]])
+        addresses.release("1")
+        with pytest.raises(UnavailableError, match="No space left"):
+            addresses.allocate("3")
+    given_late = addresses.allocate("3")
+    assert given_late != (SMALL[3],)
+    assert store(path).held() == {"2": (SMALL[3],), "3": given_late}
+
+
 def test_a_disk_with_room_for_a_line_but_for_no_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The journal goes on as it is; what a torn line has left in it is cut off first."""
     addresses = store(path)
