@@ -1,15 +1,23 @@
-"""What a pod's config says about its network, in the words of `crid.net`."""
+"""What a pod's config says about its network, in the words of `crid.net`; and how a pod that nobody knows is detached."""
 
+import asyncio
+import logging
 from ipaddress import ip_address
 
 from crid.cri import api_pb2 as cri
-from crid.errors import InvalidArgumentError
+from crid.errors import CridError, InvalidArgumentError
+from crid.lifecycle.parts import Parts
+from crid.log import fields
 from crid.model.sandbox import SandboxMetadata
 from crid.net.addresses import Address
 from crid.net.plugin import Dns, PodNetwork, PortMapping
 
 _PROTOCOLS = {cri.TCP: "tcp", cri.UDP: "udp", cri.SCTP: "sctp"}
 _LAST_PORT = 65535
+_RETRY, _LONGEST_RETRY = 5.0, 300.0
+"""Seconds before a detaching is first repeated, and between attempts in the end; each pause is twice the one before."""
+
+logger = logging.getLogger(__name__)
 
 
 def pod_network(metadata: SandboxMetadata) -> PodNetwork:
@@ -51,6 +59,30 @@ def port_mappings(config: cri.PodSandboxConfig) -> tuple[PortMapping, ...]:
         if known != mapping:
             raise InvalidArgumentError(f"{where}: host port {mapping} leads to container port {known.container_port} already")
     return tuple(found.values())
+
+
+async def give_up(parts: Parts, pod: PodNetwork) -> None:
+    """Detach a pod that was not made. No client can ask for that again, as none knows the pod: if it fails it is repeated
+    beside everything else, as the pod that is made in its place may want its host ports, or its address.
+
+    Raises nothing that a network does.
+    """
+    try:
+        await parts.network.detach(pod)
+    except CridError as error:
+        logger.error("the network of a pod that was not made is released later%s", fields(pod=pod.sandbox_id, error=error))
+        parts.supervisor.start_logged(_detach_at_last(parts, pod), f"release network {pod.sandbox_id}")
+
+
+async def _detach_at_last(parts: Parts, pod: PodNetwork) -> None:
+    pause = _RETRY
+    while True:
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_RETRY)
+        try:
+            return await parts.network.detach(pod)
+        except CridError as error:
+            logger.error("the network of a pod is not released yet%s", fields(pod=pod.sandbox_id, error=error))
 
 
 def _host_ip(text: str, where: str) -> Address | None:

@@ -24,7 +24,7 @@ from crid.lifecycle.container import ContainerLifecycle
 from crid.lifecycle.creation_time import creation_time
 from crid.lifecycle.inflight import Inflight
 from crid.lifecycle.parts import Parts
-from crid.lifecycle.pod_network import pod_network, port_mappings
+from crid.lifecycle.pod_network import give_up, pod_network, port_mappings
 from crid.lifecycle.resources import update_sandbox
 from crid.lifecycle.retries import sandbox_made_by
 from crid.lifecycle.spec_inputs import workload_host
@@ -143,7 +143,7 @@ class SandboxLifecycle:
         if metadata.namespaces.net:
             trace.step("pod", "setting up its network")
             network = pod_network(metadata)
-            rollback.undo("releasing the network", lambda: self._parts.network.detach(network))
+            rollback.undo("releasing the network", lambda: give_up(self._parts, network))
             metadata = replace(metadata, network=await self._parts.network.attach(network))
         trace.step("pod", "writing its files")
         self._write_files(metadata)

@@ -15,6 +15,7 @@ from crid.errors import (
     InvalidArgumentError,
     UnavailableError,
 )
+from crid.lifecycle import pod_network
 from crid.model.container import ContainerState
 from crid.model.sandbox import PodSandbox
 from crid.net.plugin import PodNetwork
@@ -107,9 +108,22 @@ class TestRun:
         world.network.detach_error = UnavailableError("the network is away")
         with pytest.raises(OSError, match="memory"):
             await world.pod()
-        assert "releasing the network" in caplog.text
+        assert "the network is away" in caplog.text
         world.kernel.failures.clear()
         assert (await world.pod()).status.ready
+
+    async def test_a_network_that_could_not_be_released_is_later(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The pod was not made, so that nobody can ask for it; the one made in its place wants the same port of the host."""
+        monkeypatch.setattr(pod_network, "_RETRY", 0.01)
+        config = pod_config("web")
+        config.port_mappings.add(host_port=8080, container_port=80)
+        world.kernel.failures["mount -t tmpfs"] = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+        world.network.detach_error = UnavailableError("the network is away")
+        with pytest.raises(OSError, match="memory"):
+            await world.sandboxes.run(config, "")
+        world.kernel.failures.clear()
+        await until(lambda: not world.network.attached, "the network is released")
+        assert (await world.sandboxes.run(config, "")).status.ready
 
     @pytest.mark.parametrize(
         ("change", "message"),
