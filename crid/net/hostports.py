@@ -96,7 +96,7 @@ class HostPorts:
                 continue
             if self._enabled and pod.port_mappings and interface:
                 ports.append(pod_ports(pod, pod.attachment.ips, interface))
-        if ports or self._table.in_use:
+        if ports or await self._table.is_there():
             await self._table.restore(ports)
 
 

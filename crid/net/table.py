@@ -51,6 +51,14 @@ class Table:
         """Whether the table was made, or taken over, and not removed since."""
         return self._generation >= 0
 
+    async def is_there(self) -> bool:
+        """Whether the kernel has the table, which an earlier daemon may have left; not if there is no nft to ask."""
+        try:
+            return self.in_use or not (await _nft("list", "table", "inet", self._name)).exit_code
+        except UnavailableError as error:
+            logger.warning("whether there is an nftables table of an earlier daemon is not known%s", fields(error=error))
+            return False
+
     def changed(self) -> bool:
         """Whether anybody changed any nftables table of this host since `ensure` last looked: one message, no process."""
         return self._generation != _generation()

@@ -12,6 +12,7 @@ from crid.net.bridge import BridgeNetwork
 from crid.net.choice import ChosenNetwork
 from crid.net.cni import CniNetwork
 from crid.net.plugin import PodNetwork, PortMapping
+from crid.net.table import listed_ports
 from tests.harness.cni import REAL, CniDirectory
 from tests.harness.network import PodNamespaces, ping, pod_links, run
 from tests.harness.peers import ask, serving
@@ -113,6 +114,18 @@ async def test_a_restart_under_the_other_kind_releases_and_keeps(
     await network.detach(kept)
     await network.detach(late)
     assert (cni.leases(), cni.cached(), pod_links()) == ([], [], set())
+
+
+async def test_host_ports_of_a_pod_that_is_gone_are_closed_though_nobody_has_any_now(
+    make: MakeChoice, cni: CniDirectory, pods: PodNamespaces
+) -> None:
+    cni.write_list(cni.bridge(), version="1.0.0")
+    network = await started(make)
+    await network.attach(replace(pods.new(), port_mappings=(HTTP,)))
+    assert len(await listed_ports("cridt0")) == 1
+    await network.close()
+    await started(make)
+    assert await listed_ports("cridt0") == []
 
 
 async def test_a_bridge_that_no_pod_needs_any_more_is_not_made_again(
