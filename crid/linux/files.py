@@ -22,7 +22,7 @@ def write_atomic(path: Path, content: bytes, *, mode: int = 0o600, durable: bool
         _write_atomic(path, content, mode=mode, durable=durable)
     except OSError as error:
         error.filename = str(path)  # not the temporary name, and not nothing, as write(2) would have it
-        error.filename2 = None
+        del error.filename2  # setting it to None would show None as a second name
         raise
 
 

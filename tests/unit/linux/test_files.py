@@ -1,3 +1,4 @@
+import errno
 import os
 from pathlib import Path
 
@@ -28,6 +29,17 @@ def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path: Path, 
         files.write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["record"]
+
+
+@pytest.mark.parametrize("call", ["write", "rename"])
+def test_an_error_names_the_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    def full(*names: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", *((names[0], None, names[1]) if call == "rename" else ()))
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(OSError, match="No space") as caught:
+        files.write_atomic(tmp_path / "record", b"new")
+    assert str(caught.value) == f"[Errno 28] No space left on device: '{tmp_path}/record'"
 
 
 def test_a_missing_directory_is_an_error(tmp_path: Path) -> None:
