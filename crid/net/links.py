@@ -6,6 +6,7 @@ holds which address can be read back if the journal of `crid.net.ipam` is lost. 
 the route socket of its caller's thread.
 """
 
+import contextlib
 import errno
 import logging
 import os
@@ -98,6 +99,7 @@ class BridgeLinks:
                 link = route.link(self._bridge)
                 assert link is not None
                 self._skip_address_detection()
+            self._ignore_router_advertisements()
             route.send(*(rtnetlink.add_address(link.index, address) for address in missing))
             route.send(rtnetlink.set_up(link.index))
             self._enable_forwarding()
@@ -225,6 +227,11 @@ class BridgeLinks:
                 if version == 6:
                     _keep_router_advertisements()
                 write_sysctl(name, "1")
+
+    def _ignore_router_advertisements(self) -> None:
+        """Let no pod give the host an address or a route by claiming to be a router (RFC 4861): all at the bridge are pods."""
+        with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
+            write_sysctl(f"net/ipv6/conf/{self._bridge}/accept_ra", "0")
 
     def _skip_address_detection(self) -> None:
         """Let the bridge use its link-local address at once: until it may, the host cannot ask for a pod's MAC address, and

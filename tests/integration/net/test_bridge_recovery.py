@@ -189,6 +189,19 @@ async def test_pods_are_plugged_in_though_a_daemon_died_when_it_had_made_the_bri
     assert tuple(map(str, again._addresses.held()[pod.sandbox_id])) == attachment.ips
 
 
+@pytest.mark.parametrize("subnets", [(SUBNET,), (SUBNET, SUBNET6)])
+async def test_no_pod_is_a_router_for_the_host(make_network: MakeNetwork, subnets: tuple[str, ...]) -> None:
+    """Also at a bridge of an earlier daemon, and though other interfaces go on to learn routes on a host that forwards."""
+    accepted = Path("/proc/sys/net/ipv6/conf/cridt0/accept_ra")
+    for _ in range(2):
+        network = make_network(subnets=subnets)
+        await network.start()
+        assert network.condition().ready
+        assert accepted.read_text() == "0\n"
+        await network.close()
+        accepted.write_text("2")
+
+
 async def test_links_of_somebody_else_are_left_alone(network: BridgeNetwork, pods: PodNamespaces) -> None:
     pod = pods.new()
     foreign = {"veth00000000001", "veth00000000002", host_end(pod.sandbox_id)}
