@@ -84,6 +84,7 @@ class CniNetwork(NetworkPlugin):
         self._pods = KeyedLock()
         self._kernel_calls = Threads("crid-cni", 8)
         self._looking = asyncio.Lock()
+        self._looks = 0
         self._recheck: asyncio.Task[object] | None = None
         self._collected, self._released = asyncio.Event(), asyncio.Event()
         self._collected.set()
@@ -293,8 +294,13 @@ class CniNetwork(NetworkPlugin):
             self._recheck = self._supervisor.start_logged(self._look(), "look at the CNI network")
 
     async def _look(self) -> None:
-        """Find out what the network is and whether it can serve."""
+        """Find out what the network is and whether it can serve. Of those that wait one looks for all: a plugin that does not
+        answer would else hold them up one after the other."""
+        asked = self._looks
         async with self._looking:
+            if self._looks != asked:  # one has begun since, and so has seen what this one would
+                return
+            self._looks += 1
             before = self._condition
             try:
                 loaded = self._load()

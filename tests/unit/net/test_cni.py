@@ -30,12 +30,21 @@ class Asked:
     def __init__(self) -> None:
         self.deleted: list[str] = []
         self.valid: list[tuple[str, str]] | None = None
+        self.looks = 0
 
     async def delete(self, cached: CachedAttachment) -> None:
         self.deleted.append(cached.attachment.container_id)
 
     async def collect(self, network: NetworkList, valid: Sequence[Attachment]) -> None:
         self.valid = [(item.container_id, item.interface) for item in valid]
+
+    async def negotiate(self, network: NetworkList) -> NetworkList:
+        return network
+
+    async def status(self, network: NetworkList) -> None:
+        self.looks += 1
+        await asyncio.sleep(0)
+        raise UnavailableError("not yet")
 
     async def check(self, cached: CachedAttachment) -> None:
         pass
@@ -109,3 +118,15 @@ async def test_a_pod_is_not_detached_by_guess_where_its_file_cannot_be_read_now(
     assert (node.asked.deleted, node.cache.holds(POD)) == ([], True)
     await node.network.detach(pod)
     assert (node.asked.deleted, node.cache.holds(POD)) == ([POD], False)
+
+
+async def test_pods_that_wait_for_a_network_do_not_wait_for_each_others_looks(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plugin may take seconds for each."""
+    monkeypatch.setattr(node.network, "_load", lambda: NETWORK)
+    node.network._condition = NetworkCondition(False)
+    pods = [PodNetwork(f"{number:064x}", "/ns") for number in range(10)]
+    refused = await asyncio.gather(*map(node.network.attach, pods), return_exceptions=True)
+    assert {str(error).rpartition(": ")[2] for error in refused} == {"not yet"}
+    assert node.asked.looks <= 2
