@@ -86,6 +86,12 @@ def _reason(error: CridError) -> str:
     return "KernelSilent" if isinstance(error, DeadlineExceededError) else "NftablesFailed"
 
 
+def _same(error: CridError) -> CridError:
+    """Return the error for one more of those who waited for what failed."""
+    kind = DeadlineExceededError if isinstance(error, DeadlineExceededError) else UnavailableError
+    return kind(str(error))
+
+
 class BridgeNetwork(NetworkPlugin):
     """A bridge called `bridge`, with one address of each of `networks` for a pod; files of its own are in `directory`.
 
@@ -114,6 +120,8 @@ class BridgeNetwork(NetworkPlugin):
         self._supervisor = Supervisor(f"network {bridge}")
         self._pods = KeyedLock()
         self._ensuring = asyncio.Lock()
+        self._attempts = 0
+        self._failure: CridError | None = None
         self._recheck: asyncio.Task[object] | None = None
         self._removals: dict[str, asyncio.Future[None]] = {}
         self._removing = False
@@ -259,9 +267,8 @@ class BridgeNetwork(NetworkPlugin):
                     what = f"bridge {self._bridge}: removing links of {len(batch)} pods"
                     await self._disconnecting.run(what, self._links.remove, list(batch))
                 except BaseException as error:
-                    kind = DeadlineExceededError if isinstance(error, DeadlineExceededError) else UnavailableError
                     for future in batch.values():
-                        future.set_exception(kind(str(error)) if isinstance(error, CridError) else error)
+                        future.set_exception(_same(error) if isinstance(error, CridError) else error)
                     if not isinstance(error, Exception):
                         raise
                 else:
@@ -271,15 +278,23 @@ class BridgeNetwork(NetworkPlugin):
             self._removing = False
 
     async def _ensure(self) -> None:
-        """Make what pods are connected to, as far as it is not there. Raises UnavailableError, also seen in `condition`."""
+        """Make what pods are connected to, as far as it is not there. Of those that wait one does it for all: a kernel that
+        does not answer would else hold them up one after the other. Raises UnavailableError, also seen in `condition`."""
+        asked = self._attempts
         async with self._ensuring:
+            if self._attempts != asked:  # one has begun since
+                if self._failure is not None:
+                    raise _same(self._failure)
+                return
+            self._attempts += 1
+            self._failure = None
             try:
                 found = await self._connecting.run(f"bridge {self._bridge}: looking after it", self._links.ensure)
                 self._bridge_index = found.index
                 if await self._table.ensure(Bridge(self._bridge, self._networks, found.strangers)):
                     logger.info("nftables table is set up%s", fields(bridge=self._bridge))
             except CridError as error:
-                self._condition = NetworkCondition(False, _reason(error), str(error))
+                self._condition, self._failure = NetworkCondition(False, _reason(error), str(error)), error
                 raise
             self._condition = NetworkCondition(True)
             self._ensured_at = asyncio.get_running_loop().time()

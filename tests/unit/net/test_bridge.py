@@ -1,12 +1,14 @@
 """crid.net.bridge without a kernel: what a constructor can refuse, and names. The rest is in tests/integration/net."""
 
+import asyncio
 from ipaddress import IPv4Network, ip_network
 from pathlib import Path
 
 import pytest
 
-from crid.errors import InvalidArgumentError
+from crid.errors import DeadlineExceededError, InvalidArgumentError
 from crid.net.bridge import BridgeNetwork, default_bridge
+from crid.net.plugin import PodNetwork
 
 NETWORK = IPv4Network("10.91.0.0/24")
 
@@ -34,3 +36,25 @@ async def test_close_without_start_is_harmless() -> None:
     network = BridgeNetwork("", [NETWORK], Path("/nowhere"))
     await network.close(remove=True)
     assert not network.condition().ready
+
+
+async def test_pods_that_wait_for_the_kernel_do_not_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One attempt may take a minute."""
+    network = BridgeNetwork("", [NETWORK], Path("/nowhere"))
+    attempts: list[str] = []
+
+    class SilentKernel:
+        async def run(self, what: str, *_: object) -> None:
+            attempts.append(what)
+            await asyncio.sleep(0)
+            raise DeadlineExceededError(f"{what} did not end within 60 s")
+
+    monkeypatch.setattr(network, "_connecting", SilentKernel(), raising=False)
+    pods = [PodNetwork(str(number), "/ns") for number in range(10)]
+    refused = await asyncio.gather(*map(network.attach, pods), return_exceptions=True)
+    assert {(type(error), str(error)) for error in refused} == {
+        (DeadlineExceededError, "bridge crid0a5b0000: looking after it did not end within 60 s")
+    }
+    assert len(attempts) <= 2
+    assert network.condition().reason == "KernelSilent"
+    await network._supervisor.close(0)
