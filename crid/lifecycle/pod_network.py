@@ -86,7 +86,10 @@ async def _detach_at_last(parts: Parts, pod: PodNetwork) -> None:
 
 
 def _host_ip(text: str, where: str) -> Address | None:
-    """Return the address; None, which means all addresses of both families, for an unspecified one."""
+    """Return the address; None, which means all addresses of both families, for an unspecified one.
+
+    An IPv4 address in IPv6's clothes (::ffff:192.0.2.1, RFC 4291) is that IPv4 address: no packet has the other.
+    """
     if not text:
         return None
     try:
@@ -95,4 +98,5 @@ def _host_ip(text: str, where: str) -> Address | None:
         raise InvalidArgumentError(f"{where}.host_ip: {text!r} is not an IP address") from error
     if getattr(address, "scope_id", None):
         raise InvalidArgumentError(f"{where}.host_ip: {text!r} has a zone, which a host port cannot")
+    address = getattr(address, "ipv4_mapped", None) or address
     return None if address.is_unspecified else address

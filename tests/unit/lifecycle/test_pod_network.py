@@ -30,7 +30,11 @@ def test_protocols(number: int, protocol: str) -> None:
     assert port_mappings(config(mapping(protocol=number))) == (PortMapping(protocol, 8080, 80),)
 
 
-@pytest.mark.parametrize("text", ["", "0.0.0.0", "::"])
+def test_an_ipv4_address_written_as_one_of_ipv6_is_that_address() -> None:
+    assert port_mappings(config(mapping(host_ip="::ffff:127.0.0.1")))[0].host_ip == ip_address("127.0.0.1")
+
+
+@pytest.mark.parametrize("text", ["", "0.0.0.0", "::", "::ffff:0.0.0.0"])
 def test_unspecified_addresses_mean_all(text: str) -> None:
     assert port_mappings(config(mapping(host_ip=text)))[0].host_ip is None
 
