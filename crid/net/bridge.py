@@ -287,7 +287,7 @@ class BridgeNetwork(NetworkPlugin):
                     raise _same(self._failure)
                 return
             self._attempts += 1
-            self._failure = None
+            self._failure = UnavailableError(f"bridge {self._bridge}: nobody has looked after it to the end")
             try:
                 found = await self._connecting.run(f"bridge {self._bridge}: looking after it", self._links.ensure)
                 self._bridge_index = found.index
@@ -296,7 +296,7 @@ class BridgeNetwork(NetworkPlugin):
             except CridError as error:
                 self._condition, self._failure = NetworkCondition(False, _reason(error), str(error)), error
                 raise
-            self._condition = NetworkCondition(True)
+            self._condition, self._failure = NetworkCondition(True), None
             self._ensured_at = asyncio.get_running_loop().time()
 
     def _ensure_soon(self) -> None:
