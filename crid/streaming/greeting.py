@@ -89,6 +89,8 @@ class Greeting(asyncio.Protocol):
         except OSError as error:  # the client's fault, or it went away
             logger.debug("no TLS with a client%s", fields(error=error))
             transport.abort()
+            encrypted = None
+        if encrypted is None:  # the connection's end within the handshake is no error to asyncio, if it is we who end it
             self._leave()  # nobody tells us of the end of a connection that never was
             return
         self._transport = encrypted
