@@ -78,23 +78,22 @@ class Supervisor:
             raise
 
     async def close(self, grace: float) -> None:
-        """Wait at most `grace` seconds for the tasks to end, then cancel the rest and wait for them.
+        """Wait at most `grace` seconds for the tasks to end, and for those that they start; then cancel the rest and wait.
 
         Who gives no grace expects none to have ended: that is not logged.
         """
         self._closing = True
-        current = asyncio.current_task()
-        tasks = {task for task in self._tasks if task is not current}
-        if not tasks:
-            return
-        _, late = await asyncio.wait(tasks, timeout=grace)
-        for task in late:
-            if grace:
-                words = fields(task=task.get_name(), now=self._tasks[task].step, grace_s=grace)
-                logger.warning("cancelling a task that did not end in time%s", words)
-            task.cancel()
-        if late:
-            await asyncio.wait(late)
+        now, current = asyncio.get_running_loop().time, asyncio.current_task()
+        deadline = now() + grace
+        while tasks := {task for task in self._tasks if task is not current}:
+            _, late = await asyncio.wait(tasks, timeout=max(deadline - now(), 0))
+            for task in late:
+                if grace:
+                    words = fields(task=task.get_name(), now=self._tasks[task].step, grace_s=grace)
+                    logger.warning("cancelling a task that did not end in time%s", words)
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
 
 
 def log_failure(task: asyncio.Task[Any]) -> None:

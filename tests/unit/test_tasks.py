@@ -115,6 +115,27 @@ class TestSupervisor:
         assert ("stuck work" in caplog.text) is bool(grace)
         assert "tasks=0 closing=True" in repr(supervisor)
 
+    @pytest.mark.parametrize("grace", [60, 0.01])
+    async def test_close_reaches_what_is_started_meanwhile(self, grace: float) -> None:
+        """A request that ends in time may have begun something only then; one that is cancelled, to undo it."""
+        supervisor, order = Supervisor("t"), list[str]()
+
+        async def later() -> None:
+            await settle()
+            order.append("later")
+
+        async def work() -> None:
+            try:
+                await (settle() if grace == 60 else asyncio.Event().wait())
+            finally:
+                supervisor.start(later() if grace == 60 else asyncio.Event().wait(), "later")
+
+        supervisor.start(work(), "work")
+        await settle()
+        await supervisor.close(grace)
+        assert order == (["later"] if grace == 60 else [])
+        assert "tasks=0 closing=True" in repr(supervisor)
+
     async def test_close_of_nothing_and_from_inside(self) -> None:
         supervisor = Supervisor("t")
         await supervisor.close(grace=60)
