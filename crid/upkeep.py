@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import shutil
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from crid.linux import process
 from crid.linux.mount import mounts_below
 from crid.log import fields
 from crid.model.container import Container
+from crid.model.sandbox import PodSandbox
 from crid.net.bridge import default_bridge
 from crid.net.inventory import Inventory, take_inventory
 from crid.oci.exits import read_exit
@@ -118,14 +119,26 @@ async def _recovered(config: Config) -> AsyncIterator[_Node]:
         removing = Leftovers(parts, providers.places)
         found = await Recovery(parts, exits, read_exit, removing).run()
         following = supervisor.start(exits.follow(aiter(providers.exits), containers.ended), "exits")
-        for sandbox in found.stopping:
-            await sandboxes.stop(sandbox.id)
-        await containers.end_leftovers(found.ended)
-        yield _Node(providers, containers, sandboxes, removing)
-        following.cancel()
+        try:
+            for sandbox in found.stopping:
+                with _one_of_many("cannot finish the stop of a pod", sandbox):
+                    await sandboxes.stop(sandbox.id)
+            await containers.end_leftovers(found.ended)
+            yield _Node(providers, containers, sandboxes, removing)
+        finally:
+            following.cancel()
     finally:
         await supervisor.close(_GRACE)
         await providers.close()
+
+
+@contextlib.contextmanager
+def _one_of_many(failure: str, sandbox: PodSandbox) -> Iterator[None]:
+    """Let what fails with one pod not keep the others from their turn: it is logged."""
+    try:
+        yield
+    except (CridError, OSError) as error:
+        logger.error("%s%s", failure, fields(pod=sandbox.id, error=error))
 
 
 async def repair(config: Config) -> None:
@@ -151,10 +164,8 @@ async def wipe(config: Config, *, images: bool) -> int:
         parts = node.providers.parts
         pods = parts.sandboxes.list()
         for sandbox in pods:
-            try:
+            with _one_of_many("cannot remove a pod", sandbox):
                 await node.sandboxes.remove(sandbox.id)
-            except CridError as error:
-                logger.error("cannot remove a pod%s", fields(pod=sandbox.id, error=error))
         await node.leftovers.remove(leftovers(await node.leftovers.look()))
         remaining = [f"pod {item.id}" for item in parts.sandboxes.list()]
         remaining += [f"container {item.id}" for item in parts.containers.list()]

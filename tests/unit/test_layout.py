@@ -23,7 +23,6 @@ ELSEWHERE = {
     "cli_images.py": "tests/integration/image/test_cli.py",
     "daemon.py": "tests/integration/e2e",
     "tls.py": "tests/integration/streaming/test_tls.py",
-    "upkeep.py": "tests/integration/e2e/test_check.py",
     # Tables of the configuration file, read together.
     "config/": "tests/unit/config/test_file.py",
     # Interfaces and their fakes: one suite for all implementations.
