@@ -178,16 +178,20 @@ async def wipe(config: Config, *, images: bool) -> int:
 
 
 def _remove_directories(config: Config, *, images: bool) -> None:
-    """Remove what is in the directories; nothing that something is still mounted below."""
+    """Remove what is in the directories; nothing that something is still mounted below.
+
+    The locks go last, each after what it guards: a daemon may start as soon as they are gone.
+    """
     root, run_root, imagestore = Path(config.root), Path(config.runroot), config.image.imagestore
     if busy := [path for path in mounts_below(str(run_root)) if Path(path) != run_root.resolve()]:
         raise FailedPreconditionError(f"still mounted: {', '.join(busy)}")
     kept: Collection[str] = () if images else _KEPT
-    doomed: list[tuple[Path, Collection[str]]] = [(root, kept), (run_root, ())]
+    doomed: list[tuple[Path, Collection[str]]] = [(run_root, ())]
     if imagestore and images:
         doomed.append((Path(imagestore), ()))
+    doomed.append((root, kept))
     for directory, names in doomed:
-        for path in directory.iterdir() if directory.is_dir() else ():
+        for path in sorted(directory.iterdir(), key=lambda path: path.name == LOCK) if directory.is_dir() else ():
             if path.name not in names:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         with contextlib.suppress(OSError):  # not empty, or a mount point

@@ -33,11 +33,18 @@ def locked(config: Config) -> Iterator[None]:
     (flock(2)). Raises AlreadyExistsError naming the directory that another crid uses."""
     with contextlib.ExitStack() as held:
         for root in dict.fromkeys(Path(path) for path in (config.root, config.image.imagestore or config.root)):
-            root.mkdir(mode=0o711, parents=True, exist_ok=True)
-            descriptor = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            held.callback(os.close, descriptor)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise AlreadyExistsError(f"another crid uses {root}") from error
+            while not _lock(root, held):
+                pass
         yield
+
+
+def _lock(root: Path, held: contextlib.ExitStack) -> bool:
+    """Lock `root` until `held` ends; return False if what was locked is not its lock any more: a wipe has just removed it."""
+    root.mkdir(mode=0o711, parents=True, exist_ok=True)
+    descriptor = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    held.callback(os.close, descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise AlreadyExistsError(f"another crid uses {root}") from error
+    return os.fstat(descriptor).st_nlink > 0

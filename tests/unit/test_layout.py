@@ -13,7 +13,6 @@ UNIT = ROOT / "tests" / "unit"
 ELSEWHERE = {
     # The whole program, which unit tests would only imitate.
     "__main__.py": "tests/integration/e2e",
-    "assembly/locks.py": "tests/integration/e2e/test_check.py",
     "assembly/places.py": "tests/integration/e2e/test_check.py",
     "assembly/programs.py": "tests/integration/e2e/test_handlers.py",
     "assembly/providers.py": "tests/integration/e2e",

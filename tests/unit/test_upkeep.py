@@ -1,7 +1,9 @@
 """Repair and wipe where something fails. What they do on a whole machine is in tests/integration/e2e/test_check.py."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -9,6 +11,7 @@ from typing import cast
 import pytest
 
 from crid import upkeep
+from crid.assembly.locks import LOCK, locked
 from crid.assembly.providers import Providers
 from crid.config import Config
 from crid.errors import UnavailableError
@@ -57,3 +60,26 @@ async def test_a_stop_that_cannot_be_finished_keeps_no_other_from_it(
     assert "cannot finish the stop of a pod" in caplog.text
     await upkeep.repair(Config())
     assert not world.network.attached
+
+
+@pytest.mark.parametrize("images", [False, True])
+def test_a_wipe_holds_the_locks_until_all_else_is_gone(tmp_path: Path, images: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon that starts meanwhile would lose what it has just made."""
+    root, run_root, imagestore = (tmp_path / name for name in ("root", "run", "images"))
+    config = replace(Config(), root=str(root), runroot=str(run_root), image=replace(Config().image, imagestore=str(imagestore)))
+    rmtree, removed = shutil.rmtree, set[Path]()
+
+    def removal(path: Path) -> None:
+        assert (root / LOCK).exists()
+        assert path.parent == run_root or (path.parent / LOCK).exists()
+        rmtree(path)
+        removed.add(path.parent)
+
+    monkeypatch.setattr(shutil, "rmtree", removal)
+    with locked(config):
+        for directory in (root, run_root, imagestore):
+            for name in ("a", "z"):
+                (directory / name).mkdir(parents=True)
+        upkeep._remove_directories(config, images=images)
+    assert removed == ({root, run_root, imagestore} if images else {root, run_root})
+    assert [path.name for path in (root, run_root, imagestore) if path.exists()] == ([] if images else ["root", "images"])
