@@ -6,8 +6,10 @@ name of the host it is for.
 """
 
 import logging
+import select
 import sys
 import time
+from typing import TextIO
 
 LEVELS = {
     "fatal": logging.CRITICAL,
@@ -19,6 +21,12 @@ LEVELS = {
     "debug": logging.DEBUG,
     "trace": logging.DEBUG,
 }
+
+PATIENCE = 1.0
+"""Seconds for which a line waits for whoever reads the log. Then lines are lost until it is read again."""
+
+_PIECE = 1024
+"""Characters, of up to four bytes each, that a descriptor takes at once if it takes anything (pipe(7): PIPE_BUF)."""
 
 
 def quote(value: object) -> str:
@@ -52,16 +60,65 @@ class LineFormatter(logging.Formatter):
         return line
 
 
+class LineHandler(logging.StreamHandler[TextIO]):
+    """Writes lines to a stream, and loses them rather than wait for ever: a journal that has stopped must not stop the daemon.
+
+    How many were lost is the first thing that is said when the log is read again.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self.setFormatter(LineFormatter())
+        self._lost = 0
+        self._cut = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record's lines."""
+        try:
+            if (self._lost and not self._tell_of_loss()) or not self._write(self.format(record), PATIENCE):
+                self._lost += 1
+        except Exception:
+            self.handleError(record)
+
+    def _tell_of_loss(self) -> bool:
+        words = (fields(lost=self._lost),)
+        notice = self.format(
+            logging.LogRecord(__name__, logging.WARNING, __file__, 0, "nobody has read the log%s", words, None)
+        )
+        if self._write("\n" + notice if self._cut else notice, 0):
+            self._lost = 0
+        return not self._lost
+
+    def _write(self, text: str, patience: float) -> bool:
+        """Write lines; return False if they, or their end, found no room in time."""
+        text += self.terminator
+        for start in range(0, len(text), _PIECE):
+            if not self._has_room(patience):
+                self._cut = self._cut or start > 0
+                return False
+            self.stream.write(text[start : start + _PIECE])
+            self.flush()
+        self._cut = False
+        return True
+
+    def _has_room(self, patience: float) -> bool:
+        try:
+            descriptor = self.stream.fileno()
+        except (OSError, ValueError):  # no file
+            return True
+        poll = select.poll()
+        poll.register(descriptor, select.POLLOUT)
+        return bool(poll.poll(patience * 1000))
+
+
 def _printable(text: str) -> str:
     return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
 def configure(level: str) -> None:
     """Send every logger's lines to stderr. `level` is one of LEVELS."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter())
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [LineHandler(sys.stderr)]
     root.setLevel(LEVELS[level])
     for noisy in ("asyncio", "grpc", "pyroute2", "aiohttp"):
         logging.getLogger(noisy).setLevel(max(LEVELS[level], logging.WARNING))

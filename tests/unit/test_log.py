@@ -1,8 +1,10 @@
 """The daemon's log: whatever a value holds, an event is one line, and a field ends where it seems to end."""
 
 import logging
+import os
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -125,3 +127,27 @@ def test_configured_twice_prints_once(capsys: pytest.CaptureFixture[str]) -> Non
     log.configure("info")
     logging.getLogger("crid.x").info("once")
     assert capsys.readouterr().err.count("once") == 1
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_log_that_nobody_reads_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines are lost, which is said once it is read again."""
+    monkeypatch.setattr(log, "PATIENCE", 0.01)
+    reading, writing = os.pipe()
+    with open(reading, "rb", 0) as reader, open(writing, "w", encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        log.configure("info")
+        for number in range(1000):
+            logging.getLogger("crid.x").info("%d %s", number, "x" * 3000)
+        *whole, cut = reader.read(1 << 20).decode().split("\n")
+        assert [line.split()[3] for line in whole] == [str(number) for number in range(len(whole))]
+        assert 0 < len(whole) < 1000
+        assert len(cut) < 3000
+        for message in ("again", "and again"):
+            logging.getLogger("crid.x").info(message)
+        said = reader.read(1 << 20).decode().lstrip("\n").splitlines()
+        assert [HEAD.sub("", line) for line in said] == [
+            f"nobody has read the log lost={1000 - len(whole)}",
+            "again",
+            "and again",
+        ]
