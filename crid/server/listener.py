@@ -69,9 +69,8 @@ class Listener:
         logger.info("serving on %s", self._path)
 
     async def stop(self, grace: float) -> None:
-        """Take no new calls, give the running ones `grace` seconds, remove the socket."""
+        """Take no new calls, give the running ones `grace` seconds. gRPC removes the socket at once."""
         await self._server.stop(grace)
-        self._path.unlink(missing_ok=True)
 
 
 def _clear(path: Path) -> None:

@@ -79,6 +79,26 @@ async def test_a_living_daemons_is_not(path: Path) -> None:
     await first.stop(0)
 
 
+async def test_one_that_another_daemon_has_made_meanwhile_is_left_alone(path: Path) -> None:
+    """The socket is free as soon as the stop begins, while calls have their time still."""
+    slow = _Slow()
+    server = listener(path, slow)
+    await server.start()
+    async with aio.insecure_channel(f"unix://{path}") as channel:
+        stub: Any = RuntimeServiceStub(channel)
+        call = stub.StopContainer(cri.StopContainerRequest())
+        await until(lambda: slow.begun == 1, "it is served")
+        stopping = asyncio.ensure_future(server.stop(PATIENCE))
+        await until(lambda: not path.exists(), "the socket to be free")
+        other = listener(path)
+        await other.start()
+        slow.release.set()
+        await call
+        await stopping
+        assert path.exists()
+        await other.stop(0)
+
+
 async def test_another_file_is_left_alone(path: Path) -> None:
     path.parent.mkdir()
     path.write_text("precious")
