@@ -15,6 +15,7 @@ import h11
 
 from crid.config import MetricsConfig
 from crid.errors import InvalidArgumentError, UnavailableError
+from crid.linux.unix_socket import SocketFile, take_over
 from crid.log import fields
 from crid.tasks import Supervisor
 from crid.tls import ServerTls, TlsFiles
@@ -40,6 +41,7 @@ class Endpoint:
         self._tls = _tls(config)
         self._supervisor = Supervisor("metrics")
         self._server: asyncio.Server | None = None
+        self._file: SocketFile | None = None
         self._connected = 0
 
     def __repr__(self) -> str:
@@ -56,16 +58,17 @@ class Endpoint:
         return f"{'https' if self._tls else 'http'}://{host}:{port}/metrics"
 
     async def start(self) -> Self:
-        """Listen. Raises UnavailableError if the address, the port or the socket cannot be had."""
+        """Listen. Raises UnavailableError if the address, the port or the socket cannot be had; as `take_over`."""
         config = self._config
         try:
             if config.metrics_socket:
-                await asyncio.to_thread(Path(config.metrics_socket).unlink, missing_ok=True)
+                await asyncio.to_thread(take_over, Path(config.metrics_socket))
                 previous = os.umask(0o117)
                 try:
                     self._server = await asyncio.start_unix_server(self._accept, config.metrics_socket)
                 finally:
                     os.umask(previous)
+                self._file = SocketFile(Path(config.metrics_socket))
             else:
                 self._server = await asyncio.start_server(self._accept, config.metrics_host, config.metrics_port)
         except OSError as error:
@@ -78,8 +81,8 @@ class Endpoint:
         if self._server is not None:
             self._server.close()
             await self._server.wait_closed()
-            if self._config.metrics_socket:
-                Path(self._config.metrics_socket).unlink(missing_ok=True)
+        if self._file is not None:
+            self._file.remove()
         await self._supervisor.close(0)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

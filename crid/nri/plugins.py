@@ -9,7 +9,6 @@ import asyncio
 import logging
 import os
 import re
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -17,7 +16,8 @@ from typing import Protocol
 from google.protobuf.message import Message
 
 from crid.cri import nri_pb2 as nri
-from crid.errors import AlreadyExistsError, CridError, InvalidArgumentError, UnavailableError
+from crid.errors import CridError, InvalidArgumentError, UnavailableError
+from crid.linux.unix_socket import SocketFile, take_over
 from crid.log import fields
 from crid.nri.connection import Connection, RefusalError
 from crid.nri.plugin import Plugin, Timeouts
@@ -56,7 +56,7 @@ class Plugins:
         self._plugins: list[Plugin] = []
         self._connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
-        self._path: Path | None = None
+        self._file: SocketFile | None = None
 
     def __repr__(self) -> str:
         return f"<Plugins {[plugin.title for plugin in self._plugins]}>"
@@ -66,8 +66,8 @@ class Plugins:
         return list(self._plugins)
 
     async def start(self, path: Path) -> None:
-        """Listen at `path`; root alone may connect. Raises AlreadyExistsError if somebody serves there, UnavailableError."""
-        _clear(path)
+        """Listen at `path`; root alone may connect. Raises as `take_over`, UnavailableError."""
+        take_over(path)
         previous = os.umask(0o177)
         try:
             path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ class Plugins:
             raise UnavailableError(f"NRI: cannot listen on {path}: {error.strerror}") from error
         finally:
             os.umask(previous)
-        self._path = path
+        self._file = SocketFile(path)
         logger.info("NRI plugins may connect%s", fields(socket=path))
 
     async def stop(self) -> None:
@@ -86,8 +86,8 @@ class Plugins:
         for connection in list(self._connections):
             connection.close()
         await self._supervisor.close(FAREWELL)
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
+        if self._file is not None:
+            self._file.remove()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._connections) >= MAX_PLUGINS:
@@ -176,19 +176,3 @@ class _Client:
         failed = await self._node.update(request.update)
         await self._node.evict(request.evict)
         return nri.UpdateContainersResponse(failed=failed)
-
-
-def _clear(path: Path) -> None:
-    """Remove a socket that a dead daemon left; refuse to take over from a living one."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise UnavailableError(f"NRI: {path}: {error.strerror}") from error
-        else:
-            raise AlreadyExistsError(f"NRI: another runtime serves on {path}")

@@ -2,15 +2,14 @@
 
 import logging
 import os
-import socket
-import stat
 from pathlib import Path
 
 from grpc import aio
 
 from crid.cri.admin_pb2_grpc import add_AdminServiceServicer_to_server
 from crid.cri.api_pb2_grpc import add_ImageServiceServicer_to_server, add_RuntimeServiceServicer_to_server
-from crid.errors import AlreadyExistsError, UnavailableError
+from crid.errors import UnavailableError
+from crid.linux.unix_socket import take_over
 from crid.server.admin import AdminServicer
 from crid.server.images import ImageServicer
 from crid.server.runtime import RuntimeServicer
@@ -55,9 +54,9 @@ class Listener:
         add_AdminServiceServicer_to_server(admin, self._server)
 
     async def start(self) -> None:
-        """Listen. The socket is for root alone (0660). Raises AlreadyExistsError if somebody serves there already."""
+        """Listen. The socket is for root alone (0660). Raises as `take_over`, UnavailableError."""
         self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        _clear(self._path)
+        take_over(self._path)
         previous = os.umask(0o117)
         try:
             self._server.add_insecure_port(f"unix://{self._path}")
@@ -71,20 +70,3 @@ class Listener:
     async def stop(self, grace: float) -> None:
         """Take no new calls, give the running ones `grace` seconds. gRPC removes the socket at once."""
         await self._server.stop(grace)
-
-
-def _clear(path: Path) -> None:
-    """Remove a socket that a dead daemon left; refuse to take over from a living one."""
-    try:
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise UnavailableError(f"{path} exists and is not a socket")
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(str(path))
-        except (ConnectionRefusedError, FileNotFoundError):
-            path.unlink(missing_ok=True)
-        else:
-            raise AlreadyExistsError(f"another daemon serves on {path}")

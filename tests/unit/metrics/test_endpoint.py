@@ -1,6 +1,7 @@
 """The HTTP server of the metrics, and clients that do not behave."""
 
 import asyncio
+import socket
 import stat
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from crid.config import MetricsConfig
-from crid.errors import InvalidArgumentError, UnavailableError
+from crid.errors import AlreadyExistsError, InvalidArgumentError, UnavailableError
 from crid.metrics import endpoint
 from crid.metrics.endpoint import Endpoint
 from tests.harness.tools import PATIENCE
@@ -87,7 +88,8 @@ async def test_no_more_clients_than_there_are_places(port: int) -> None:
 async def test_a_socket(tmp_path: Path) -> None:
     """For root alone; one that a dead daemon left is replaced, and none stays behind."""
     path = tmp_path / "metrics.sock"
-    path.touch()
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
     served = await Endpoint(replace(CONFIG, metrics_socket=str(path)), render).start()
     assert stat.S_IMODE(path.stat().st_mode) == 0o660
     reader, writer = await asyncio.open_unix_connection(path)
@@ -96,6 +98,23 @@ async def test_a_socket(tmp_path: Path) -> None:
     writer.close()
     await served.stop()
     assert not path.exists()
+
+
+async def test_a_socket_or_a_file_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    path, file = tmp_path / "metrics.sock", tmp_path / "file"
+    file.write_text("precious")
+    first = await Endpoint(replace(CONFIG, metrics_socket=str(path)), render).start()
+    with pytest.raises(AlreadyExistsError, match=str(path)):
+        await Endpoint(replace(CONFIG, metrics_socket=str(path)), render).start()
+    with pytest.raises(UnavailableError, match="not a socket"):
+        await Endpoint(replace(CONFIG, metrics_socket=str(file)), render).start()
+    assert path.is_socket()
+    assert file.read_text() == "precious"
+    path.unlink()  # by hand; and then somebody else comes
+    second = await Endpoint(replace(CONFIG, metrics_socket=str(path)), render).start()
+    await first.stop()
+    assert path.is_socket()
+    await second.stop()
 
 
 async def test_a_port_that_is_taken_is_named(port: int) -> None:
