@@ -61,7 +61,7 @@ class ForwardWork:
         self._name = name
         self.link: Link[ForwardEvent] = Link(session, self._handle, idle_timeout=idle_timeout, name=name)
         self._forwards: dict[int, _Forward] = {}
-        self._expiring: set[asyncio.TimerHandle] = set()
+        self._expiring: dict[str, asyncio.TimerHandle] = {}
 
     def _handle(self, event: ForwardEvent) -> None:
         match event:
@@ -92,7 +92,7 @@ class ForwardWork:
     def _forget_all(self) -> None:
         for forward in tuple(self._forwards):
             self._forget(forward)
-        for timer in self._expiring:
+        for timer in self._expiring.values():
             timer.cancel()
         self._expiring.clear()
 
@@ -111,12 +111,13 @@ class ForwardWork:
 
     def _expire_later(self, request_id: str) -> None:
         def expire() -> None:
-            self._expiring.discard(timer)
+            del self._expiring[request_id]
             self._session.expire(request_id)
             self.link.flush()
 
-        timer = asyncio.get_running_loop().call_later(PAIR_TIMEOUT, expire)
-        self._expiring.add(timer)
+        if (earlier := self._expiring.get(request_id)) is not None:  # of a pair that is complete: its id may be used again
+            earlier.cancel()
+        self._expiring[request_id] = asyncio.get_running_loop().call_later(PAIR_TIMEOUT, expire)
 
     def _acknowledge(self, forward: int, count: int) -> None:
         self._session.acknowledge(forward, count)

@@ -85,7 +85,6 @@ ELSEWHERE = {
     "lifecycle/streams.py": "tests/integration/streaming/test_requests.py",
     "metrics/facts.py": "tests/integration/e2e/test_daemon_metrics.py",
     "streaming/command.py": "tests/integration/streaming/test_exec.py",
-    "streaming/forward.py": "tests/integration/streaming/test_port_forward.py",
     "streaming/link.py": "tests/integration/streaming/test_exec.py",
     "streaming/outflow.py": "tests/integration/streaming/test_exec.py",
     "streaming/server.py": "tests/integration/streaming/test_requests.py",
