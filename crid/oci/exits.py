@@ -110,8 +110,15 @@ class Exits:
                 if (found := self._notice(name)) is not None:
                     yield found
                     if self._is_kept_elsewhere(name):
-                        (self._directory / name).unlink(missing_ok=True)
+                        self._remove(name)
             names = await self._changed()
+
+    def _remove(self, name: str) -> None:
+        """Remove a notice that was dealt with. One that cannot be removed comes again with each scan, which harms nobody."""
+        try:
+            (self._directory / name).unlink(missing_ok=True)
+        except OSError as error:
+            logger.error("a notice of an exit cannot be removed%s", fields(container=name, error=error))
 
     def _names(self) -> list[str]:
         """Return the ids that have notices, oldest first; none if that cannot be told now. Temporary names of monitors that are

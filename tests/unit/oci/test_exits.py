@@ -102,6 +102,22 @@ async def test_a_notice_goes_when_the_reader_comes_back(notices: Path, known: di
     assert (notices / second.container_id).exists()
 
 
+async def test_a_notice_that_cannot_be_removed_holds_up_no_other(
+    notices: Path, exits: Exits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor the following, which would end with the iteration: no exit would be heard of until the next start."""
+    (notices / identifier("c")).mkdir()  # nobody's, and no file
+    os.utime(notices / identifier("c"), ns=(5, 5))
+    notify(notices, identifier("d"), b"7")
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    assert [(item.container_id[0], item.exit_code) for item in await take(exits, 2)] == [("c", EXIT_CODE_UNKNOWN), ("d", 7)]
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert len(await take(exits, 2)) == 2
+
+
 async def test_a_notice_that_is_all_there_is_comes_again(notices: Path, known: dict[str, Container]) -> None:
     """The monitor could not write into the persistent directory; the daemon may not have been able to, either."""
     exits = Exits(notices, known.get, rescan=0.05)
