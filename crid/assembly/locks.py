@@ -14,17 +14,28 @@ LOCK = "lock"
 
 
 def lock_holder(root: Path) -> int | None:
-    """Return the pid of whoever holds the lock on the root directory, None if nobody does (proc_locks(5)). Raises OSError."""
+    """Return the pid of whoever holds the lock on the root directory, None if nobody does (proc_locks(5)). Raises OSError.
+
+    The device there need not be stat(2)'s: btrfs has one for each subvolume. So who locks a file of the same number is asked
+    for the files that it has open.
+    """
     try:
-        status = (root / LOCK).stat()
+        lock = (root / LOCK).stat()
     except FileNotFoundError:
         return None
-    file = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     for line in Path("/proc/locks").read_text().splitlines():
         words = line.split()
-        if words[1] == "FLOCK" and words[5] == file:
-            return int(words[4])
+        if words[1] == "FLOCK" and words[5].endswith(f":{lock.st_ino}") and _has_open(pid := int(words[4]), lock):
+            return pid
     return None
+
+
+def _has_open(pid: int, file: os.stat_result) -> bool:
+    for path in Path(f"/proc/{pid}/fd").glob("*"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # closed meanwhile
+            if os.path.samestat(path.stat(), file):
+                return True
+    return False
 
 
 @contextlib.contextmanager

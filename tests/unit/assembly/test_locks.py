@@ -39,3 +39,17 @@ def test_a_lock_that_is_removed_while_it_is_taken_is_none(config: Config, monkey
     monkeypatch.setattr(fcntl, "flock", after_a_wipe)
     with locked(config), pytest.raises(AlreadyExistsError), locked(config):
         pass
+
+
+def test_the_holder_is_found_whatever_the_kernel_calls_the_device(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a file on btrfs. The same number on another file system is somebody else's lock."""
+    root, read_text = Path(config.root), Path.read_text
+    with locked(config):
+        lock = (root / LOCK).stat()
+        mine = f"1: FLOCK  ADVISORY  WRITE {os.getpid()} fe:fe:{lock.st_ino} 0 EOF\n"
+        others = f"2: FLOCK  ADVISORY  WRITE {os.getppid()} fe:fd:{lock.st_ino} 0 EOF\n"
+        for content, holder in ((others + mine, os.getpid()), (others, None)):
+            monkeypatch.setattr(Path, "read_text", lambda path, content=content: content)
+            assert lock_holder(root) == holder
+        monkeypatch.setattr(Path, "read_text", read_text)
+        assert lock_holder(root) == os.getpid()
