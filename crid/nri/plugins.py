@@ -94,13 +94,13 @@ class Plugins:
             logger.warning("an NRI plugin is refused%s", fields(limit=MAX_PLUGINS))
             writer.close()
             return
-        self._supervisor.start_logged(self._serve(reader, writer), "NRI plugin")
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Take a plugin in, and see it out."""
         client = _Client(self._node, self._timeouts, reader, writer, self._supervisor)
+        self._connections.add(client.connection)  # now: those that come at once are all accepted before one is served
+        self._supervisor.start_logged(self._serve(client), "NRI plugin")
+
+    async def _serve(self, client: "_Client") -> None:
+        """Take a plugin in, and see it out."""
         connection = client.connection
-        self._connections.add(connection)
         reading = self._supervisor.start_logged(connection.run(), "reading of an NRI plugin")
         reading.add_done_callback(lambda _: client.gone())
         plugin: Plugin | None = None

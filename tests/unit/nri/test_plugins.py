@@ -1,6 +1,9 @@
 """Plugins over a real socket, against a node that is a list: the handshake, the order, and those that misbehave."""
 
 import asyncio
+import contextlib
+import select
+import socket
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -206,6 +209,18 @@ async def test_calls_that_wait_end_with_the_connection(plugins: Plugins, path: P
         client.connection.close()
         with pytest.raises(UnavailableError):
             await client.update()
+
+
+async def test_no_more_are_taken_at_a_time_however_many_come_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crid.nri.plugins.MAX_PLUGINS", 2)
+    plugins = Plugins(ListedNode(), Timeouts(registration=3600, request=1))
+    await plugins.start(path)
+    with contextlib.ExitStack() as connected:
+        clients = [connected.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(6)]
+        for client in clients:  # all before the event loop turns
+            client.connect(str(path))
+        await until(lambda: len(select.select(clients, [], [], 0)[0]) == 4, "all but two to be hung up on")
+    await plugins.stop()
 
 
 async def test_two_cannot_listen_at_one_socket(plugins: Plugins, path: Path) -> None:
