@@ -29,11 +29,13 @@ MAX_REQUEST_ID = 256
 
 @dataclass(slots=True)
 class _Pair:
-    """The two streams by type, and what may have come on `data` before `error` was there."""
+    """The two streams by type, and what may have come on `data` before `error` was there: bytes, however they were cut, since a
+    frame of one byte would cost fifty in a list, and an end."""
 
     port: int
     streams: dict[str, int] = field(default_factory=dict)
-    early: list[spdy_events.Event] = field(default_factory=list)
+    early: bytearray = field(default_factory=bytearray)
+    finished: bool = False
 
 
 class SpdyForwardSession(SpdySession[ForwardEvent], ForwardSession):
@@ -135,15 +137,19 @@ class SpdyForwardSession(SpdySession[ForwardEvent], ForwardSession):
         forward = pair.streams["data"]
         self._errors[forward] = pair.streams["error"]
         happened.append(ForwardOpened(forward, pair.port))
-        for event in pair.early:
-            self._on_stream_event(event, happened)
+        if pair.early:
+            self._on_stream_event(spdy_events.DataReceived(forward, bytes(pair.early)), happened)
+        if pair.finished:
+            self._on_stream_event(spdy_events.StreamFinished(forward), happened)
 
     def _on_pending_event(self, request_id: str, stream_id: int, event: spdy_events.Event) -> None:
         if isinstance(event, spdy_events.StreamReset):
             # Half a pair is of no use: the other stream of this id would wait for ever.
             self.expire(request_id)
-        elif stream_id == self._pending[request_id].streams.get("data"):
-            self._pending[request_id].early.append(event)
+        elif stream_id == (pair := self._pending[request_id]).streams.get("data"):
+            if isinstance(event, spdy_events.DataReceived):
+                pair.early += event.data
+            pair.finished = pair.finished or isinstance(event, spdy_events.StreamFinished)
         elif isinstance(event, spdy_events.DataReceived):
             self._spdy.acknowledge(stream_id, len(event.data))
 

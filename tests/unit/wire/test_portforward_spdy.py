@@ -60,6 +60,16 @@ def test_pairs_in_any_order_and_interleaved(client: SpdyClient[SpdyForwardSessio
     ]
 
 
+def test_what_came_early_is_kept_as_bytes_however_it_was_cut(client: SpdyClient[SpdyForwardSession]) -> None:
+    """An object a frame would be fifty times as much, with frames of a byte each, as the window lets in."""
+    data = client.open(streamType="data", port="80", requestID="0")
+    for letter in b"early":
+        assert client.send(data, bytes((letter,))) == []
+    client.open(streamType="error", port="80", requestID="0")
+    assert client.seen[1:] == [ForwardOpened(data, 80), ForwardData(data, b"early")]
+    client.session.acknowledge(data, 5)
+
+
 def test_old_clients_send_no_id(client: SpdyClient[SpdyForwardSession]) -> None:
     client.open(streamType="error", port="80")
     data = client.open(streamType="data", port="80")
