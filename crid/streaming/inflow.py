@@ -8,6 +8,9 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
+JOINED = 4096
+"""Bytes up to which what waits is joined: many small chunks would cost far more memory than the window counts."""
+
 
 class Inflow:
     """Bytes in order, then an end. `acknowledge` is told how many bytes have been taken."""
@@ -25,7 +28,10 @@ class Inflow:
         if self._dropping:
             self._acknowledge(len(data))
             return
-        self._chunks.append(data)
+        if self._chunks and len(self._chunks[-1]) + len(data) <= JOINED:
+            self._chunks[-1] += data
+        else:
+            self._chunks.append(data)
         self._more.set()
 
     def end(self) -> None:

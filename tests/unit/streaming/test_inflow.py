@@ -3,22 +3,36 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from crid.streaming.inflow import Inflow, Sizes
+from crid.streaming.inflow import JOINED, Inflow, Sizes
 
 
 async def test_a_chunk_is_acknowledged_when_the_next_is_asked_for() -> None:
     acknowledged: list[int] = []
     inflow = Inflow(acknowledged.append)
     inflow.feed(b"abc")
-    inflow.feed(b"de")
     chunks = aiter(inflow)
     assert await anext(chunks) == b"abc"
+    inflow.feed(b"de")
     assert acknowledged == []
     assert await anext(chunks) == b"de"
     assert acknowledged == [3]
     inflow.end()
     assert [chunk async for chunk in chunks] == []
     assert acknowledged == [3, 2]
+
+
+async def test_small_chunks_that_wait_are_joined_and_large_ones_are_not() -> None:
+    """A window's worth of single bytes would take many times the window in single objects."""
+    acknowledged: list[int] = []
+    inflow = Inflow(acknowledged.append)
+    sent = [b"ab"] * JOINED + [b"c" * JOINED] * 2
+    for data in sent:
+        inflow.feed(data)
+    inflow.end()
+    taken = await _all(inflow)
+    assert [len(chunk) for chunk in taken] == [JOINED] * 4
+    assert b"".join(taken) == b"".join(sent)
+    assert acknowledged == [JOINED] * 4
 
 
 async def test_who_waits_is_woken_by_data_and_by_the_end() -> None:
