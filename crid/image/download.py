@@ -80,12 +80,7 @@ class Downloads:
     async def local(self, work: Callable[[], T]) -> T:
         """Run `work`, which needs no registry, as if it were a download from one more."""
         async with self._slot(""):
-            future = asyncio.get_running_loop().run_in_executor(self._threads, work)
-            try:
-                return await asyncio.shield(future)
-            except asyncio.CancelledError:
-                await settle(future)
-                raise
+            return await finished(asyncio.get_running_loop().run_in_executor(self._threads, work))
 
     async def _fetch_from(self, start: int, repository: "Repository", blob: Descriptor, work: Callable[[ByteSource], T]) -> T:
         async with self._slot(repository.host):
@@ -110,6 +105,15 @@ class Downloads:
         if slots is None:
             slots = self._registries[registry] = asyncio.Semaphore(self._slots)
         return slots
+
+
+async def finished(future: "asyncio.Future[T]") -> T:
+    """Return what a thread's work returns. A cancelled caller waits for its end, too: see `settle`."""
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await settle(future)
+        raise
 
 
 async def settle(future: "asyncio.Future[T]") -> None:

@@ -24,7 +24,7 @@ from crid.image import artifact
 from crid.image.admission import Admission
 from crid.image.auth import NONE, Credentials
 from crid.image.auth_files import NodeCredentials
-from crid.image.download import Downloads, settle
+from crid.image.download import Downloads, finished, settle
 from crid.image.hosts_toml import Hosts
 from crid.image.ingest import LayerPlan, StagedLayer, keep_blob, unpack_layer
 from crid.image.manifest import Platform
@@ -258,6 +258,7 @@ class Puller:
 
     async def _layer(self, repository: "Repository", plan: LayerPlan, below: asyncio.Task[None] | None) -> None:
         content, layers = self._stores.content, self._stores.layers
+        loop = asyncio.get_running_loop()
         # Two names: the lowest layer's chain id is the digest of its blob, if that is not compressed.
         async with self._locks.hold(f"layer {plan.chain_id} of {repository.host}"):
             present = plan.chain_id in layers
@@ -273,9 +274,9 @@ class Puller:
                     if below.cancelled() or below.exception() is not None:
                         return  # the group is ending with that failure
                 trace.step("pull", "committing a layer")
-                await asyncio.to_thread(staged.commit)
+                await finished(loop.run_in_executor(None, staged.commit))  # or `close` would empty what it makes visible
             finally:
-                await settle(asyncio.get_running_loop().run_in_executor(None, staged.close))
+                await settle(loop.run_in_executor(None, staged.close))
 
     async def _unpack(self, repository: "Repository", plan: LayerPlan) -> StagedLayer:
         """Unpack the layer from its blob, downloaded if it is not here; the caller closes the result."""

@@ -69,7 +69,6 @@ ELSEWHERE = {
     # Records of layers, by the stores that write and check them.
     "store/layer_records.py": "tests/unit/store/test_layers.py",
     # Parts of a pull and an import.
-    "image/download.py": "tests/unit/image/test_interruptions.py",
     "image/archive.py": "tests/unit/image/test_importer.py",
     "image/ingest.py": "tests/unit/image/test_pull.py",
     "image/recording.py": "tests/unit/image/test_pull.py",
