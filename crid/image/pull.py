@@ -203,12 +203,13 @@ class Puller:
 
     @contextlib.contextmanager
     def _dropping_partials(self, blobs: Iterable[Descriptor]) -> Iterator[None]:
-        """Delete what has arrived of `blobs` if the block fails for good: nobody will go on with it."""
+        """Delete what has arrived of `blobs` if the block fails for good: nobody will go on with it, but who is at it now."""
         try:
             yield
         except BaseExceptionGroup as group:
             if group.split(UnavailableError)[1] is not None:
-                self._stores.content.drop_partials(blob.digest for blob in blobs)
+                others = self._downloads.under_way
+                self._stores.content.drop_partials(blob.digest for blob in blobs if blob.digest not in others)
             raise
 
     async def _artifact(self, repository: "Repository", reference: Reference, found: Found) -> Image:

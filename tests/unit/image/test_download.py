@@ -2,9 +2,12 @@
 
 import asyncio
 import threading
+from typing import Any
 
 import pytest
+from aiohttp import web
 
+from crid.errors import NotFoundError
 from crid.image.ingest import StagedLayer
 from tests.harness.image_bench import Bench
 from tests.harness.layers import file, image, layer
@@ -44,3 +47,34 @@ async def test_a_layer_that_becomes_visible_is_not_removed_meanwhile(bench: Benc
     assert order == ["visible", "closed"]
     [directory] = (path for path in (bench.root / "layers").iterdir() if len(path.name) == 64)
     assert (directory / "diff" / "shared").exists()
+
+
+async def test_a_failure_leaves_alone_what_another_pull_is_bringing(bench: Bench) -> None:
+    """Two images share a layer; the one of them whose other layer is not there does not take away what has come of it."""
+    good, bad = image([SHARED]), image([SHARED, layer(file("bad"))])
+    references = bench.registry.add("good", good), bench.registry.add("bad", bad)
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        content = good.blobs[good.layers[0]]
+        response = web.StreamResponse(headers={"Content-Length": str(len(content))})
+        await response.prepare(request)
+        await response.write(content[:10])
+        begun.set()
+        await go_on.wait()
+        await response.write(content[10:])
+        return response
+
+    async def missing(_: Any) -> web.Response:
+        return web.Response(status=404)
+
+    bench.registry.script[f"/v2/good/blobs/{good.layers[0]}"] = slow
+    bench.registry.script[f"/v2/bad/blobs/{bad.layers[1]}"] = missing
+    caller = asyncio.get_running_loop().create_task(bench.service.pull(references[0]))
+    await begun.wait()
+    while not list((bench.root / "images/partial").iterdir()):
+        await asyncio.sleep(0.01)
+    with pytest.raises(NotFoundError, match=bad.layers[1]):
+        await bench.service.pull(references[1])
+    go_on.set()
+    assert (await caller).id == good.id
