@@ -13,10 +13,10 @@ Locks: a layer's task holds its chain id's, then its blob's, never the other way
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from crid import trace
 from crid.errors import CridError, ResourceExhaustedError, UnavailableError
@@ -67,6 +67,7 @@ class Puller:
         stores: Stores,
         supervisor: Supervisor,
         *,
+        around: Callable[[Awaitable[Image]], Coroutine[Any, Any, Image]],
         client: "Callable[[], RegistryClient]",
         registries: Callable[[], Registries],
         hosts: Hosts,
@@ -75,6 +76,8 @@ class Puller:
         platform: Platform,
         max_downloads: int,
     ) -> None:
+        """`around` awaits each pull once, however many wait for its result, or none."""
+        self._around = around
         self._stores = stores
         self._supervisor = supervisor
         self._client = client
@@ -117,7 +120,7 @@ class Puller:
         flight = self._flights.get(key)
         if flight is None:
             transfers = Transfers(self._stores.content)
-            task = self._supervisor.start(self._pull(*key, transfers), f"pull {name}")
+            task = self._supervisor.start(self._around(self._pull(*key, transfers)), f"pull {name}")
             self._flights[key] = flight = _Flight(task, transfers)
             task.add_done_callback(lambda done: self._landed(key, done))
         if watch is not None:

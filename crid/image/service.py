@@ -102,6 +102,7 @@ class ImageService:
         self._puller = Puller(
             self._stores,
             supervisor,
+            around=self._pulling,
             client=self._registry_client,
             registries=self._registries.get,
             hosts=Hosts([Path(directory) for directory in settings.certs_dirs]),
@@ -123,6 +124,8 @@ class ImageService:
         self._stores.images.load()
         gc.delete(self._take_garbage(self._stores.content.recent() | self._drop_incomplete()))
         self._admission.load({image.id for image in self._stores.images.all()})
+        if self._stores.layers.unsynced:
+            self._flush()  # the last daemon has ended before it was done with that
 
     def _drop_incomplete(self) -> set[str]:
         """Forget the images that lack a layer and so cannot run; return their blobs, from which the next pull makes them."""
@@ -155,19 +158,30 @@ class ImageService:
         Goes on when the caller is cancelled, and is joined by whoever asks for the same. Raises InvalidArgumentError,
         NotFoundError, PermissionDeniedError, UnavailableError, DataLossError, ResourceExhaustedError.
         """
-        credentials = from_cri(auth)
-        image = await self._cleaning(self._puller.pull(reference, credentials, namespace, watch))
+        return self._shown(await self._puller.pull(reference, from_cri(auth), namespace, watch))
+
+    async def _pulling(self, work: Awaitable[Image]) -> Image:
+        """Await a pull, whoever else waits for it; then flush its layers, beside everything else."""
+        image = await self._cleaning(work)
         trace.step("pull", "flushing layers")
+        self._flush()
+        return image
+
+    def _flush(self) -> None:
         self._supervisor.start_logged(asyncio.to_thread(self._stores.layers.sync), "flush layers")
-        return self._shown(image)
 
     async def import_path(self, path: Path, name: str | None = None, *, watch: Watch | None = None) -> list[Image]:
         """Import an OCI layout or a docker archive and return its images. Idempotent. See crid.image.importer for what is
         raised."""
         work = importer.import_path(self._stores, path, self._platform, name, watch)
-        images = await self._cleaning(self._supervisor.run(work, f"import {path}"))
-        await asyncio.to_thread(self._stores.layers.sync)
+        images = await self._supervisor.run(self._cleaning(self._flushed(work)), f"import {path}")
         return [self._shown(image) for image in images]
+
+    async def _flushed(self, work: Awaitable[T]) -> T:
+        """Await `work`, and flush the layers that it has brought."""
+        result = await work
+        await asyncio.to_thread(self._stores.layers.sync)
+        return result
 
     def list_images(self, name: str = "") -> list[Image]:
         """Return all images, or the one that `name` (a reference, an id or its beginning) means."""

@@ -79,7 +79,8 @@ class LayerStore:
         self._layers: dict[str, Layer] = {}
         self._in_use: dict[str, Needs] = {}
         self._naming = threading.Lock()
-        self._unsynced: set[str] = set()
+        self.unsynced: set[str] = set()
+        """Layers of this boot that a power cut may still tear."""
 
     def __repr__(self) -> str:
         return f"<LayerStore {self.directory} layers={len(self._layers)} snapshots={len(self._in_use)}>"
@@ -107,6 +108,8 @@ class LayerStore:
                 if not (self._links / layer.link).exists():
                     _replace_link(self._links / layer.link, directory.name)
                 self._layers[layer.chain_id] = layer
+                if not (directory / "synced").exists():
+                    self.unsynced.add(layer.chain_id)
         for link in {path.name for path in self._links.iterdir()} - {layer.link for layer in self._layers.values()}:
             (self._links / link).unlink()
         for directory in _candidates(self._snapshots, set()):
@@ -197,18 +200,18 @@ class LayerStore:
             os.rename(staged, self.directory / name)
             _replace_link(self._links / layer.link, name)
             self._layers[chain_id] = layer
-            self._unsynced.add(chain_id)
+            self.unsynced.add(chain_id)
 
     def sync(self) -> None:
         """Make all layers that are visible now survive a power cut. May take as long as the disk takes for all that is to be
         written to it; costs nothing if no layer has come since. Raises OSError."""
-        chain_ids = set(self._unsynced)
+        chain_ids = set(self.unsynced)
         if chain_ids:
             sync_file_system(self.directory)
             for chain_id in chain_ids & self._layers.keys():
                 with contextlib.suppress(FileNotFoundError):  # discarded in between
                     (self.directory / hexadecimal(chain_id) / "synced").touch()
-            self._unsynced -= chain_ids
+            self.unsynced -= chain_ids
 
     def discard(self, chain_id: str) -> Path | None:
         """Take the layer out of sight at once and return what is then to be deleted (it may be large), None if there is

@@ -11,6 +11,7 @@ from crid.errors import NotFoundError
 from crid.image.ingest import StagedLayer
 from tests.harness.image_bench import Bench
 from tests.harness.layers import file, image, layer
+from tests.harness.tools import until
 
 pytestmark = pytest.mark.root
 
@@ -72,8 +73,7 @@ async def test_a_failure_leaves_alone_what_another_pull_is_bringing(bench: Bench
     bench.registry.script[f"/v2/bad/blobs/{bad.layers[1]}"] = missing
     caller = asyncio.get_running_loop().create_task(bench.service.pull(references[0]))
     await begun.wait()
-    while not list((bench.root / "images/partial").iterdir()):
-        await asyncio.sleep(0.01)
+    await until(lambda: list((bench.root / "images/partial").iterdir()), "the layer's file is open")
     with pytest.raises(NotFoundError, match=bad.layers[1]):
         await bench.service.pull(references[1])
     go_on.set()

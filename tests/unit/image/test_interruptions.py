@@ -18,6 +18,7 @@ from crid.image.service import ImageService
 from crid.store.content import PARTIAL_SECONDS
 from tests.harness.image_bench import Bench
 from tests.harness.layers import MadeImage, entry, file, image, layer
+from tests.harness.tools import until
 
 pytestmark = pytest.mark.root
 
@@ -147,6 +148,65 @@ async def test_a_layer_that_a_power_cut_may_have_torn_is_made_again(bench: Bench
     bench.registry.requests.clear()
     assert await service.pull(reference) == pulled
     assert not [path for path in bench.registry.paths() if "blobs" in path]
+    await service.close()
+
+
+async def test_an_image_that_nobody_waits_for_any_more_is_flushed(bench: Bench) -> None:
+    """Or else the next boot would take its layers for torn."""
+    made = large()
+    reference = bench.registry.add("a", made)
+    started, gate = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: web.Request) -> web.Response:
+        started.set()
+        await gate.wait()
+        return bench.registry.serve(request)
+
+    bench.registry.script[f"/v2/a/blobs/{made.layers[0]}"] = slow
+    caller = asyncio.get_running_loop().create_task(bench.service.pull(reference))
+    await started.wait()
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    gate.set()
+    await until(lambda: list((bench.root / "layers").glob("?" * 64 + "/synced")), "its layer is flushed")
+
+
+async def test_what_a_failed_pull_has_brought_goes_though_nobody_waits_for_it(bench: Bench) -> None:
+    made = image([layer(file("a", b"a" * 5000)), layer(file("b"))])
+    reference = bench.registry.add("a", made)
+    started, gate = asyncio.Event(), asyncio.Event()
+
+    async def refusing(_: web.Request) -> web.Response:
+        started.set()
+        await gate.wait()
+        return web.Response(status=404)
+
+    bench.registry.script[f"/v2/a/blobs/{made.layers[1]}"] = refusing
+    caller = asyncio.get_running_loop().create_task(bench.service.pull(reference))
+    await started.wait()
+    await until(lambda: list((bench.root / "layers").glob("?" * 64)), "its first layer is there")
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    gate.set()
+    await until(lambda: bench.files() == [], "nothing is left of it")
+
+
+async def test_layers_that_a_killed_daemon_has_not_flushed_are_flushed_by_the_next(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = bench.registry.add("a", large())
+    with monkeypatch.context() as patch:
+        patch.setattr("crid.store.layers.LayerStore.sync", lambda store: None)  # it was killed before
+        pulled = await bench.service.pull(reference)
+        await bench.supervisor.close(30)
+    service = await restarted(bench)
+    await bench.supervisor.close(30)
+    assert (bench.root / "layers" / pulled.chain_ids[0][7:] / "synced").exists()
+    monkeypatch.setattr("crid.store.layers.boot_id", lambda: "the next boot")
+    service = await restarted(bench)
+    assert service.list_images() == [pulled]
     await service.close()
 
 
