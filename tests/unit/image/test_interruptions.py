@@ -120,7 +120,9 @@ async def test_an_image_that_lost_a_layer_is_pulled_from_its_blobs(bench: Bench)
     made = large()
     reference = bench.registry.add("a", made)
     pulled = await bench.service.pull(reference)
-    shutil.rmtree(bench.root / "layers" / pulled.chain_ids[0][7:])
+    directory = bench.root / "layers" / pulled.chain_ids[0][7:]
+    await until((directory / "synced").exists, "it is flushed")
+    shutil.rmtree(directory)
     for path in (bench.root / "images/blobs/sha256").iterdir():
         os.utime(path, (0, 0))
     service = await restarted(bench)
