@@ -200,10 +200,11 @@ class ContentStore:
 
         Raises OSError.
         """
-        if self._sizes.pop(digest, None) is None:
+        if digest not in self._sizes:
             return None
         doomed = self._ingest / secrets.token_hex(8)
         os.rename(blob_path(self._blobs, digest), doomed)
+        del self._sizes[digest]
         return doomed
 
     def write_index(self, names: Iterable[tuple[str, Descriptor]]) -> None:

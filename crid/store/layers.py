@@ -98,18 +98,20 @@ class LayerStore:
         self._layers, self._in_use = {}, {}
         boot = boot_id()
         for directory in _candidates(self.directory, {"l", "staging"}):
-            with _setting_aside(directory):
-                layer = read_layer(directory)
-                if layer.boot != boot and not (directory / "synced").exists():
-                    logger.warning("layer may be torn, removed%s", fields(layer=layer.chain_id))
-                    os.rename(directory, doomed := self._staging / secrets.token_hex(8))
-                    _remove(doomed)
-                    continue
-                if not (self._links / layer.link).exists():
-                    _replace_link(self._links / layer.link, directory.name)
-                self._layers[layer.chain_id] = layer
-                if not (directory / "synced").exists():
-                    self.unsynced.add(layer.chain_id)
+            layer = _read_or_set_aside(directory)
+            if layer is None:
+                continue
+            flushed = (directory / "synced").exists()
+            if layer.boot != boot and not flushed:
+                logger.warning("layer may be torn, removed%s", fields(layer=layer.chain_id))
+                os.rename(directory, doomed := self._staging / secrets.token_hex(8))
+                _remove(doomed)
+                continue
+            if not (self._links / layer.link).exists():
+                _replace_link(self._links / layer.link, directory.name)
+            self._layers[layer.chain_id] = layer
+            if not flushed:
+                self.unsynced.add(layer.chain_id)
         for link in {path.name for path in self._links.iterdir()} - {layer.link for layer in self._layers.values()}:
             (self._links / link).unlink()
         for directory in _candidates(self._snapshots, set()):
@@ -197,8 +199,14 @@ class LayerStore:
                 return
             layer = Layer(chain_id, parent, self._free_link(name), size, inodes, boot_id())
             write_atomic(staged / "record.json", json.dumps(asdict(layer)).encode())
-            os.rename(staged, self.directory / name)
-            _replace_link(self._links / layer.link, name)
+            _replace_link(
+                self._links / layer.link, name
+            )  # first: what fails behind the rename leaves a layer that nobody knows
+            try:
+                os.rename(staged, self.directory / name)
+            except OSError:
+                (self._links / layer.link).unlink(missing_ok=True)
+                raise
             self._layers[chain_id] = layer
             self.unsynced.add(chain_id)
 
@@ -216,12 +224,13 @@ class LayerStore:
     def discard(self, chain_id: str) -> Path | None:
         """Take the layer out of sight at once and return what is then to be deleted (it may be large), None if there is
         no such layer. Raises OSError."""
-        layer = self._layers.pop(chain_id, None)
+        layer = self._layers.get(chain_id)
         if layer is None:
             return None
-        (self._links / layer.link).unlink(missing_ok=True)
         doomed = self._staging / secrets.token_hex(8)
         os.rename(self.directory / hexadecimal(chain_id), doomed)
+        del self._layers[chain_id]
+        (self._links / layer.link).unlink(missing_ok=True)
         return doomed
 
     def prepare(
@@ -329,11 +338,10 @@ def _candidates(directory: Path, others: set[str]) -> list[Path]:
     return [directory / name for name in names if name not in others | {"empty"} and not name.startswith("damaged-")]
 
 
-@contextlib.contextmanager
-def _setting_aside(directory: Path) -> Iterator[None]:
-    """Rename `directory` if the block finds its record damaged. Raises OSError if it cannot tell."""
+def _read_or_set_aside(directory: Path) -> Layer | None:
+    """Return the layer in `directory`, which is renamed if its record is damaged. Raises OSError if that cannot be told."""
     try:
-        yield
+        return read_layer(directory)
     except (OSError, *DAMAGE) as error:
         if says_nothing(error):
             raise
@@ -341,6 +349,7 @@ def _setting_aside(directory: Path) -> Iterator[None]:
         logger.error("damaged record set aside%s", fields(directory=directory, aside=aside, error=error))
         with contextlib.suppress(OSError):
             os.rename(directory, aside)
+        return None
 
 
 def _replace_link(link: Path, layer: str) -> None:

@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,20 @@ def test_a_blob_comes_in_and_goes(store: ContentStore, tmp_path: Path) -> None:
     assert blob.digest not in store
     assert not store.path(blob.digest).exists()
     assert store.discard(blob.digest) is None
+
+
+def test_a_blob_that_could_not_be_discarded_is_still_counted(store: ContentStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    blob = store.add("text", b"content")
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as broken:
+        broken.setattr("crid.store.content.os.rename", refuse)
+        with pytest.raises(OSError, match="Read-only"):
+            store.discard(blob.digest)
+    assert store.sizes() == {blob.digest: 7}
+    assert store.discard(blob.digest) is not None
 
 
 @pytest.mark.parametrize(

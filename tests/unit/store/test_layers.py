@@ -4,6 +4,7 @@ import logging
 import os
 import stat
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -38,6 +39,10 @@ def add(
         for name in implied:
             (staged / "diff" / name).mkdir(exist_ok=True)
         store.commit(staged, chain_id, parent, size=10, inodes=2, implied=implied)
+
+
+def no_room(*_: object) -> NoReturn:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_layers_survive_a_restart(store: LayerStore, tmp_path: Path) -> None:
@@ -216,6 +221,46 @@ def test_damaged_records_are_set_aside_by_name(store: LayerStore, tmp_path: Path
     again.load()
     assert caplog.text == ""
     assert again.snapshot_layers() == {}
+
+
+@pytest.mark.parametrize("call", ["os.rename", "Path.symlink_to"])
+def test_a_layer_that_could_not_be_made_visible_can_be_made_later(
+    store: LayerStore, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    with monkeypatch.context() as full:
+        full.setattr("crid.store.layers.write_atomic", lambda path, content: None)  # it renames, too
+        full.setattr(f"crid.store.layers.{call}", no_room)
+        with pytest.raises(OSError, match="No space"):
+            add(store, ONE)
+    assert ONE not in store
+    assert names(store.directory / "l") == []
+    add(store, ONE, files={"a": "1"})
+    assert (store.directory / "l" / ("1" * 12) / "a").read_text() == "1"
+
+
+def test_a_layer_that_could_not_be_discarded_is_still_known(store: LayerStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(store, ONE, files={"a": "1"})
+    with monkeypatch.context() as full:
+        full.setattr("crid.store.layers.os.rename", no_room)
+        with pytest.raises(OSError, match="No space"):
+            store.discard(ONE)
+    assert (store.directory / "l" / ("1" * 12) / "a").read_text() == "1"
+    assert store.discard(ONE) is not None
+    add(store, ONE)
+
+
+def test_a_good_layer_is_not_set_aside_because_its_link_cannot_be_made(
+    store: LayerStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(store, ONE, files={"a": "1"})
+    (store.directory / "l" / ("1" * 12)).unlink()
+    with monkeypatch.context() as full:
+        full.setattr("crid.store.layers.Path.symlink_to", no_room)
+        with pytest.raises(OSError, match="No space"):
+            LayerStore(tmp_path).load()
+    again = LayerStore(tmp_path)
+    again.load()
+    assert set(again.layers()) == {ONE}
 
 
 def test_a_lost_link_is_made_again(store: LayerStore, tmp_path: Path) -> None:
