@@ -77,7 +77,7 @@ class LayerStore:
         self._removing = self._snapshots.with_name("snapshots.removing")
         self._additional = additional
         self._layers: dict[str, Layer] = {}
-        self._in_use: dict[str, Needs] = {}
+        self._in_use: dict[str, Needs] = {}  # threads change it: copied before one goes through it
         self._naming = threading.Lock()
         self.unsynced: set[str] = set()
         """Layers of this boot that a power cut may still tear."""
@@ -140,11 +140,11 @@ class LayerStore:
 
     def snapshot_layers(self) -> dict[str, tuple[str, ...]]:
         """Return the chain ids that each snapshot stands on."""
-        return {identifier: needs.chain_ids for identifier, needs in self._in_use.items()}
+        return {identifier: needs.chain_ids for identifier, needs in self._in_use.copy().items()}
 
     def users(self, image: str) -> list[str]:
         """Return the snapshots that need the image whose id is `image`: the ids of containers."""
-        return sorted(identifier for identifier, needs in self._in_use.items() if image in needs.images)
+        return sorted(identifier for identifier, needs in self._in_use.copy().items() if image in needs.images)
 
     def diff(self, chain_id: str) -> Path:
         """Return the directory of the layer's own files."""

@@ -3,6 +3,7 @@ import hashlib
 import logging
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,7 +12,7 @@ import pytest
 from crid.errors import AlreadyExistsError, FailedPreconditionError, NotFoundError
 from crid.linux import mount
 from crid.linux.boot import boot_id
-from crid.store.layer_records import Layer
+from crid.store.layer_records import Layer, Needs
 from crid.store.layers import LayerStore
 
 pytestmark = pytest.mark.root
@@ -184,6 +185,22 @@ def test_a_snapshot_is_made_once(store: LayerStore) -> None:
     store.prepare("c1", [ONE])
     with pytest.raises(AlreadyExistsError, match="c1"):
         store.prepare("c1", [ONE])
+
+
+@pytest.mark.parametrize("call", [LayerStore.snapshot_layers, lambda store: store.users("image")])
+def test_snapshots_are_removed_by_threads(store: LayerStore, call: Callable[[LayerStore], object]) -> None:
+    """One that goes while somebody asks for all of them, as a removal's thread may have it, does not disturb the answer."""
+    for name in ("c1", "c2", "c3"):
+        store.prepare(name, [], images=["image"])
+
+    class Interrupting(Needs):
+        def __getattribute__(self, name: str) -> object:
+            store.remove("c3")
+            return object.__getattribute__(self, name)
+
+    store._in_use["c1"] = Interrupting((), ("image",))
+    call(store)
+    assert sorted(store.snapshot_layers()) == ["c1", "c2"]
 
 
 def test_a_record_that_cannot_be_read_now_is_not_damaged(
