@@ -9,6 +9,7 @@ import logging
 from pathlib import Path
 
 from crid.errors import UnavailableError
+from crid.linux.files import says_nothing
 from crid.log import fields
 from crid.model.digest import whole
 from crid.model.image import Image
@@ -40,7 +41,7 @@ class AdditionalStore:
     def load(self) -> None:
         """Learn what is there. What is damaged or incomplete is left out, and named in the log.
 
-        Raises UnavailableError if there is no store.
+        Raises UnavailableError if there is no store, or if it cannot be told what is in it (`says_nothing`).
         """
         records = self.root / "images" / "records"
         if not records.is_dir() or not self.layers_directory.is_dir():
@@ -61,6 +62,8 @@ class AdditionalStore:
             if not (self.layers_directory / "l" / layer.link / ".").is_dir():
                 raise ValueError(f"its link {layer.link} is missing")
         except (OSError, *DAMAGE) as error:
+            if says_nothing(error):
+                raise
             logger.error("layer of an additional store left out%s", fields(layer=directory, error=error))
         else:
             self.layers[layer.chain_id] = layer
@@ -72,6 +75,8 @@ class AdditionalStore:
             if lacks := sorted(missing | (set(image.chain_ids) - self.layers.keys())):
                 raise ValueError(f"{lacks[0]} is missing")
         except (OSError, *DAMAGE) as error:
+            if says_nothing(error):
+                raise
             logger.error("image of an additional store left out%s", fields(record=path, error=error))
         else:
             self.images[image.id] = image, content

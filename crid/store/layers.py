@@ -121,6 +121,8 @@ class LayerStore:
             try:
                 self._in_use[directory.name] = read_snapshot(directory)
             except (OSError, *DAMAGE) as error:
+                if says_nothing(error):
+                    raise
                 logger.error(
                     "damaged record: no layer is removed while this is here%s", fields(snapshot=directory, error=error)
                 )

@@ -1,11 +1,13 @@
 """Images that another store has, read only: used where they are, shared with what is pulled, never changed."""
 
+import errno
+import os
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -14,6 +16,7 @@ from crid.errors import FailedPreconditionError, UnavailableError
 from crid.image.exporter import export
 from crid.image.service import ImageService
 from crid.linux import mount
+from crid.store.additional import AdditionalStore
 from crid.store.verify import verify
 from tests.harness.image_bench import Bench, bench
 from tests.harness.layers import artifact, file, image, layer
@@ -116,6 +119,20 @@ async def test_its_layers_are_shared(bench: Bench, node: ImageService, shared: P
             mount.unmount(str(tmp_path / "seen"))
         assert verify(tmp_path / "own", additional=[shared]) == []
         assert export([tmp_path / "own", shared], [name], tmp_path / "two.tar") == name
+
+
+@pytest.mark.parametrize("read", ["read_layer", "read_record"])
+async def test_a_record_that_cannot_be_read_now_stops_the_start(
+    node: ImageService, shared: Path, monkeypatch: pytest.MonkeyPatch, read: str
+) -> None:
+    """Left out, it would cost the images that stand on its layers."""
+
+    def refuse(path: Path) -> NoReturn:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+
+    monkeypatch.setattr(f"crid.store.additional.{read}", refuse)
+    with pytest.raises(UnavailableError, match=f"{shared}.*Too many open files"):
+        AdditionalStore(shared).load()
 
 
 def make(directory: Path) -> Path:

@@ -215,6 +215,11 @@ def test_a_record_that_cannot_be_read_now_is_not_damaged(
         exhausted.setattr(Path, "read_bytes", refuse)
         with pytest.raises(OSError, match="Too many open files in system"):
             LayerStore(tmp_path).load()
+    store.prepare("c1", [ONE], images=["image"])
+    with monkeypatch.context() as exhausted:
+        exhausted.setattr("crid.store.layers.read_snapshot", refuse)
+        with pytest.raises(OSError, match="Too many open files in system"):
+            LayerStore(tmp_path).load()
     again = LayerStore(tmp_path)
     again.load()
     assert set(again.layers()) == {ONE}
