@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crid.errors import DataLossError, FailedPreconditionError, InvalidArgumentError
-from crid.linux.files import remove_unfinished, write_atomic
+from crid.linux.files import remove_unfinished, says_nothing, write_atomic
 from crid.log import fields
 from crid.model.digest import begins, hexadecimal
 from crid.model.image import Descriptor, Image, ImageProcess
 from crid.store.content import ContentStore
-from crid.store.records import seal, unseal
+from crid.store.records import DAMAGE, seal, unseal
 
 if TYPE_CHECKING:
     from crid.store.additional import AdditionalStore
@@ -98,7 +98,9 @@ class ImageStore:
                 if missing := [digest for digest in sorted(blobs) if digest not in self._content]:
                     raise DataLossError(f"record {path}: blob {missing[0]} is missing")
                 view = self._without_names_of(image, view).put(image, content)
-            except (DataLossError, KeyError, TypeError, ValueError) as error:
+            except (OSError, *DAMAGE) as error:
+                if says_nothing(error):
+                    raise
                 aside = path.with_suffix(f".damaged-{secrets.token_hex(4)}")
                 logger.error("damaged image record set aside%s", fields(record=path, aside=aside, error=error))
                 os.rename(path, aside)
@@ -173,11 +175,17 @@ class ImageStore:
         return next((store.root for store in self._additional if identifier in store.images), None)
 
     def _without_names_of(self, image: Image, view: _View) -> _View:
-        """Take the names of `image` from the other images of `view`, in their records too."""
+        """Take the names of `image` from the other images of `view`, in their records too. A record that cannot be written, the
+        disk being full, keeps the name beside that of `image`, which is the later one: see `load`."""
         names = {*image.repo_tags, *image.repo_digests}
         for identifier in {view.names[name] for name in names if name in view.names} - {image.id}:
             poorer = _without_names(view.images[identifier], names)
-            self._write(poorer, view.contents[identifier])
+            try:
+                self._write(poorer, view.contents[identifier])
+            except OSError as error:
+                logger.error(
+                    "record of an image with a name that moved is out of date%s", fields(image=identifier, error=error)
+                )
             view = view.put(poorer, view.contents[identifier])
         return view
 

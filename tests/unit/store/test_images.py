@@ -1,12 +1,15 @@
+import errno
 import json
 import logging
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from crid.errors import FailedPreconditionError, InvalidArgumentError
+from crid.linux.files import write_atomic
 from crid.model.image import Image, ImageProcess
 from crid.store.content import ContentStore
 from crid.store.images import ImageContent, ImageStore
@@ -162,3 +165,59 @@ def test_damaged_records_are_set_aside_by_name(
     assert again.all() == [stored[3][0]]
     assert all(str(record) in caplog.text for record in records[:3])
     assert not any(record.exists() for record in records[:3])
+
+
+def test_a_name_moves_though_the_disk_has_no_room_for_the_poorer_record(
+    images: ImageStore, content: ContentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does a start fail that cannot write it either."""
+    old, new = made(content, "old", A1), made(content, "new", A1)
+    images.put(*old)
+    record = content.directory / "records" / f"{old[0].id[7:]}.json"
+    os.utime(record, (1, 1))  # the clock of a file system is coarse
+    whole = record.read_bytes()
+
+    def full(path: Path, data: bytes, **options: Any) -> None:
+        if path == record:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write_atomic(path, data, **options)
+
+    monkeypatch.setattr("crid.store.images.write_atomic", full)
+    images.put(*new)
+    again = ImageStore(content)
+    again.load()
+    for store in (images, again):
+        assert store.named(A1) == new[0]
+        assert store.get(old[0].id) == replace(old[0], repo_tags=())
+    assert record.read_bytes() == whole
+    monkeypatch.undo()
+    again.load()
+    assert record.read_bytes() != whole
+    assert again.named(A1) == new[0]
+
+
+@pytest.mark.parametrize(("number", "aside"), [(errno.EIO, True), (errno.EMFILE, False)])
+def test_a_record_that_the_disk_does_not_give_back(
+    images: ImageStore, content: ContentStore, monkeypatch: pytest.MonkeyPatch, number: int, aside: bool
+) -> None:
+    """A bad sector costs one image, not the start; what may be whole is left alone, and the start fails."""
+    stored = [made(content, word, f"q.io/{word}:1") for word in "ab"]
+    for image, blobs in stored:
+        images.put(image, blobs)
+    record = content.directory / "records" / f"{stored[0][0].id[7:]}.json"
+    read_bytes = Path.read_bytes
+
+    def broken(path: Path) -> bytes:
+        if path == record:
+            raise OSError(number, os.strerror(number), str(path))
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", broken)
+    again = ImageStore(content)
+    if aside:
+        again.load()
+        assert again.all() == [stored[1][0]]
+    else:
+        with pytest.raises(OSError, match=os.strerror(number)):
+            again.load()
+    assert record.exists() is not aside
