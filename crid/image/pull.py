@@ -179,30 +179,35 @@ class Puller:
         trace.step("pull", "asking for the manifest")
         found = await find(repository, reference, version, self._platform)
         digests = (*found.targets, found.descriptor.digest)
-        await self._admission.admit(repository, reference, digests, found.identifier, namespace)
-        transfers.expect((found.manifest.config, *found.manifest.layers))
-        if (present := self._present(found, reference)) is not None:
-            return present
-        if found.manifest.artifact_type:
-            return await self._artifact(repository, reference, found)
-        with self._stores.leases.hold([found.manifest.config.digest]):
-            trace.step("pull", "fetching the configuration")
-            config = await configuration(repository, self._stores.content, found.manifest, self._platform)
-            plans = layer_plans(found.manifest, config)
-            with self._stores.leases.hold(leased(plans, found.manifest, found.descriptor)):
-                trace.step("pull", "fetching layers")
-                room = room_for_layers(self._stores, plans, f"image {reference}")
-                with room, self._dropping_partials(plan.blob for plan in plans):
-                    await self._layers(repository, plans)
-                return await asyncio.to_thread(
-                    record_image,
-                    self._stores,
-                    found.manifest,
-                    found.content,
-                    config,
-                    tags=found.tags(reference),
-                    digests=found.digests(reference),
-                )
+        # An image's identifier is its configuration's digest. A removal of the image that is here spares what is held.
+        with self._stores.leases.hold([found.identifier]):
+            await self._admission.admit(repository, reference, digests, found.identifier, namespace)
+            transfers.expect((found.manifest.config, *found.manifest.layers))
+            if (present := self._present(found, reference)) is not None:
+                return present
+            if found.manifest.artifact_type:
+                return await self._artifact(repository, reference, found)
+            return await self._image(repository, reference, found)
+
+    async def _image(self, repository: "Repository", reference: Reference, found: Found) -> Image:
+        """Bring an image's configuration, which is held, and its layers, then record it."""
+        trace.step("pull", "fetching the configuration")
+        config = await configuration(repository, self._stores.content, found.manifest, self._platform)
+        plans = layer_plans(found.manifest, config)
+        with self._stores.leases.hold(leased(plans, found.manifest, found.descriptor)):
+            trace.step("pull", "fetching layers")
+            room = room_for_layers(self._stores, plans, f"image {reference}")
+            with room, self._dropping_partials(plan.blob for plan in plans):
+                await self._layers(repository, plans)
+            return await asyncio.to_thread(
+                record_image,
+                self._stores,
+                found.manifest,
+                found.content,
+                config,
+                tags=found.tags(reference),
+                digests=found.digests(reference),
+            )
 
     @contextlib.contextmanager
     def _dropping_partials(self, blobs: Iterable[Descriptor]) -> Iterator[None]:

@@ -270,7 +270,8 @@ class ImageService:
             trace.step("image removal", "removing its record")
             await asyncio.to_thread(self._forget, image.id)
             trace.step("image removal", "looking for garbage")
-            self._admission.forget([image.id])
+            if image.id not in self._stores.leases.held():  # or a pull is about to record it again
+                self._admission.forget([image.id])
             await self.collect()
 
     def _forget(self, identifier: str) -> None:

@@ -1,11 +1,13 @@
 """Credentials of the node and signature policies, as a whole pull meets them."""
 
+import asyncio
 import base64
 import hashlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -13,6 +15,8 @@ from aiohttp import web
 from crid.config import ImageConfig
 from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError, NotFoundError, PermissionDeniedError
+from crid.image.manifest import ImageConfig as ImageConfiguration
+from crid.image.resolve import configuration
 from crid.image.service import ImageService
 from crid.image.sigstore import signature_tag
 from tests.harness.image_bench import Bench
@@ -112,6 +116,29 @@ async def test_a_signed_image_is_pulled_and_runs_without_the_registry(node: Node
         node.service.check_policy(renamed)
     await node.service.remove(reference)
     assert not list((node.etc.parent / "node/images/signatures").iterdir())
+
+
+async def test_a_removal_leaves_the_signatures_to_a_pull_of_the_same_image(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    node.want_signature()
+    one, other = node.registry.add("a", MADE), node.registry.add("b", MADE)
+    node.sign("a", MADE.digest)
+    node.sign("b", MADE.digest)
+    await node.service.pull(one)
+    admitted, go_on = asyncio.Event(), asyncio.Event()
+
+    async def gated(*arguments: Any) -> ImageConfiguration:
+        admitted.set()
+        await go_on.wait()
+        return await configuration(*arguments)
+
+    monkeypatch.setattr("crid.image.pull.configuration", gated)
+    pulling = asyncio.get_running_loop().create_task(node.service.pull(other))
+    await admitted.wait()
+    await node.service.remove(one)
+    go_on.set()
+    pulled = await pulling
+    assert pulled.repo_tags == (other,)
+    node.service.check_policy(pulled, other)
 
 
 async def test_the_signature_may_be_the_indexs(node: Node) -> None:
