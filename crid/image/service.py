@@ -375,7 +375,7 @@ class ImageService:
         parents = {chain_id: layer.parent for chain_id, layer in stores.layers.layers().items()}
         blobs = set(stores.content.sizes())
         garbage = gc.find_garbage(blobs, parents, needed_blobs, needed_layers | in_snapshots)
-        return gc.take_away(stores.content, stores.layers, garbage) + stores.content.stale_partials(needed_blobs)
+        return gc.take_away(stores.content, stores.layers, garbage) + stores.content.discard_stale_partials(needed_blobs)
 
     def _shown(self, image: Image) -> Image:
         """Return the image as answers have it. What a read-only store has cannot be removed, so the kubelet shall not try."""

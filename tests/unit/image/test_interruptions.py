@@ -4,7 +4,9 @@ import asyncio
 import gzip
 import os
 import shutil
+import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,8 @@ from crid.errors import InvalidArgumentError, ResourceExhaustedError, Unavailabl
 from crid.image.limits import LayerLimits
 from crid.image.registry_client import RegistryClient
 from crid.image.service import ImageService
-from crid.store.content import PARTIAL_SECONDS
+from crid.store import gc
+from crid.store.content import PARTIAL_SECONDS, Ingest
 from tests.harness.image_bench import Bench
 from tests.harness.layers import MadeImage, entry, file, image, layer
 from tests.harness.tools import until
@@ -114,6 +117,39 @@ async def test_old_parts_are_garbage(bench: Bench) -> None:
     os.utime(left, (old, old))
     await bench.service.collect()
     assert not left.exists()
+
+
+async def test_an_old_part_that_is_garbage_is_nobodys_beginning(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pull that begins while garbage is being deleted, which takes as long as it takes, writes to a file of its own."""
+    reference, left = await interrupted(bench, made := large())
+    os.utime(left, (1, 1))
+    deleting, opened, go_on = asyncio.Event(), asyncio.Event(), threading.Event()
+    loop, delete, enter = asyncio.get_running_loop(), gc.delete, Ingest.__enter__
+
+    def slow(doomed: Iterable[Path]) -> None:
+        loop.call_soon_threadsafe(deleting.set)
+        go_on.wait(60)
+        delete(doomed)
+
+    def opening(blob: Ingest) -> Ingest:
+        entered = enter(blob)
+        if blob._temporary == left:
+            loop.call_soon_threadsafe(opened.set)
+        return entered
+
+    async def gate(request: web.Request) -> web.Response:
+        await opened.wait()
+        go_on.set()
+        await collecting
+        return bench.registry.serve(request)
+
+    monkeypatch.setattr(gc, "delete", slow)
+    collecting = loop.create_task(bench.service.collect())
+    await deleting.wait()
+    monkeypatch.setattr(Ingest, "__enter__", opening)
+    bench.registry.script[f"/v2/a/blobs/{made.layers[0]}"] = gate
+    assert (await bench.service.pull(reference)).id == made.id
+    assert not list((bench.root / "images/ingest").iterdir())
 
 
 async def test_an_image_that_lost_a_layer_is_pulled_from_its_blobs(bench: Bench) -> None:
