@@ -88,8 +88,8 @@ class LayerStore:
     def load(self) -> None:
         """Learn which layers and snapshots exist; drop what was being unpacked or removed. Raises OSError.
 
-        A layer whose record cannot be read is set aside as `damaged-...` and named in the log. A snapshot's is named, too,
-        but its container may run: it stays, and with it every layer, since it may stand on any.
+        A layer whose record is damaged is named in the log, and set aside as `damaged-...` if it had been flushed. A
+        snapshot's is named, too, but its container may run: it stays, and with it every layer, since it may stand on any.
         """
         _remove(self._staging)
         _remove(self._removing)
@@ -98,14 +98,15 @@ class LayerStore:
         self._layers, self._in_use = {}, {}
         boot = boot_id()
         for directory in _candidates(self.directory, {"l", "staging"}):
-            layer = _read_or_set_aside(directory)
-            if layer is None:
-                continue
             flushed = (directory / "synced").exists()
-            if layer.boot != boot and not flushed:
-                logger.warning("layer may be torn, removed%s", fields(layer=layer.chain_id))
+            layer = _read(directory)
+            if not flushed and (layer is None or layer.boot != boot):
+                logger.warning("layer may be torn, removed%s", fields(directory=directory))
                 os.rename(directory, doomed := self._staging / secrets.token_hex(8))
                 _remove(doomed)
+                continue
+            if layer is None:
+                _set_aside(directory)
                 continue
             if not (self._links / layer.link).exists():
                 _replace_link(self._links / layer.link, directory.name)
@@ -340,18 +341,22 @@ def _candidates(directory: Path, others: set[str]) -> list[Path]:
     return [directory / name for name in names if name not in others | {"empty"} and not name.startswith("damaged-")]
 
 
-def _read_or_set_aside(directory: Path) -> Layer | None:
-    """Return the layer in `directory`, which is renamed if its record is damaged. Raises OSError if that cannot be told."""
+def _read(directory: Path) -> Layer | None:
+    """Return the layer in `directory`, None if its record is damaged. Raises OSError if that cannot be told."""
     try:
         return read_layer(directory)
     except (OSError, *DAMAGE) as error:
         if says_nothing(error):
             raise
-        aside = directory.with_name(f"damaged-{secrets.token_hex(4)}-{directory.name}")
-        logger.error("damaged record set aside%s", fields(directory=directory, aside=aside, error=error))
-        with contextlib.suppress(OSError):
-            os.rename(directory, aside)
+        logger.error("damaged record%s", fields(directory=directory, error=error))
         return None
+
+
+def _set_aside(directory: Path) -> None:
+    aside = directory.with_name(f"damaged-{secrets.token_hex(4)}-{directory.name}")
+    logger.error("damaged layer set aside%s", fields(directory=directory, aside=aside))
+    with contextlib.suppress(OSError):
+        os.rename(directory, aside)
 
 
 def _replace_link(link: Path, layer: str) -> None:

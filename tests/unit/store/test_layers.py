@@ -228,6 +228,7 @@ def test_a_record_that_cannot_be_read_now_is_not_damaged(
 def test_damaged_records_are_set_aside_by_name(store: LayerStore, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     add(store, ONE)
     add(store, TWO)
+    store.sync()
     store.prepare("c1", [TWO])
     (store.directory / ONE[7:] / "record.json").write_text("{")
     (tmp_path / "snapshots/c1/record.json").write_text("[]")
@@ -283,6 +284,17 @@ def test_a_good_layer_is_not_set_aside_because_its_link_cannot_be_made(
     again = LayerStore(tmp_path)
     again.load()
     assert set(again.layers()) == {ONE}
+
+
+def test_a_layer_whose_record_a_power_cut_has_torn_is_removed(store: LayerStore, tmp_path: Path) -> None:
+    """Its name may reach the disk before its files, the record among them; all of it comes again from the blob."""
+    add(store, ONE, files={"a": "1"})
+    (store.directory / ONE[7:] / "record.json").write_bytes(b"")
+    again = LayerStore(tmp_path)
+    again.load()
+    assert ONE not in again
+    assert sorted(names(store.directory)) == ["l", "staging"]
+    assert names(store.directory / "staging") == []
 
 
 def test_a_lost_link_is_made_again(store: LayerStore, tmp_path: Path) -> None:
