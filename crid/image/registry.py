@@ -124,7 +124,7 @@ class Repository:
         what = f"blob {descriptor.digest} of {self._reference.repository}"
         received, idle, broken = start, 0, 0
         ranges = True
-        while received < descriptor.size or not start:
+        while received < descriptor.size or not received:  # an empty one is asked for, too
             before = received
             cause: Exception | None = None
             headers = {"Range": f"bytes={received}-"} if received and ranges else {}

@@ -210,6 +210,30 @@ async def test_a_blob_in_more_pieces_than_anybody_waits_for(
     assert len(registry.requests) == 6  # the first, and the resumptions of the impatient
 
 
+async def test_a_connection_that_breaks_behind_the_last_byte(
+    repository: Callable[..., Repository], registry: ScriptedRegistry
+) -> None:
+    """Nothing is missing, so nothing is asked for, which would be answered by 416."""
+    asked = 0
+
+    async def chunked(request: web.Request) -> web.StreamResponse:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            return web.Response(status=416)
+        response = web.StreamResponse()
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        await response.write(BLOB)
+        assert request.transport is not None
+        request.transport.close()  # without the last, empty chunk
+        return response
+
+    registry.script[PATH] = chunked
+    assert await read(repository()) == BLOB
+    assert asked == 1
+
+
 async def test_a_blob_that_stays_short(repository: Callable[..., Repository], registry: ScriptedRegistry) -> None:
     async def answer(request: web.Request) -> web.Response:
         return web.Response(
