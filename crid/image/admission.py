@@ -9,6 +9,7 @@ asks for none costs a pull and a container nothing but a few stat(2).
 import asyncio
 import contextlib
 import json
+import threading
 from collections.abc import Iterable, Sequence, Set
 from functools import partial
 from pathlib import Path
@@ -63,6 +64,7 @@ class Admission:
         self._policy = Reread(lambda: [path], lambda: read_policy(path, required=bool(policy_file)))
         self._directory = policy_directory
         self._lookaside = Lookaside(registries_d)
+        self._keeping = threading.Lock()
 
     async def admit(
         self, source: SignatureSource, reference: Reference, digests: tuple[str, ...], image_id: str, namespace: str = ""
@@ -132,8 +134,9 @@ class Admission:
 
     def _keep(self, image_id: str, found: tuple[Signature, ...]) -> None:
         self._kept.mkdir(mode=0o700, exist_ok=True)
-        all_of_them = tuple(dict.fromkeys((*found, *self._load(image_id))))
-        write_atomic(self._path(image_id), json.dumps(signatures.encode(all_of_them)).encode(), durable=True)
+        with self._keeping:
+            all_of_them = tuple(dict.fromkeys((*found, *self._load(image_id))))
+            write_atomic(self._path(image_id), json.dumps(signatures.encode(all_of_them)).encode(), durable=True)
 
     def _load(self, image_id: str) -> tuple[Signature, ...]:
         found: tuple[Signature, ...] = ()

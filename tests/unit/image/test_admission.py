@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,10 +16,13 @@ from aiohttp import web
 from crid.config import ImageConfig
 from crid.cri import api_pb2 as cri
 from crid.errors import InvalidArgumentError, NotFoundError, PermissionDeniedError
+from crid.image.admission import Admission
 from crid.image.manifest import ImageConfig as ImageConfiguration
 from crid.image.resolve import configuration
 from crid.image.service import ImageService
+from crid.image.signatures import Signature
 from crid.image.sigstore import signature_tag
+from crid.linux.files import write_atomic
 from tests.harness.image_bench import Bench
 from tests.harness.layers import digest_of, file, image, index, layer
 from tests.harness.scripted_registry import ScriptedRegistry
@@ -202,3 +206,22 @@ async def test_a_namespaces_credentials_are_for_its_pulls_only(node: Node) -> No
     await node.service.pull(reference, namespace="team")
     with pytest.raises(PermissionDeniedError):
         await node.service.pull(reference, namespace="team")
+
+
+def test_signatures_of_two_pulls_are_both_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One image under two names, each with a signature of its own, comes from both at once."""
+    admission = Admission([tmp_path])
+    (tmp_path / "images").mkdir()
+    one, other = Signature(b"one", b"1"), Signature(b"other", b"2")
+    second = threading.Thread(target=admission._keep, args=(MADE.id, (other,)))
+
+    def slow(*arguments: Any, **options: Any) -> None:
+        if not second.ident:
+            second.start()
+            second.join(0.5)  # it waits for the first, or has overtaken it by now
+        write_atomic(*arguments, **options)
+
+    monkeypatch.setattr("crid.image.admission.write_atomic", slow)
+    admission._keep(MADE.id, (one,))
+    second.join()
+    assert set(admission._load(MADE.id)) == {one, other}
