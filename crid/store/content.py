@@ -151,14 +151,16 @@ class ContentStore:
         return size if size <= blob.size else 0
 
     def discard_stale_partials(self, needed: Set[str]) -> list[Path]:
-        """Take the parts out of sight that nobody has gone on with for `PARTIAL_SECONDS`, but not those of the blobs `needed`,
-        and return the files that are then to be deleted: a download that begins meanwhile finds nothing. Raises OSError."""
+        """Take the parts out of sight that nobody has gone on with for `PARTIAL_SECONDS`, but not those of the blobs `needed`
+        that are not here, and return the files that are then to be deleted: a download that begins meanwhile finds nothing.
+        Raises OSError."""
+        wanted = needed - self._sizes.keys()
         oldest = time.time() - PARTIAL_SECONDS
         stale: list[Path] = []
         with os.scandir(self._partial) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):  # its download has just ended
-                    if entry.stat().st_mtime < oldest and entry.name not in needed:
+                    if entry.stat().st_mtime < oldest and entry.name not in wanted:
                         os.rename(entry.path, doomed := self._ingest / secrets.token_hex(8))
                         stale.append(doomed)
         return stale

@@ -119,6 +119,19 @@ async def test_old_parts_are_garbage(bench: Bench) -> None:
     assert not left.exists()
 
 
+async def test_an_old_part_of_a_blob_that_came_otherwise_is_garbage(bench: Bench) -> None:
+    """From another registry, or by an import: the image that needs the blob does not need the part."""
+    made = large()
+    reference, left = await interrupted(bench, made)
+    bench.service._stores.content.add("", made.blobs[made.layers[0]], made.layers[0])
+    await bench.service.pull(reference)
+    await bench.service.collect()
+    assert left.exists()
+    os.utime(left, (1, 1))
+    await bench.service.collect()
+    assert not left.exists()
+
+
 async def test_an_old_part_that_is_garbage_is_nobodys_beginning(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pull that begins while garbage is being deleted, which takes as long as it takes, writes to a file of its own."""
     reference, left = await interrupted(bench, made := large())
