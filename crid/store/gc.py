@@ -7,14 +7,18 @@ records change too; only the deleting of what is out of sight is slow, and left 
 """
 
 import contextlib
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from crid.linux.remove import remove_tree
+from crid.log import fields
 from crid.store.content import ContentStore
 from crid.store.layers import LayerStore
+
+logger = logging.getLogger(__name__)
 
 
 class Leases:
@@ -64,9 +68,18 @@ def find_garbage(blobs: Set[str], parents: Mapping[str, str], needed_blobs: Set[
 
 
 def take_away(content: ContentStore, layers: LayerStore, garbage: Garbage) -> list[Path]:
-    """Take the garbage out of sight and return the files and directories that remain for `delete`. Raises OSError."""
-    found = [content.discard(digest) for digest in garbage.blobs] + [layers.discard(layer) for layer in garbage.layers]
-    return [doomed for doomed in found if doomed is not None]
+    """Take the garbage out of sight and return the files and directories that remain for `delete`. What a broken file system
+    does not let go stays known, is logged, and is garbage the next time: no removal fails for it."""
+    doomed: list[Path] = []
+    for discard, identifiers in ((content.discard, garbage.blobs), (layers.discard, garbage.layers)):
+        for identifier in identifiers:
+            try:
+                found = discard(identifier)
+            except OSError as error:
+                logger.warning("garbage not removed%s", fields(garbage=identifier, error=error))
+            else:
+                doomed += [found] if found is not None else []
+    return doomed
 
 
 def delete(doomed: Iterable[Path]) -> None:

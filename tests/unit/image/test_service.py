@@ -1,11 +1,14 @@
+import errno
 import json
 import logging
+import os
 from pathlib import Path
 
 import pytest
 
 from crid.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from crid.image.service import ImageService
+from crid.store.layers import LayerStore
 from crid.tasks import Supervisor
 from tests.harness.image_bench import Bench
 from tests.harness.layers import file, image, layer
@@ -198,3 +201,23 @@ async def test_a_removed_container_costs_no_search_for_garbage(bench: Bench, mon
     await bench.service.release_rootfs("c2")
     assert len(searches) == 2
     assert len(bench.service._stores.layers.layers()) == 1
+
+
+async def test_garbage_that_a_broken_disk_does_not_let_go_fails_no_removal(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What can go goes at once, and the rest the next time."""
+    reference = await pulled(bench)
+    [chain_id] = bench.service.resolve(reference).chain_ids
+
+    def refuse(store: LayerStore, identifier: str) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), identifier)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(LayerStore, "discard", refuse)
+        await bench.service.remove(reference)
+    assert bench.service.status(reference) is None
+    assert all(path.startswith((f"layers/{chain_id[7:]}/", "layers/l/")) for path in bench.files())
+    assert bench.service.fs_usage().inodes_used == 1
+    await bench.service.collect()
+    assert bench.files() == []
