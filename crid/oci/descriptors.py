@@ -6,10 +6,15 @@ Each function borrows the descriptor; closing it stays with its owner. Writers n
 import asyncio
 import contextlib
 import errno
+import fcntl
 import os
+import sys
+import termios
 from collections.abc import Awaitable, Callable, Iterator
 
 CHUNK = 64 * 1024
+HELD = 1024 * 1024
+"""Bytes that a terminal or an unprivileged writer's pipe can hold at the most (pipe(7))."""
 
 
 async def wait_readable(descriptor: int) -> None:
@@ -61,9 +66,13 @@ async def write_all(descriptor: int, data: bytes) -> None:
 async def drain(descriptor: int, sink: Callable[[bytes], Awaitable[None]], ended: asyncio.Event) -> None:
     """Pass what is read from the non-blocking `descriptor` to `sink` until the stream ends.
 
-    Once `ended` is set, an empty pipe counts as its end too: somebody may keep the other side open for ever.
+    Once `ended` is set, an empty pipe counts as its end too, and so does the last of what it can have held then: somebody may
+    keep the other side open, or write to it, for ever.
     """
-    while True:
+    left: int | None = None
+    while left is None or left > 0:
+        if left is None and ended.is_set():
+            left = max(HELD, _readable_bytes(descriptor))
         try:
             chunk = os.read(descriptor, CHUNK)
         except BlockingIOError:
@@ -77,7 +86,14 @@ async def drain(descriptor: int, sink: Callable[[bytes], Awaitable[None]], ended
             return
         if not chunk:
             return
+        if left is not None:
+            left -= len(chunk)
         await sink(chunk)
+
+
+def _readable_bytes(descriptor: int) -> int:
+    """Return how much is there to be read; of a terminal it may be less than has been written (ioctl_tty(2), FIONREAD)."""
+    return int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 async def _readable_or(descriptor: int, ended: asyncio.Event) -> None:

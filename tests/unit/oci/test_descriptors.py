@@ -1,6 +1,7 @@
 """Descriptors on the event loop."""
 
 import asyncio
+import fcntl
 import os
 from collections.abc import Iterator
 
@@ -50,14 +51,44 @@ async def test_drain_stops_at_an_empty_pipe_only_when_told(pipe: tuple[int, int]
     assert bytes(kept) == b"late"
 
 
-async def test_drain_of_a_closed_terminal() -> None:
+async def test_drain_does_not_follow_who_goes_on_writing(pipe: tuple[int, int]) -> None:
+    """A grandchild of the command that has ended."""
+    read, write = pipe
+    kept, ended = Kept(), asyncio.Event()
+
+    async def take(data: bytes) -> None:
+        await kept.take(data)
+        assert len(kept) < 3 * descriptors.HELD, "it goes on and on"
+        os.write(write, data)  # so that the pipe is never empty
+
+    os.write(write, bytes(1000))
+    ended.set()
+    await asyncio.wait_for(descriptors.drain(read, take, ended), PATIENCE)
+    assert len(kept) >= descriptors.HELD
+
+
+async def test_drain_passes_on_all_that_a_pipe_held_at_the_end(pipe: tuple[int, int]) -> None:
+    read, write = pipe
+    size = fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, descriptors.HELD)
+    data, kept, ended = os.urandom(size), Kept(), asyncio.Event()
+    assert os.write(write, data) == size
+    ended.set()
+    await asyncio.wait_for(descriptors.drain(read, kept.take, ended), PATIENCE)
+    assert bytes(kept) == data
+
+
+@pytest.mark.parametrize("told", [False, True])
+async def test_drain_of_a_closed_terminal(*, told: bool) -> None:
+    ended = asyncio.Event()
+    if told:
+        ended.set()
     master, slave = os.openpty()
     with descriptors.closing(master, slave) as ours:
         os.set_blocking(master, False)
         os.write(slave, b"x")
         ours.close(slave)
         kept = Kept()
-        await asyncio.wait_for(descriptors.drain(master, kept.take, asyncio.Event()), PATIENCE)
+        await asyncio.wait_for(descriptors.drain(master, kept.take, ended), PATIENCE)
     assert bytes(kept) == b"x"
 
 
