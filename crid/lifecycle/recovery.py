@@ -8,10 +8,11 @@ is alive (its report will come); else the exit is lost, and said so. Everything 
 ordinary operation: there is no second code path that records an exit, or that removes what is left over.
 """
 
+import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from crid import trace
@@ -30,6 +31,11 @@ from crid.model.sandbox import PodSandbox, SandboxStatus
 from crid.store.names import NameRegistry
 
 logger = logging.getLogger(__name__)
+
+ANSWERS = 30.0
+"""Seconds for the runtimes to tell how all living containers are, of which each takes milliseconds."""
+ASKED = 8
+"""Containers that are asked after at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +76,15 @@ class Recovery:
         self._load_sandboxes()
         trace.step("recovery", "reading the records of containers")
         discarded = await self._load_containers()
+        living = []
         for container in self._parts.containers.list():
             try:
                 trace.step("recovery", "settling a container")
-                await self._settle(container)
+                if await self._settle(container):
+                    living.append(container)
             except CridError as error:  # such as one that the kernel does not let end
                 logger.error("cannot recover a container%s", fields(container=container.id, error=error))
+        await self._observe_all(living)
         trace.step("recovery", "removing leftovers")
         facts = await self._leftovers.look()
         stopping = self._begun_stops(facts)
@@ -122,8 +131,8 @@ class Recovery:
             _hold(self._parts.container_names, found.metadata.name, found.id, found.created_at)
         return discarded
 
-    async def _settle(self, container: Container) -> None:
-        """Bring one container's status up to date."""
+    async def _settle(self, container: Container) -> bool:
+        """Bring one container's status up to date, and return whether its process lives: the runtime knows the rest then."""
         rebooted = not survives(container.metadata, boot_id())
         runtime = self._parts.runtime.of(container)
         alive = not rebooted and runtime.is_alive(container)
@@ -131,16 +140,36 @@ class Recovery:
             if alive:
                 logger.error("a container that is recorded as ended runs: it is killed%s", fields(container=container.id))
                 await runtime.stop(container, signal.SIGKILL, 0)
-            return
+            return False
         facts = self._read_exit(container)
-        if facts is not None and not alive:
+        if alive:
+            return True
+        if facts is not None:
             self._exits.record(container, facts.exit_code, facts.finished_at, oom_killed=facts.oom_killed)
-        elif alive:
-            await self._observe(container)
         elif rebooted:
             self._exits.record_lost(container, time.time_ns(), "the machine was restarted while it ran")
         elif not process.is_alive(container.status.monitor):
             self._exits.record_lost(container, time.time_ns(), "it ended while crid was not running, and so did its monitor")
+        return False
+
+    async def _observe_all(self, living: Sequence[Container]) -> None:
+        """Ask after these containers, first those of which no start is recorded. A runtime that hangs holds up the daemon once,
+        not for each of them; what it would have said stays as it is recorded."""
+        unanswered = {container.id for container in living}
+        turns = asyncio.Semaphore(ASKED)
+
+        async def ask(container: Container) -> None:
+            async with turns:
+                await self._observe(container)
+                unanswered.discard(container.id)
+
+        try:
+            async with asyncio.timeout(ANSWERS), asyncio.TaskGroup() as group:
+                for container in sorted(living, key=lambda container: container.status.started_at > 0):
+                    group.create_task(ask(container))
+        except TimeoutError:
+            words = fields(containers=",".join(sorted(unanswered)), seconds=ANSWERS)
+            logger.error("runtimes do not tell how containers are, which are taken to be as recorded%s", words)
 
     async def _observe(self, container: Container) -> None:
         """The process lives: ask the runtime whether it was started, in case the daemon died before it wrote that down."""

@@ -1,5 +1,6 @@
 """What a new daemon makes of what an old one left: each combination of facts, and whatever may be damaged."""
 
+import asyncio
 import os
 import shutil
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from crid.errors import CridError, UnavailableError
-from crid.lifecycle import create, sandbox
+from crid.lifecycle import create, recovery, sandbox
 from crid.lifecycle.exit_watch import ExitWatch
 from crid.lifecycle.leftovers import Leftovers
 from crid.lifecycle.recovery import Recovered, Recovery
@@ -20,6 +21,7 @@ from crid.model.sandbox import PodSandbox
 from crid.oci.exits import Exit
 from crid.oci.runtime import Observed
 from crid.store import record_files
+from tests.harness.tools import PATIENCE
 from tests.unit.lifecycle.world import World, container_config, pod_config
 
 DEAD = ProcessIdentity(os.getpid(), 1)
@@ -116,6 +118,31 @@ async def test_a_runtime_that_does_not_answer_is_not_fatal(
     new = await world.restarted(tmp_path)
     await recover(new)
     assert new.parts.containers.get(container.id).status.state is ContainerState.RUNNING
+
+
+async def test_runtimes_that_hang_hold_up_the_start_once(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not once for each container, and not those of which it is not known whether they were started."""
+    pod = await world.pod()
+    silent = [await world.running(pod, "stubborn", name=f"silent-{number}") for number in range(recovery.ASKED + 1)]
+    started = await world.containers.create(pod.id, container_config("stubborn", name="started"))
+    await world.runtime.start(started)  # which was not written down
+    new = await world.restarted(tmp_path)
+    update_status = new.runtime.update_status
+
+    async def hang(container: Container) -> Observed:
+        if container.id != started.id:
+            await asyncio.Event().wait()
+        return await update_status(container)
+
+    monkeypatch.setattr(new.runtime, "update_status", hang)
+    monkeypatch.setattr(recovery, "ANSWERS", 0.1)
+    await asyncio.wait_for(recover(new), PATIENCE)
+    assert {item.status.state for item in new.parts.containers.list()} == {ContainerState.RUNNING}
+    (said,) = [message for message in caplog.messages if "do not tell" in message]
+    assert all(item.id in said for item in silent)
+    assert started.id not in said
 
 
 async def test_what_is_observed_on_a_full_disk_is_known_though_it_cannot_be_written_down(
