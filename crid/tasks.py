@@ -122,6 +122,15 @@ class KeyedLock:
             if not self._users[key]:
                 del self._users[key], self._locks[key]
 
+    async def take(self, key: str) -> AsyncExitStack:
+        """Return once the lock of `key` is held; leaving what is returned gives it back, in whatever task that is.
+
+        For work that survives its caller, but is not to be done for one that has gone before its turn.
+        """
+        taken = AsyncExitStack()
+        await taken.enter_async_context(self.hold(key))
+        return taken
+
     def __len__(self) -> int:
         return len(self._locks)
 

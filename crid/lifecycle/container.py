@@ -9,6 +9,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterable
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -217,14 +218,20 @@ class ContainerLifecycle:
                 raise result
 
     async def update_resources(self, identifier: str, resources: cri.LinuxContainerResources) -> None:
-        """Change the limits of a created or running container: all of them, or none with an error."""
+        """Change the limits of a created or running container: all of them, or none with an error.
+
+        A caller that goes while an earlier change is under way has nothing changed.
+        """
         container = self._parts.containers.get(identifier)
+        turn = await self._updating.take(container.id)
         await self._parts.supervisor.run(
-            self._update_resources(container, resources), f"UpdateContainerResources {container.id}"
+            self._update_resources(container, resources, turn), f"UpdateContainerResources {container.id}"
         )
 
-    async def _update_resources(self, container: Container, resources: cri.LinuxContainerResources) -> None:
-        async with self._updating.hold(container.id):
+    async def _update_resources(
+        self, container: Container, resources: cri.LinuxContainerResources, turn: AsyncExitStack
+    ) -> None:
+        async with turn:
             updated(self._parts, container, resources)  # no plugin is asked about what cannot be
             trace.step("container update", "asking plugins")
             resources = await self._parts.hooks.update_container(container, resources)
@@ -235,10 +242,11 @@ class ContainerLifecycle:
     async def limit(self, identifier: str, resources: cri.LinuxContainerResources) -> None:
         """Like `update_resources`, for a plugin: no hook is called. Raises as that does."""
         container = self._parts.containers.get(identifier)
-        await self._parts.supervisor.run(self._limit(container, resources), f"limits of {container.id}")
+        turn = await self._updating.take(container.id)
+        await self._parts.supervisor.run(self._limit(container, resources, turn), f"limits of {container.id}")
 
-    async def _limit(self, container: Container, resources: cri.LinuxContainerResources) -> None:
-        async with self._updating.hold(container.id):
+    async def _limit(self, container: Container, resources: cri.LinuxContainerResources, turn: AsyncExitStack) -> None:
+        async with turn:
             await update_container(self._parts, container, resources)
 
     async def reopen_log(self, identifier: str) -> None:

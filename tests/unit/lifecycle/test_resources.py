@@ -1,5 +1,6 @@
 """Changing limits: all or none, and what is in force is what status tells."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -36,6 +37,30 @@ async def test_a_failed_update_is_taken_back(world: World, monkeypatch: pytest.M
     assert told[1] == {"memory": {"limit": 64 * MIB, "swap": 64 * MIB}}
     assert [limits for _, limits in world.hierarchy.limited] == [cri.LinuxContainerResources(cpu_quota=-1)]
     assert container.status.resources is None
+
+
+async def test_what_nobody_waits_for_any_more_is_not_begun(world: World) -> None:
+    """The runtime hangs, and the client asks again and again: what was begun goes on, the retries do not heap up."""
+    created = await world.containers.create((await world.pod()).id, container_config())
+    gate = world.runtime.verbs.close_gate("update")
+    changes = [
+        asyncio.create_task(world.containers.update_resources(created.id, cri.LinuxContainerResources(cpu_shares=shares)))
+        for shares in range(100, 105)
+    ]
+    await world.runtime.verbs.reached("update")
+    for change in changes:
+        change.cancel()
+    await asyncio.wait(changes)
+    limit = cri.LinuxContainerResources(memory_limit_in_bytes=1 << 20)
+    last = asyncio.create_task(world.containers.update_resources(created.id, limit))
+    await asyncio.sleep(0)
+    assert world.runtime.verbs.calls.count("update") == 1
+    gate.set()
+    await last
+    assert world.runtime.verbs.calls.count("update") == 2
+    shown = created.status.resources
+    assert shown is not None
+    assert (shown.cpu_shares, shown.memory_limit_in_bytes) == (100, 1 << 20)
 
 
 async def test_huge_pages_are_limited_whatever_the_runtime_makes_of_them(world: World) -> None:
