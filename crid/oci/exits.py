@@ -54,7 +54,16 @@ def read_exit(container: Container) -> Exit | None:
 
 def _oom_killed(container: Container) -> bool:
     """Whether the monitor saw an OOM kill; some monitors write the mark into the bundle only."""
-    return (container.metadata.persist_directory / "oom").exists() or (container.metadata.bundle / "oom").exists()
+    return _is_there(container.metadata.persist_directory / "oom") or _is_there(container.metadata.bundle / "oom")
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is such a file; of a disk that fails nothing is known to be there."""
+    try:
+        path.stat()
+    except OSError:
+        return False
+    return True
 
 
 def _read(path: Path) -> tuple[int, int] | None:
@@ -109,16 +118,8 @@ class Exits:
             for name in names:
                 if (found := self._notice(name)) is not None:
                     yield found
-                    if self._is_kept_elsewhere(name):
-                        self._remove(name)
+                    self._dealt_with(name)
             names = await self._changed()
-
-    def _remove(self, name: str) -> None:
-        """Remove a notice that was dealt with. One that cannot be removed comes again with each scan, which harms nobody."""
-        try:
-            (self._directory / name).unlink(missing_ok=True)
-        except OSError as error:
-            logger.error("a notice of an exit cannot be removed%s", fields(container=name, error=error))
 
     def _names(self) -> list[str]:
         """Return the ids that have notices, oldest first; none if that cannot be told now. Temporary names of monitors that are
@@ -147,10 +148,15 @@ class Exits:
             pass
         return self._names()
 
-    def _is_kept_elsewhere(self, name: str) -> bool:
-        """Whether nothing is lost without the notice."""
+    def _dealt_with(self, name: str) -> None:
+        """Remove the notice, unless something would be lost without it. One that cannot be removed is yielded again."""
         container = self._find(name)
-        return container is None or (container.metadata.persist_directory / "exit").exists()
+        if container is not None and not _is_there(container.metadata.persist_directory / "exit"):
+            return
+        try:
+            (self._directory / name).unlink(missing_ok=True)
+        except OSError as error:
+            logger.error("a notice of an exit cannot be removed%s", fields(path=self._directory / name, error=error))
 
     def _notice(self, name: str) -> Exit | None:
         record = _read(self._directory / name)

@@ -217,11 +217,33 @@ async def test_without_descriptors_no_exit_code_is_made_up_and_the_notice_is_rea
 async def test_links_fifos_and_directories_do_not_stop_it(notices: Path, exits: Exits) -> None:
     (notices / identifier("c")).symlink_to("/etc/passwd")
     os.mkfifo(notices / identifier("d"))
+    (notices / identifier("e")).mkdir()
+    os.utime(notices / identifier("e"), (1, 1))  # it comes before the others
     (notices / "not-an-id").write_text("3")
     notify(notices, identifier("a"), b"4")
-    found = {item.container_id[0]: item.exit_code for item in await take(exits, 3)}
-    assert found == {"a": 4, "c": EXIT_CODE_UNKNOWN, "d": EXIT_CODE_UNKNOWN}
+    found = {item.container_id[0]: item.exit_code for item in await take(exits, 4)}
+    assert found == {"a": 4, "c": EXIT_CODE_UNKNOWN, "d": EXIT_CODE_UNKNOWN, "e": EXIT_CODE_UNKNOWN}
     assert (notices / "not-an-id").exists()
+
+
+async def test_a_disk_that_fails_does_not_stop_it(
+    notices: Path, known: dict[str, Container], exits: Exits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is all there is of an exit then is kept."""
+    bad = known[identifier("a")].metadata.persist_directory
+    stat = Path.stat
+
+    def fail(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        if path.is_relative_to(bad):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return stat(path, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(Path, "stat", fail)
+    notify(notices, identifier("a"), b"3")
+    os.utime(notices / identifier("a"), (1, 1))
+    notify(notices, identifier("b"), b"4")
+    assert [item.exit_code for item in await take(exits, 2)] == [3, 4]
+    assert (notices / identifier("a")).exists()
 
 
 async def test_oom_kill_is_told(notices: Path, known: dict[str, Container], exits: Exits) -> None:
