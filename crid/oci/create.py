@@ -150,12 +150,16 @@ class Creation:
 
     async def _undo(self, container: Container, files: conmon.MonitorFiles, *, remove_log: bool) -> None:
         """Remove what a failed creation left; what cannot be removed is logged, the creation's own error is the one to see."""
-        try:
-            await self._command.call(container.id, "delete", "--force", container.id)
-            await self._placement.remove(container)
-            await self._remove_cgroup(container.metadata.cgroup_path)
-        except (CridError, OSError):
-            logger.exception("a failed creation could not be undone%s", fields(container=container.id))
+        undoing: tuple[Callable[[], Awaitable[object]], ...] = (
+            lambda: self._command.call(container.id, "delete", "--force", container.id),
+            lambda: self._placement.remove(container),
+            lambda: self._remove_cgroup(container.metadata.cgroup_path),
+        )
+        for undo in undoing:  # nobody comes back for what a runtime that hangs has made
+            try:
+                await undo()
+            except (CridError, OSError):
+                logger.exception("a failed creation could not be undone%s", fields(container=container.id))
         files.remove()
         self._forget_exit(container)
         (self._paths.attach_sockets / container.id).unlink(missing_ok=True)

@@ -50,7 +50,6 @@ ELSEWHERE = {
     "lifecycle/seccomp_notifier.py": "tests/integration/e2e/test_seccomp_notifier.py",
     "oci/checkpoint.py": "tests/contract/test_runtime_contract.py",
     "oci/control.py": "tests/integration/oci/test_attach.py",
-    "oci/create.py": "tests/integration/oci/test_lifecycle.py",
     "oci/exec_stream.py": "tests/integration/oci/test_exec.py",
     "oci/executions.py": "tests/integration/oci/test_exec.py",
     "oci/port_forward.py": "tests/contract/test_runtime_contract.py",
