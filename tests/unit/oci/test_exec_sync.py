@@ -1,6 +1,7 @@
 """ExecSync where the machine has no more of something; what it does otherwise is tested with conmon and the runtimes."""
 
 import errno
+import gc
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ class InContainer(WithDaemon):
 
 
 def open_descriptors() -> set[Path]:
+    gc.collect()  # what an earlier test left is not to be closed while this one looks
     return set(Path("/proc/self/fd").iterdir())
 
 
