@@ -61,3 +61,7 @@ class Parts:
     """For looks at host paths, whose file server may be gone."""
     namespace_calls: Threads = field(default_factory=lambda: Threads("crid-namespaces", 32))
     """For making and giving back namespaces, which wait for a lock of the kernel's that it may hold for long."""
+
+    def host_of(self, container: Container) -> Host:
+        """Return what `container` was allowed to get; where its handler is no longer configured what the default one allows."""
+        return self.hosts.get(container.metadata.runtime_handler, self.hosts[self.runtime.default])

@@ -40,7 +40,7 @@ async def update_container(parts: Parts, container: Container, resources: cri.Li
     state = container.status.state
     if state not in (ContainerState.CREATED, ContainerState.RUNNING, ContainerState.PAUSED):
         raise FailedPreconditionError(f"container {container.id} is {state.value}: its resources cannot be updated")
-    host = parts.hosts[container.metadata.runtime_handler]
+    host = parts.host_of(container)
     current = _in_force(container)
     merged, limits = updated(parts, container, resources)
     if resources.memory_limit_in_bytes > 0:
@@ -89,7 +89,7 @@ def updated(
     """
     validate_oom_score(resources)  # which the merged ones do not have: it stays as it is
     require_cpuset(resources)
-    host = parts.hosts[container.metadata.runtime_handler]
+    host = parts.host_of(container)
     merged = merge_resources(_in_force(container), resources)
     limits = linux_resources(merged, host.resources, min_memory=host.policy.min_memory)
     return merged, _tuned(parts, container, limits)

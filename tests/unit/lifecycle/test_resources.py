@@ -39,6 +39,16 @@ async def test_a_failed_update_is_taken_back(world: World, monkeypatch: pytest.M
     assert container.status.resources is None
 
 
+async def test_of_a_container_whose_handler_is_no_longer_configured(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it can be done the default handler's runtime says."""
+    pod = await world.sandboxes.run(pod_config(), "other")
+    container = await world.containers.create(pod.id, container_config())
+    for known in (world.parts.runtime._handlers, world.parts.hosts):
+        monkeypatch.delitem(known, "other")
+    await world.containers.update_resources(container.id, cri.LinuxContainerResources(cpu_shares=100))
+    assert container.status.resources == cri.LinuxContainerResources(cpu_shares=100)
+
+
 async def test_what_nobody_waits_for_any_more_is_not_begun(world: World) -> None:
     """The runtime hangs, and the client asks again and again: what was begun goes on, the retries do not heap up."""
     created = await world.containers.create((await world.pod()).id, container_config())
