@@ -107,7 +107,7 @@ class ContainerLifecycle:
             trace.step("container start", "deleting what failed")
             await runtime.stop(container, signal.SIGKILL, 0)  # a runtime that hangs or is gone would leave its process
             await runtime.delete(container)
-        except CridError as error:
+        except (CridError, OSError) as error:
             logger.warning("cannot delete what failed to start%s", fields(container=container.id, error=error))
         await self._parts.hooks.container_stopped(container)
 
@@ -167,7 +167,7 @@ class ContainerLifecycle:
         for container in filter(_shares_processes, ended):
             try:
                 await self._end_leftovers(container)
-            except CridError as error:
+            except (CridError, OSError) as error:
                 logger.error("cannot end what a container left running%s", fields(container=container.id, error=error))
 
     async def stop_all(self, sandbox_id: str) -> None:

@@ -253,10 +253,11 @@ class TestLeftovers:
             await asyncio.sleep(0)
         assert [call for call in world.runtime.verbs.calls if call == "stop"] == calls
 
-    async def test_what_cannot_be_ended_does_not_keep_others_from_it(self, world: World) -> None:
+    @pytest.mark.parametrize("error", [DeadlineExceededError("SIGKILL did not end it"), OSError(24, "Too many open files")])
+    async def test_what_cannot_be_ended_does_not_keep_others_from_it(self, world: World, error: Exception) -> None:
         pod = await world.pod("shared", pid=cri.POD)
         ended = [await world.containers.create(pod.id, container_config(pid=cri.POD, name=name)) for name in "ab"]
-        world.runtime.verbs.failures["stop"] = DeadlineExceededError("SIGKILL did not end it")
+        world.runtime.verbs.failures["stop"] = error
         await world.containers.end_leftovers([await world.containers.create(pod.id, container_config(name="c")), *ended])
         assert world.runtime.verbs.calls.count("stop") == len(ended)
 

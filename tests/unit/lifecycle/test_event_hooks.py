@@ -85,12 +85,13 @@ async def test_an_end_that_is_noticed_before_the_start_is_recorded_is_told_after
         assert [event.kind.value for event in await read(subscription, 2)] == ["started", "stopped"]
 
 
-async def test_a_start_that_fails_is_an_end(world: World) -> None:
+@pytest.mark.parametrize("killing", [{}, {"stop": OSError(24, "Too many open files")}], ids=["killed", "cannot be killed"])
+async def test_a_start_that_fails_is_an_end(world: World, killing: dict[str, Exception]) -> None:
     pod = await world.pod()
     container = await world.containers.create(pod.id, container_config())
-    world.runtime.verbs.failures["start"] = CridError("no such program")
+    world.runtime.verbs.failures = {"start": CridError("no such program"), **killing}
     with world.events.subscribe() as subscription:
-        with pytest.raises(CridError):
+        with pytest.raises(CridError, match="no such program"):
             await world.containers.start(container.id)
         (event,) = await read(subscription, 1)
         assert (event.kind.value, event.containers[0].status.reason) == ("stopped", "StartError")
