@@ -111,7 +111,6 @@ class ContainerCreation:
 
     async def _checked_inputs(self, image: Image) -> SpecInputs:
         """Refuse what can be seen to be wrong before anything is made; return what the spec needs of the machine."""
-        progress = host_paths.Progress()
         gather = partial(
             spec_inputs.gather,
             self._parts,
@@ -123,9 +122,9 @@ class ContainerCreation:
             cgroup_path=self._parts.cgroups.container_path(self._sandbox.metadata, self._id),
             selinux=self._labels,
             seccomp_file=await seccomp_artifact.fetch(self._parts, self._sandbox.metadata, self._config),
-            progress=progress,
         )
-        inputs = await self._parts.volume_calls.run(gather, timeout=host_paths.PATIENCE, what=progress)
+        threads = self._parts.volume_calls
+        inputs = await self._parts.silent_paths.look(threads, self._config, lambda progress: gather(progress=progress))
         builder.check(inputs)
         volumes.check_propagation(self._config, inputs.sources)
         return inputs

@@ -7,13 +7,17 @@ links are then resolved within it (openat2(2), RESOLVE_IN_ROOT).
 import errno
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from crid.cri import api_pb2 as cri
-from crid.errors import FailedPreconditionError, InvalidArgumentError
+from crid.errors import DeadlineExceededError, FailedPreconditionError, InvalidArgumentError, UnavailableError
 from crid.linux.openat2 import open_in_root
+from crid.linux.threads import Threads
+
+T = TypeVar("T")
 
 PATIENCE = 100.0
 """Seconds for a look at host paths. A file server may be slow, and is asked again by the kernel for as long as it is silent;
@@ -25,9 +29,50 @@ class Progress:
     """What is being looked at, in words: for the error of a look that does not end."""
 
     at: str = "a look at the host's files"
+    path: str = ""
+    """The host path of a mount, empty for anything else."""
+    given_up_at: str = ""
+    """`path` when its caller gave up."""
+    ended: bool = False
 
     def __str__(self) -> str:
         return self.at
+
+
+class SilentPaths:
+    """The host paths at which a look goes on that was given up. No other is begun at these: each retry of the client would take
+    one thread more for good, and in the end the last one. Used on the event loop."""
+
+    def __init__(self) -> None:
+        self._paths: set[str] = set()
+
+    async def look(self, threads: Threads, config: cri.ContainerConfig, work: Callable[[Progress], T]) -> T:
+        """Return what `work`, which looks at the host paths of `config`, returns on one of `threads`.
+
+        Raises UnavailableError naming the mount whose path is silent, and what `Threads.run` does, after PATIENCE.
+        """
+        for index, mount in enumerate(config.mounts):
+            if mount.host_path in self._paths:
+                field = f"mounts[{index}].host_path"
+                raise UnavailableError(f"{field}: an earlier look at {mount.host_path} has not ended: the kernel holds it")
+        progress = Progress()
+
+        def run() -> T:
+            try:
+                return work(progress)
+            finally:
+                progress.ended = True
+                self._paths.discard(progress.given_up_at)
+
+        try:
+            return await threads.run(run, timeout=PATIENCE, what=progress)
+        except DeadlineExceededError:
+            if path := progress.path:
+                progress.given_up_at = path
+                self._paths.add(path)
+                if progress.ended:  # at the last moment: nobody else would take it out again
+                    self._paths.discard(path)
+            raise
 
 
 def resolve(path: str, prefix: str = "") -> str:
@@ -63,7 +108,7 @@ def sources(
             continue
         field = f"mounts[{index}].host_path"
         if progress is not None:
-            progress.at = f"{field}: a look at {mount.host_path}"
+            progress.at, progress.path = f"{field}: a look at {mount.host_path}", mount.host_path
         resolved = found[mount.host_path] = resolve(mount.host_path, prefix)
         if _exists(resolved, field):
             continue
@@ -71,6 +116,8 @@ def sources(
             raise FailedPreconditionError(f"{field}: {mount.host_path} does not exist, and is not to be made as a directory")
         if not _nearest(Path(resolved)).is_dir():
             raise InvalidArgumentError(f"{field}: {resolved} cannot be made: {os.strerror(errno.ENOTDIR)}")
+    if progress is not None:
+        progress.path = ""
     return found
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from crid.image.service import ImageService
 from crid.lifecycle.cgroups import PodCgroups
 from crid.lifecycle.hooks import Hooks, NoHooks
+from crid.lifecycle.host_paths import SilentPaths
 from crid.lifecycle.id_ranges import IdRangeAllocator
 from crid.lifecycle.monitors import Monitors
 from crid.lifecycle.tuning import Tuning
@@ -59,6 +60,7 @@ class Parts:
     hooks: Hooks = field(default_factory=NoHooks)
     volume_calls: Threads = field(default_factory=lambda: Threads("crid-volumes", 64))
     """For looks at host paths, whose file server may be gone."""
+    silent_paths: SilentPaths = field(default_factory=SilentPaths)
     namespace_calls: Threads = field(default_factory=lambda: Threads("crid-namespaces", 32))
     """For making and giving back namespaces, which wait for a lock of the kernel's that it may hold for long."""
 

@@ -21,6 +21,7 @@ from crid.lifecycle.create import bundle_path, discard
 from crid.model.container import ContainerState
 from crid.model.sandbox import PodSandbox
 from tests.harness.faults import Faults
+from tests.harness.tools import until
 from tests.unit.lifecycle.world import IMAGE, World, container_config, pod_config
 
 
@@ -166,30 +167,40 @@ async def test_what_is_refused_has_been_nowhere(world: World, pod: PodSandbox, m
             await world.containers.create(pod.id, wrong)
 
 
-async def test_a_volume_whose_server_is_silent(world: World, pod: PodSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_volume_whose_server_is_silent(
+    world: World, pod: PodSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The error names the mount; nothing is left, and the name is free."""
     answers = threading.Event()
+    dead = str(tmp_path / "dead")
     real = host_paths.resolve
 
     def resolve(path: str, prefix: str = "") -> str:
-        if path == "/dead/one":
+        if path == dead:
             answers.wait()
         return real(path, prefix)
 
     monkeypatch.setattr(host_paths, "resolve", resolve)
     config = container_config()
-    config.mounts.add(host_path="/alive", container_path="/a")
-    config.mounts.add(host_path="/dead/one", container_path="/b")
+    config.mounts.add(host_path=str(tmp_path), container_path="/a")
+    config.mounts.add(host_path=dead, container_path="/b")
     before = world.leftovers()
     try:
         with monkeypatch.context() as patch:
             patch.setattr(host_paths, "PATIENCE", 0.1)
-            with pytest.raises(DeadlineExceededError, match=r"mounts\[1\]\.host_path: a look at /dead/one did not end within"):
+            with pytest.raises(DeadlineExceededError, match=rf"mounts\[1\]\.host_path: a look at {dead} did not end within"):
                 await world.containers.create(pod.id, config)
         assert world.leftovers() == before
+        for _ in range(3):  # a retry does not take one thread more
+            with pytest.raises(UnavailableError, match=rf"mounts\[1\]\.host_path: an earlier look at {dead} has not ended"):
+                await world.containers.create(pod.id, config)
+        assert repr(world.parts.volume_calls) == "<Threads crid-volumes threads=1 unfinished=1>"
         assert (await world.containers.create(pod.id, container_config())).status.state is ContainerState.CREATED
     finally:
         answers.set()
+    await until(lambda: "unfinished=0" in repr(world.parts.volume_calls), "the server has answered")
+    config.metadata.name = "other"
+    assert (await world.containers.create(pod.id, config)).status.state is ContainerState.CREATED
 
 
 async def test_the_cgroup_of_a_pod_that_is_removed_meanwhile_goes_with_what_was_being_made_in_it(world: World) -> None:
