@@ -179,7 +179,7 @@ class Recovery:
             )
         try:
             observed = await self._parts.runtime.of(container).update_status(container)
-        except CridError as error:
+        except (CridError, OSError) as error:
             logger.warning("cannot ask for a container's state%s", fields(container=container.id, error=error))
             return
 
