@@ -33,7 +33,8 @@ CANNOT_FAIL = frozenset(
     {
         "_since",  # subtracts two numbers, for the log line after everything is done
         "_checked",  # looks at what a system call returned: it fails only where the call has, so an open one is no leak
-        "oci/descriptors.py:Descriptors.__init__",  # takes over descriptors that its caller has just opened
+        "oci/descriptors.py:Descriptors.__init__",  # takes over descriptors that its caller has just opened, as does add
+        "oci/descriptors.py:Descriptors.add",
         "oci/descriptors.py:Descriptors.close",  # closes one of ours; close(2) gives it up even where it reports an error
         "oci/descriptors.py:Descriptors.close_all",
         "container_created",  # tells of what is done, and raises nothing, as crid.lifecycle.hooks says
