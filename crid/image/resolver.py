@@ -6,6 +6,7 @@ pool a few pulls while the name servers are gone would hold up everything else t
 
 import socket
 from errno import ETIMEDOUT
+from typing import Any
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
@@ -44,10 +45,19 @@ class Resolver(AbstractResolver):
 def _look_up(host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
     return [
         ResolveResult(hostname=host, host=_numeric(address), port=port, family=found, proto=protocol, flags=_NUMERIC)
-        for found, _, protocol, _, address in socket.getaddrinfo(
-            host, port, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
-        )
+        for found, _, protocol, _, address in _addresses(host, port, family)
     ]
+
+
+def _addresses(host: str, port: int, family: socket.AddressFamily) -> list[Any]:
+    """Ask for addresses of the families that this host has; if there are none for all: lo alone does not count (getaddrinfo(3),
+    AI_ADDRCONFIG), but a registry may be there."""
+    try:
+        return socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+    except socket.gaierror as error:
+        if error.errno == socket.EAI_AGAIN:  # no name server answered: another look would take as long again
+            raise
+        return socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
 
 
 def _numeric(address: tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]) -> str:

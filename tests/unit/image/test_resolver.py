@@ -17,8 +17,8 @@ from tests.harness.tools import PATIENCE
 
 
 async def test_addresses_are_those_of_libc(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = await Resolver().resolve("localhost", 5000, socket.AF_INET)
-    assert [(one["hostname"], one["host"], one["port"]) for one in found] == [("localhost", "127.0.0.1", 5000)]
+    found = await Resolver().resolve("localhost", 5000, socket.AF_UNSPEC)  # also where there is no link but lo
+    assert ("localhost", "127.0.0.1", 5000) in [(one["hostname"], one["host"], one["port"]) for one in found]
     of_a_link = (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("fe80::1", 443, 0, 1))
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [of_a_link])
     (only,) = await Resolver().resolve("neighbour", 443, socket.AF_UNSPEC)
