@@ -26,6 +26,7 @@ from crid.image import importer
 from crid.image.admission import Admission
 from crid.image.auth import from_cri
 from crid.image.auth_files import NodeCredentials
+from crid.image.garbage import GarbageCollector
 from crid.image.hosts_toml import Hosts
 from crid.image.limits import LayerLimits
 from crid.image.manifest import host_platform
@@ -91,14 +92,13 @@ class ImageService:
         layers = LayerStore(image_root, self._containers, self._additional)
         self._stores = Stores(content, layers, ImageStore(content, self._additional), gc.Leases(), _limits(settings))
         self._platform = host_platform()
-        self._in_use = in_use
         self._supervisor = supervisor
         self._client: RegistryClient | None = None
         self._pinned = list(settings.pinned_images)
         registries_d = Path(settings.registries_d)
         stores = [image_root, *(store.root for store in self._additional)]
         self._admission = Admission(stores, settings.signature_policy, settings.signature_policy_dir, registries_d)
-        self._lingering: frozenset[str] = frozenset()
+        self._garbage = GarbageCollector(self._stores, in_use)
         self._puller = Puller(
             self._stores,
             supervisor,
@@ -122,7 +122,7 @@ class ImageService:
         self._stores.content.load()
         self._stores.layers.load()
         self._stores.images.load()
-        gc.delete(self._take_garbage(self._stores.content.recent() | self._drop_incomplete()))
+        gc.delete(self._garbage.take(self._stores.content.recent() | self._drop_incomplete()))
         self._admission.load({image.id for image in self._stores.images.all()})
         if self._stores.layers.unsynced:
             self._flush()  # the last daemon has ended before it was done with that
@@ -341,12 +341,12 @@ class ImageService:
         """
         stood_on = self._stores.layers.snapshot_layers().get(identifier, ())
         await asyncio.to_thread(self._stores.layers.remove, identifier)
-        if not self._lingering.isdisjoint(stood_on):
+        if not self._garbage.lingering.isdisjoint(stood_on):
             await self.collect()
 
     async def collect(self) -> None:
         """Remove the blobs and layers that nothing needs."""
-        doomed = self._take_garbage()
+        doomed = self._garbage.take()
         if doomed:
             trace.step("image removal", "deleting garbage")
             await asyncio.to_thread(gc.delete, doomed)
@@ -360,22 +360,6 @@ class ImageService:
         except Exception:
             await self.collect()
             raise
-
-    def _take_garbage(self, spared: Set[str] = frozenset()) -> list[Path]:
-        """Take out of sight what nothing needs, but the blobs `spared`; on the event loop, where no lease comes in between."""
-        stores = self._stores
-        needed_blobs = set(stores.leases.held()) | spared
-        needed_layers = set(stores.leases.held()) | set(self._in_use())
-        for image in stores.images.all():
-            needed_layers.update(image.chain_ids)
-        for identifier, content in stores.images.contents().items():
-            needed_blobs.update((identifier, content.manifest.digest, *content.blobs))
-        in_snapshots = {chain_id for chain_ids in stores.layers.snapshot_layers().values() for chain_id in chain_ids}
-        self._lingering = frozenset(in_snapshots - needed_layers)
-        parents = {chain_id: layer.parent for chain_id, layer in stores.layers.layers().items()}
-        blobs = set(stores.content.sizes())
-        garbage = gc.find_garbage(blobs, parents, needed_blobs, needed_layers | in_snapshots)
-        return gc.take_away(stores.content, stores.layers, garbage) + stores.content.discard_stale_partials(needed_blobs)
 
     def _shown(self, image: Image) -> Image:
         """Return the image as answers have it. What a read-only store has cannot be removed, so the kubelet shall not try."""

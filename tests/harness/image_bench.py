@@ -1,10 +1,12 @@
 """An image service and a registry that does what it is told, in one process."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from crid.image.registry_client import Patience, RegistryClient
 from crid.image.service import ImageService
@@ -23,6 +25,18 @@ class Bench:
     supervisor: Supervisor
     root: Path
     conf: Path
+
+    def hold(self, path: str) -> tuple[asyncio.Event, asyncio.Event]:
+        """Have the registry answer `path` once the second event is set; the first one is when it has been asked."""
+        asked, gate = asyncio.Event(), asyncio.Event()
+
+        async def slow(request: web.Request) -> web.Response:
+            asked.set()
+            await gate.wait()
+            return self.registry.serve(request)
+
+        self.registry.script[path] = slow
+        return asked, gate
 
     def files(self) -> list[str]:
         """Return what the stores hold besides their own directories and index."""

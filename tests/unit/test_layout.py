@@ -73,6 +73,7 @@ ELSEWHERE = {
     "image/recording.py": "tests/unit/image/test_pull.py",
     "image/limits.py": "tests/unit/image/test_interruptions.py",
     "image/registries_file.py": "tests/unit/image/test_registries.py",
+    "image/garbage.py": "tests/unit/image/test_service.py",
     "image/registry_client.py": "tests/unit/image/test_transport.py",
     "image/certificates.py": "tests/unit/image/test_sigstore.py",
     "image/rekor.py": "tests/unit/image/test_sigstore.py",

@@ -206,14 +206,7 @@ async def test_an_image_that_nobody_waits_for_any_more_is_flushed(bench: Bench) 
     """Or else the next boot would take its layers for torn."""
     made = large()
     reference = bench.registry.add("a", made)
-    started, gate = asyncio.Event(), asyncio.Event()
-
-    async def slow(request: web.Request) -> web.Response:
-        started.set()
-        await gate.wait()
-        return bench.registry.serve(request)
-
-    bench.registry.script[f"/v2/a/blobs/{made.layers[0]}"] = slow
+    started, gate = bench.hold(f"/v2/a/blobs/{made.layers[0]}")
     caller = asyncio.get_running_loop().create_task(bench.service.pull(reference))
     await started.wait()
     caller.cancel()

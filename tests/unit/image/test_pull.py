@@ -91,14 +91,7 @@ async def test_a_tag_that_moves(bench: Bench) -> None:
 async def test_one_flight_is_shared_and_outlives_its_first_caller(bench: Bench) -> None:
     made = honest()
     reference = bench.registry.add("a", made)
-    started, gate = asyncio.Event(), asyncio.Event()
-
-    async def slow(request: web.Request) -> web.Response:
-        started.set()
-        await gate.wait()
-        return bench.registry.serve(request)
-
-    bench.registry.script[f"/v2/a/blobs/{made.layers[0]}"] = slow
+    started, gate = bench.hold(f"/v2/a/blobs/{made.layers[0]}")
     callers = [asyncio.get_running_loop().create_task(bench.service.pull(reference)) for _ in range(5)]
     await started.wait()
     callers[0].cancel()
