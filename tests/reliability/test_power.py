@@ -27,14 +27,10 @@ CUTS = int(os.environ.get("CRID_CUTS", "2"))
 LATEST = 150
 """Answers of the load at the last of which the power goes."""
 POWER_CUT = 137
-NO_RESULT = 125
-"""The exit status of a machine that goes down by itself before its command has ended."""
 TIMEOUT = 1800
-WATCH = "softlockup_panic=1 watchdog_thresh=60"
-"""Kernel arguments by which a machine whose own kernel does not let go of a processor for two minutes goes down (the kernel's
-documentation, lockup-watchdogs.rst). No program below it is to blame, and it would hang until the timeout."""
-LOCKUPS = 2
-"""How often that may happen: for what comes after it is a power cut as good as any."""
+PROCESSORS = 1
+"""With two the emulated machine may stop for good: the kernel changes its own code while it runs (its static keys, at the first
+use of many things), and of what the other processor has translated of that QEMU does not always hear."""
 
 
 def test_what_a_boot_finds_is_whole(tmp_path: Path) -> None:
@@ -45,13 +41,8 @@ def test_what_a_boot_finds_is_whole(tmp_path: Path) -> None:
     disk = tmp_path / "disk.img"
     cuts = [chance.choice(["synced", *(f"answered {chance.randrange(1, LATEST)}" for _ in range(9))]) for _ in range(CUTS)]
     broken = []
-    lockups = 0
     for number, moment in enumerate((*cuts, "", "")):
         lines, status = run(machine, disk, registry, cut_at=moment)
-        while status == NO_RESULT and locked_up(lines) and lockups < LOCKUPS:
-            lockups += 1
-            print(f"boot {number}: the machine's kernel locked up, and is booted again", *lines[-40:], sep="\n")
-            lines, status = run(machine, disk, registry, cut_at=moment)
         assert status == (POWER_CUT if moment else 0), "\n".join(lines[-50:])
         assert "compared" in lines
         wrong = [line for line in lines if line.startswith("broken:")]
@@ -60,11 +51,6 @@ def test_what_a_boot_finds_is_whole(tmp_path: Path) -> None:
         )
         broken += wrong
     assert broken == []
-
-
-def locked_up(lines: list[str]) -> bool:
-    """Whether the machine's kernel panicked since a processor was stuck."""
-    return any("softlockup: hung tasks" in line for line in lines)
 
 
 def fill_registry(directory: Path) -> Path:
@@ -80,7 +66,7 @@ def fill_registry(directory: Path) -> Path:
 def run(machine: Path, disk: Path, registry: Path, *, cut_at: str = "") -> tuple[list[str], int]:
     """Boot once; return what was printed, and the machine's exit status."""
     argv = [str(machine), "--disk", str(disk), "--disk-size", "2G", "--timeout", str(TIMEOUT), "--env", "CRID_PATIENCE=180"]
-    argv += ["--append", WATCH]
+    argv += ["--cpus", str(PROCESSORS)]
     if cut_at:
         argv += ["--power-cut-on", f"^{re.escape(cut_at)}$"]
     program = [".venv/bin/python", "-m", "tests.reliability.boot", str(registry), str(LATEST if cut_at else 10)]

@@ -7,6 +7,7 @@ more. Both boots run at the same time: each keeps little more than one processor
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,9 @@ import pytest
 
 RUN = Path(__file__).parent / "run"
 NO_MACHINE = 77
+SILENCE = 600.0
+"""Seconds. Whatever waits in there gives up long before, and says so: a machine that is silent for longer has itself stopped,
+as an emulated one with two processors may (`tests/reliability/test_power.py`), and is booted again, once."""
 ON_V2 = (
     "test_main_job or test_every_limit or whole_or_not or in_use_is_not or unified or test_out_of_memory_is or accounted"
     " or own_cgroup or test_apparmor.py or test_hugepages.py or outlive_an_update"
@@ -30,14 +34,32 @@ class Boot:
     def __init__(self, name: str, log: Path) -> None:
         options, chosen, path = RUNS[name]
         pytest_ = ["pytest", "-p", "no:cacheprovider", "-rfEs", "--durations=5"]
-        argv = [str(RUN), *options, *pytest_, "-k", f"({chosen}) and crun", path]
+        self._argv = [str(RUN), *options, *pytest_, "-k", f"({chosen}) and crun", path]
         self._log = log
-        with log.open("wb") as out:
-            self._process = subprocess.Popen(argv, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True)
+        self._process = self._start()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        with self._log.open("wb") as out:
+            return subprocess.Popen(self._argv, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True)
 
     def ended(self) -> tuple[int, str]:
         """Return the exit code and what was printed, once it has ended."""
+        if not self._ends():
+            print("the virtual machine has stopped, and is booted again:", self._log.read_text(errors="replace")[-2000:])
+            self.end()
+            self._process = self._start()
         return self._process.wait(), self._log.read_text(errors="replace")
+
+    def _ends(self) -> bool:
+        """Wait for its end; return False if it is silent for too long."""
+        size, since = 0, time.monotonic()
+        while self._process.poll() is None:
+            if (now := self._log.stat().st_size) != size:
+                size, since = now, time.monotonic()
+            if time.monotonic() - since > SILENCE:
+                return False
+            time.sleep(1)
+        return True
 
     def end(self) -> None:
         """End it, with the machine that it has started, if nobody has waited for it."""
