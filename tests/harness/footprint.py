@@ -118,17 +118,24 @@ def processes(daemon: int | None, directories: tuple[Path, ...], cgroup: str) ->
 
 
 def _descriptors(pid: int) -> list[str]:
-    """What the daemon has open. Client connections come and go by themselves, so sockets are counted without number."""
+    """What the daemon has open, but for what comes and goes by itself: the sockets of clients, and the pidfds of processes that
+    live. The daemon begins to watch a container when it next looks at all of them, within ten seconds of its creation."""
     found = []
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         try:
             target = str(entry.readlink())
+            alive = target == "anon_inode:[pidfd]" and _lives(pid, entry.name)
         except FileNotFoundError:
             continue
-        kind, _, number = target.partition(":[")
-        if kind != "socket":
-            found.append(f"{kind}" if number else target)
+        kind = re.sub(r":\[[0-9]+\]$", "", target)
+        if kind != "socket" and not alive:
+            found.append(kind)
     return found
+
+
+def _lives(pid: int, pidfd: str) -> bool:
+    """Whether the process of a pidfd that `pid` holds is not yet reaped: it has a number then (pidfd_open(2))."""
+    return "\nPid:\t-1\n" not in Path(f"/proc/{pid}/fdinfo/{pidfd}").read_text()
 
 
 def _threads(pid: int) -> list[str]:

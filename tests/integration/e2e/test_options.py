@@ -1,11 +1,11 @@
 """What an ordinary pod asks of its containers, seen from inside the container and in the kernel."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from crid.cri import api_pb2 as cri
+from tests.harness.cgroups import path_of, pid_of, read
 from tests.harness.configs import namespaces, security_context
 from tests.harness.node import Node
 
@@ -233,34 +233,22 @@ def test_privileged(node: Node) -> None:
     assert "rw" in lines[3].split(",")
 
 
-def cgroup_file(node: Node, container: str, controller: str, name: str) -> str:
-    """Return the content of a cgroup v1 controller's file of the container, from the host."""
-    answer = node.cri.runtime.ContainerStatus(cri.ContainerStatusRequest(container_id=container, verbose=True))
-    pid = json.loads(answer.info["info"])["pid"]
-    paths = dict(line.split(":", 2)[1:] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines())
-    unified = Path("/sys/fs/cgroup/cgroup.controllers").exists()
-    base = Path("/sys/fs/cgroup") / (paths[""] if unified else f"{controller}{paths[controller]}").lstrip("/")
-    return (base / name).read_text().strip()
-
-
 def test_resources_and_their_update(node: Node) -> None:
     """Limits are in the cgroup from the start, change with UpdateContainerResources, and the status follows."""
-    if Path("/sys/fs/cgroup/cgroup.controllers").exists():
-        names = {"limit": "memory.max", "quota": "cpu.max"}
-        first, second = (str(64 << 20), "20000 100000"), (str(128 << 20), "50000 100000")
-    else:
-        names = {"limit": "memory.limit_in_bytes", "quota": "cpu.cfs_quota_us"}
-        first, second = (str(64 << 20), "20000"), (str(128 << 20), "50000")
     pod = node.pod()
     limits = cri.LinuxContainerResources(memory_limit_in_bytes=64 << 20, cpu_quota=20000, cpu_period=100000, cpu_shares=512)
     container = pod.sleeper(resources=limits)
-    found = cgroup_file(node, container, "memory", names["limit"]), cgroup_file(node, container, "cpu", names["quota"])
-    assert found == first
+
+    def found() -> tuple[str, str]:
+        pid = pid_of(node, container)
+        memory = read(path_of(pid, "memory"), "memory", v1="memory.limit_in_bytes", v2="memory.max")
+        return memory, read(path_of(pid, "cpu"), "cpu", v1="cpu.cfs_quota_us", v2="cpu.max").split()[0]
+
+    assert found() == (str(64 << 20), "20000")
     assert node.cri.status(container).resources.linux.memory_limit_in_bytes == 64 << 20
     change = cri.LinuxContainerResources(memory_limit_in_bytes=128 << 20, cpu_quota=50000, cpu_period=100000)
     node.cri.runtime.UpdateContainerResources(cri.UpdateContainerResourcesRequest(container_id=container, linux=change))
-    found = cgroup_file(node, container, "memory", names["limit"]), cgroup_file(node, container, "cpu", names["quota"])
-    assert found == second
+    assert found() == (str(128 << 20), "50000")
     told = node.cri.status(container).resources.linux
     assert (told.memory_limit_in_bytes, told.cpu_quota, told.cpu_shares) == (128 << 20, 50000, 512)
 

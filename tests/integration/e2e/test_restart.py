@@ -1,6 +1,5 @@
 """The daemon dies and comes back: containers run on, and what happened meanwhile is known."""
 
-import json
 import shutil
 import signal
 import subprocess
@@ -13,6 +12,7 @@ import pytest
 
 from crid.cri import api_pb2 as cri
 from crid.linux.mount import is_mount_point
+from tests.harness.cgroups import pid_of
 from tests.harness.configs import namespaces, security_context
 from tests.harness.daemon import CRID, Daemon, Settings
 from tests.harness.node import Node
@@ -51,7 +51,7 @@ def test_an_exit_while_the_daemon_was_down_is_known(own_node: Node) -> None:
     pod = node.pod()
     container = pod.run("sh", "-c", "while [ ! -e /tmp/stop ]; do sleep 0.02; done; echo done; exit 23")
     log = Path(node.cri.status(container).log_path)
-    inside = Path(f"/proc/{_pid_of(node, container)}/root/tmp/stop")
+    inside = Path(f"/proc/{pid_of(node, container)}/root/tmp/stop")
     node.daemon.kill()
     inside.touch()
     eventually(lambda: "done" in log.read_text() and not inside.parent.exists(), "the container ends")
@@ -71,7 +71,7 @@ def test_what_a_container_left_running_while_the_daemon_was_down_is_ended(own_no
     command = ("sh", "-c", "sleep 1000 & echo; while [ ! -e /tmp/stop ]; do sleep 0.02; done")
     container = pod.run(*command, security=security_context(namespace_options=options))
     eventually(lambda: pod.log(container), "its other process is there")
-    first = _pid_of(node, container)
+    first = pid_of(node, container)
     (left,) = [
         pid
         for pid in map(int, Path(f"/proc/{first}/task/{first}/children").read_text().split())
@@ -206,12 +206,6 @@ def test_a_stock_conmon_container_survives(registry: LocalRegistry, image: str) 
         node.cri.exec(container, ["touch", "/tmp/stop"])
         assert node.cri.wait_exited(container).exit_code == 9
         assert [line.text for line in pod.log(container)][-1] == "last"
-
-
-def _pid_of(node: Node, container: str) -> int:
-    """Return the pid of the container's first process, from the verbose status."""
-    answer = node.cri.runtime.ContainerStatus(cri.ContainerStatusRequest(container_id=container, verbose=True))
-    return int(json.loads(answer.info["info"])["pid"])
 
 
 def _first(node: Node, container: str) -> int:
