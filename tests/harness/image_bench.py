@@ -12,8 +12,10 @@ from crid.image.registry_client import Patience, RegistryClient
 from crid.image.service import ImageService
 from crid.tasks import Supervisor
 from tests.harness.scripted_registry import ScriptedRegistry
+from tests.harness.tools import PATIENCE
 
-IMPATIENT = Patience(connect=5, read=5, attempts=3, backoff=0.001, longest_wait=0.01, resumptions=5)
+# No attempt is given up because the machine stands still for a while: tests count requests.
+IMPATIENT = Patience(connect=PATIENCE, read=PATIENCE, attempts=3, backoff=0.001, longest_wait=0.01, resumptions=5)
 
 
 @dataclass
