@@ -58,13 +58,13 @@ class ScriptedPlugin:
     async def register(self) -> None:
         """Register. Raises RefusalError."""
         request = nri.RegisterPluginRequest(plugin_name=self.name, plugin_idx=self.index)
-        await self.connection.call(RUNTIME, "RegisterPlugin", request, nri.Empty, 10)
+        await self.connection.call(RUNTIME, "RegisterPlugin", request, nri.Empty, PATIENCE)
 
     async def update(self, *updates: nri.ContainerUpdate, evict: str = "") -> list[nri.ContainerUpdate]:
         """Ask for changes of containers and return those that failed."""
         evictions = [nri.ContainerEviction(container_id=evict, reason="test")] if evict else []
         request = nri.UpdateContainersRequest(update=updates, evict=evictions)
-        answer = await self.connection.call(RUNTIME, "UpdateContainers", request, nri.UpdateContainersResponse, 10)
+        answer = await self.connection.call(RUNTIME, "UpdateContainers", request, nri.UpdateContainersResponse, PATIENCE)
         return list(answer.failed)
 
     def methods(self) -> list[str]:

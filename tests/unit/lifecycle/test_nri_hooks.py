@@ -17,6 +17,7 @@ from crid.lifecycle.nri_hooks import NriHooks
 from crid.lifecycle.sandbox import SandboxLifecycle
 from crid.nri.plugin import Timeouts
 from tests.harness.nri_plugin import ScriptedPlugin, refusal
+from tests.harness.tools import PATIENCE
 from tests.unit.lifecycle.world import World, container_config, pod_config
 
 
@@ -29,7 +30,8 @@ def path(tmp_path: Path) -> Path:
 async def hooked(world: World, path: Path) -> AsyncIterator[World]:
     """A world in which plugins may connect to `path`."""
     parts = world.parts
-    hooks = NriHooks(parts.sandboxes, parts.containers, parts.supervisor, Timeouts(2, 1), parts.cdi.edits, parts.classes)
+    timeouts = Timeouts(PATIENCE, PATIENCE)
+    hooks = NriHooks(parts.sandboxes, parts.containers, parts.supervisor, timeouts, parts.cdi.edits, parts.classes)
     world.parts = replace(parts, hooks=Listeners(parts.supervisor, hooks))
     world.containers = ContainerLifecycle(world.parts, world.exits)
     world.sandboxes = SandboxLifecycle(world.parts, world.containers)
