@@ -8,7 +8,7 @@ import pytest
 
 from crid.errors import DeadlineExceededError, ResourceExhaustedError
 from crid.linux.threads import Threads
-from tests.harness.tools import eventually
+from tests.harness.tools import eventually, until
 
 
 @pytest.fixture
@@ -64,14 +64,15 @@ async def test_no_more_threads_than_the_limit_and_no_more_than_needed(gate: thre
 
 async def test_a_caller_that_goes_leaves_the_call_alone(gate: threading.Event) -> None:
     threads = Threads("test", 1)
-    ended = threading.Event()
+    begun, ended = threading.Event(), threading.Event()
 
     def call() -> None:
+        begun.set()
         gate.wait()
         ended.set()
 
-    task = asyncio.create_task(threads.run(call, timeout=30, what="the call"))
-    await asyncio.sleep(0)
+    task = asyncio.create_task(threads.run(call, timeout=60, what="the call"))
+    await until(begun.is_set, "it has begun")  # until then it is given up with its caller
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
