@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from crid.lifecycle import layer_sizes
 from crid.linux import pid_namespace
 from crid.linux.process import identify
 from crid.model.process import ProcessIdentity
 from crid.model.sandbox import NamespacePaths
 from crid.tasks import Supervisor
+from tests.harness.tools import PATIENCE
 from tests.unit.lifecycle.world import World, build
 
 
@@ -39,6 +41,7 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
     monkeypatch.setattr(pid_namespace, "start_pause", start_pause)
     monkeypatch.setattr(pid_namespace, "stop_pause", stop_pause)
+    monkeypatch.setattr(layer_sizes, "PATIENCE", PATIENCE)
     made.follow()
     yield made
     await made.unfollow()

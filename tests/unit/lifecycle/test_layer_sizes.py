@@ -11,7 +11,7 @@ from crid.lifecycle import layer_sizes
 from crid.lifecycle.layer_sizes import LayerSizes
 from crid.linux import disk
 from crid.tasks import Supervisor
-from tests.harness.tools import PATIENCE
+from tests.harness.tools import PATIENCE, until
 
 
 class Walks:
@@ -37,7 +37,10 @@ def walks(monkeypatch: pytest.MonkeyPatch) -> Walks:
 
 
 @pytest.fixture
-async def sizes(tmp_path: Path, walks: Walks) -> AsyncIterator[LayerSizes]:
+async def sizes(tmp_path: Path, walks: Walks, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LayerSizes]:
+    """They are waited for, and do not age, however long this machine stands still."""
+    monkeypatch.setattr(layer_sizes, "PATIENCE", PATIENCE)
+    monkeypatch.setattr(layer_sizes, "MAX_AGE", 3600.0)
     supervisor = Supervisor("test")
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -69,6 +72,7 @@ async def test_a_long_walk_holds_up_no_list(sizes: LayerSizes, walks: Walks, mon
     walks.going.clear()
     assert await sizes.of(["a"]) == {"a": None}
     assert await asyncio.gather(*(sizes.of(["a"]) for _ in range(5))) == [{"a": None}] * 5
+    await until(lambda: walks.begun, "its thread has begun")
     assert walks.begun == ["a"]
     walks.going.set()
     async with asyncio.timeout(PATIENCE):
@@ -85,7 +89,7 @@ async def test_the_last_size_is_told_while_a_new_one_is_measured(
     monkeypatch.setattr(layer_sizes, "PATIENCE", 0.05)
     walks.going.clear()
     assert await sizes.of(["a"]) == first
-    assert walks.begun == ["a", "a"]
+    await until(lambda: walks.begun == ["a", "a"], "the new walk has begun")
 
 
 async def test_what_is_gone_has_none_and_is_forgotten(sizes: LayerSizes) -> None:
