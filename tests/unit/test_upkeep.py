@@ -17,6 +17,7 @@ from crid.config import Config
 from crid.errors import UnavailableError
 from crid.oci.exits import Exit
 from crid.tasks import Supervisor
+from tests.harness.tools import PATIENCE
 from tests.unit.lifecycle.world import World, build
 
 
@@ -45,8 +46,9 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 @pytest.mark.parametrize("failure", [UnavailableError("no plugin"), OSError(5, "Input/output error")])
 async def test_a_stop_that_cannot_be_finished_keeps_no_other_from_it(
-    world: World, failure: Exception, caplog: pytest.LogCaptureFixture
+    world: World, failure: Exception, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(upkeep, "_GRACE", 2 * PATIENCE)
     pods = [await world.pod("a"), await world.pod("b")]
     for pod in pods:
         world.network.detach_error = failure
@@ -54,7 +56,7 @@ async def test_a_stop_that_cannot_be_finished_keeps_no_other_from_it(
             await world.sandboxes.stop(pod.id)
     assert len(world.network.attached) == 2
     world.network.detach_error = failure  # of the first one that asks
-    async with asyncio.timeout(upkeep._GRACE - 5):  # nothing is waited for that never ends
+    async with asyncio.timeout(PATIENCE):  # nothing is waited for that never ends
         await upkeep.repair(Config())
     assert len(world.network.attached) == 1
     assert "cannot finish the stop of a pod" in caplog.text

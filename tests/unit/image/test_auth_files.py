@@ -8,6 +8,7 @@ import pytest
 from crid.errors import InvalidArgumentError, UnavailableError
 from crid.image.auth import NONE, Credentials
 from crid.image.auth_files import AuthFile, NodeCredentials, ask_helper, read_auth_file
+from tests.harness.tools import PATIENCE
 
 SOURCES = ["containers-auth.json"]
 
@@ -82,12 +83,12 @@ async def test_a_helper_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     [
         ("echo s3cr3t-word; exit 3", "ended with 3"),
         ("echo s3cr3t-word", "printed no credentials"),
-        ("head -c 1000000 /dev/zero; sleep 30", "printed more than"),
-        ("sleep 30", "not done in time"),
+        ("head -c 1000000 /dev/zero; sleep 1000", "printed more than"),
+        ("sleep 1000", "not done in time"),
     ],
 )
 async def test_a_helper_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, complaint: str) -> None:
-    monkeypatch.setattr("crid.image.auth_files.HELPER_SECONDS", 1.0)
+    monkeypatch.setattr("crid.image.auth_files.HELPER_SECONDS", 0.2 if "in time" in complaint else PATIENCE)
     helper(tmp_path, monkeypatch, script)
     with pytest.raises(UnavailableError, match=complaint) as caught:
         await ask_helper("test", "q.io")

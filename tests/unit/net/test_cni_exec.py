@@ -7,6 +7,7 @@ import pytest
 
 from crid.errors import UnavailableError
 from crid.net.cni_exec import Attachment, Plugins
+from tests.harness.tools import PATIENCE
 
 
 def program(path: Path, text: str) -> Path:
@@ -37,7 +38,7 @@ async def test_the_environment_is_the_daemons_with_the_verb(tmp_path: Path, monk
     monkeypatch.setenv("HTTPS_PROXY", "proxy")
     program(tmp_path / "1" / "a", 'echo "$CNI_COMMAND $CNI_IFNAME $CNI_ARGS $CNI_PATH $HTTPS_PROXY"; cat')
     attachment = Attachment("id", "/ns", "eth0", (("A", "1"), ("B", "2")))
-    printed = await Plugins([tmp_path / "1", tmp_path]).execute("a", "ADD", {"k": 1}, attachment, 5)
+    printed = await Plugins([tmp_path / "1", tmp_path]).execute("a", "ADD", {"k": 1}, attachment, PATIENCE)
     assert printed.decode().split("\n") == [f"ADD eth0 A=1;B=2 {tmp_path / '1'}{os.pathsep}{tmp_path} proxy", '{"k": 1}']
 
 
@@ -45,16 +46,16 @@ async def test_the_environment_is_the_daemons_with_the_verb(tmp_path: Path, monk
 async def test_versions_that_are_none(tmp_path: Path, text: str) -> None:
     program(tmp_path / "a", f"echo '{text}'")
     with pytest.raises(UnavailableError, match="no list of versions"):
-        await Plugins([tmp_path]).versions("a", 5)
+        await Plugins([tmp_path]).versions("a", PATIENCE)
 
 
 async def test_versions(tmp_path: Path) -> None:
     program(tmp_path / "a", """echo '{"cniVersion": "1.0.0", "supportedVersions": ["0.4.0", "1.0.0"]}'""")
-    assert await Plugins([tmp_path]).versions("a", 5) == ("0.4.0", "1.0.0")
+    assert await Plugins([tmp_path]).versions("a", PATIENCE) == ("0.4.0", "1.0.0")
 
 
 async def test_a_file_that_is_no_program_is_named(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"\x7fnot a program")
     (tmp_path / "a").chmod(0o755)
     with pytest.raises(UnavailableError, match="plugin a: ADD"):
-        await Plugins([tmp_path]).execute("a", "ADD", {}, Attachment(), 5)
+        await Plugins([tmp_path]).execute("a", "ADD", {}, Attachment(), PATIENCE)

@@ -12,7 +12,7 @@ from crid.lifecycle.check.facts import Kind
 from crid.lifecycle.check.processes import Programs, classify, process_traces
 from crid.linux.process import identify
 from crid.wire.conmon import ConmonCreate, ConmonExec
-from tests.harness.tools import PATIENCE
+from tests.harness.tools import PATIENCE, eventually
 
 RUN, ID = "/run/crid", "a" * 64
 BUNDLE = f"{RUN}/containers/{ID}"
@@ -96,6 +96,9 @@ def test_processes_are_found_with_their_parents(tmp_path: Path) -> None:
         subprocess.Popen([str(plugins / "bridge"), "100"], env={"CNI_NETNS": f"/elsewhere/pods/{ID}/ns/net"}) as foreign,
     ):
         try:
+            for begun in (one, two, foreign):  # Popen returns before the kernel has laid them out
+                for file in ("cmdline", "environ"):
+                    eventually(Path(f"/proc/{begun.pid}/{file}").read_bytes, f"process {begun.pid} has its {file}")
             found = {trace.process: trace for trace in process_traces(programs, tmp_path)}
             assert found.keys() == {identify(one.pid), identify(two.pid)}
             kinds = {(trace.of, trace.owner, trace.kind) for trace in found.values()}
