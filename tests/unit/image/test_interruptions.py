@@ -33,11 +33,13 @@ def large() -> MadeImage:
 def breaking(bench: Bench, made: MadeImage, after: int) -> str:
     """Let the layer's download break after so many bytes, and then never come up; return its path."""
     path, asked = f"/v2/a/blobs/{made.layers[0]}", 0
+    part = bench.root / "images/partial" / made.layers[0]
 
     async def broken(request: web.Request) -> web.StreamResponse:
         nonlocal asked
         asked += 1
-        if asked > 1:
+        if asked > 1:  # the error overtakes what a slow thread has not written yet
+            await until(lambda: part.exists() and part.stat().st_size, "what came has been written")
             return web.Response(status=503)
         response = web.StreamResponse(headers={"Content-Length": str(len(made.blobs[made.layers[0]]))})
         await response.prepare(request)
