@@ -30,6 +30,7 @@ def test_the_most_specific_scope_counts(tmp_path: Path) -> None:
         "  '*.example.com': {lookaside: 'http://wild.example.com'}\n"
         "  q.io/none: {lookaside-staging: 'file:///x', use-sigstore-attachments: true}\n"
     )
+    os.utime(tmp_path, ns=(1, 1))  # the clock of a file system is coarse
     found = {
         name: stores.store(parse(name))
         for name in ("q.io/x", "q.io/a", "q.io/a/b:1", "r.example.com/x", "z.io/x", "q.io/none/x")
