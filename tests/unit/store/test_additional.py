@@ -20,6 +20,7 @@ from crid.store.additional import AdditionalStore
 from crid.store.verify import verify
 from tests.harness.image_bench import Bench, bench
 from tests.harness.layers import artifact, file, image, layer
+from tests.harness.tools import until
 
 __all__ = ["bench"]
 
@@ -50,6 +51,7 @@ async def service(bench: Bench, root: Path, **settings: Any) -> AsyncIterator[Im
     made = ImageService(root, bench.conf, bench.supervisor, settings=ImageConfig(**settings))
     made.load()
     yield made
+    await until(lambda: "flush layers" not in bench.supervisor.working(), "what was pulled is flushed")  # it holds descriptors
     await made.close()
 
 
@@ -61,7 +63,6 @@ async def node(bench: Bench, shared: Path, tmp_path: Path) -> AsyncIterator[Imag
     async with service(bench, shared) as preparing:
         for name in ("one", "model"):
             await preparing.pull(f"{bench.registry.address}/{name}:v1")
-        preparing._stores.layers.sync()
     sealed(shared)
     async with service(bench, tmp_path / "own", additional_image_stores=[str(shared)]) as made:
         bench.registry.requests.clear()
