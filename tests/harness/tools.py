@@ -1,6 +1,7 @@
 """Waiting for what must happen; programs from other packages: found, or the test is skipped."""
 
 import asyncio
+import gc
 import os
 import shutil
 import time
@@ -43,6 +44,12 @@ async def until(probe: Callable[[], object], what: str) -> None:
     while not probe():
         assert time.monotonic() < deadline, f"not within {PATIENCE:g} s: {what}"
         await asyncio.sleep(0.01)
+
+
+def open_descriptors() -> set[str]:
+    """Return the descriptors of this process, with garbage collected first: what an earlier test has left is closed now."""
+    gc.collect()
+    return {path.name for path in Path("/proc/self/fd").iterdir()}
 
 
 def virtual_machine() -> Path:

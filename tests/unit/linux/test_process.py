@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import errno
 import os
 import signal
@@ -11,17 +12,13 @@ import pytest
 
 from crid.linux import process
 from crid.model.process import ProcessIdentity
-from tests.harness.tools import PATIENCE, until
+from tests.harness.tools import PATIENCE, open_descriptors, until
 
 SHELL = "/bin/sh"
 
 
-def open_descriptors() -> int:
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
-
-
 async def output_of(script: str, **options: Any) -> str:
-    result = await process.run([SHELL, "-c", script], timeout=20, **options)
+    result = await process.run([SHELL, "-c", script], timeout=PATIENCE, **options)
     assert result.exit_code == 0, result.error_text
     return result.stdout.decode()
 
@@ -75,8 +72,8 @@ async def test_a_process_whose_first_thread_alone_has_ended_is_alive() -> None:
 
 
 async def test_exit_code_of_an_exit_and_of_a_signal() -> None:
-    assert (await process.run([SHELL, "-c", "exit 3"], timeout=20)).exit_code == 3
-    assert (await process.run([SHELL, "-c", "kill -TERM $$"], timeout=20)).exit_code == 128 + signal.SIGTERM
+    assert (await process.run([SHELL, "-c", "exit 3"], timeout=PATIENCE)).exit_code == 3
+    assert (await process.run([SHELL, "-c", "kill -TERM $$"], timeout=PATIENCE)).exit_code == 128 + signal.SIGTERM
 
 
 async def test_kill_while_somebody_waits() -> None:
@@ -162,7 +159,7 @@ async def test_our_own_stdout_may_be_given_away_while_the_child_has_none() -> No
         "async def main(): return await spawn(['/bin/sh', '-c', 'echo lost; echo kept >&9'], descriptors={9: 1}).wait()\n"
         "asyncio.run(main())"
     )
-    result = await process.run([sys.executable, "-c", script], timeout=30)
+    result = await process.run([sys.executable, "-c", script], timeout=PATIENCE)
     assert result.stdout == b"kept\n"
 
 
@@ -215,30 +212,35 @@ def test_a_program_that_is_not_there_is_named() -> None:
 
 
 async def test_run_feeds_stdin_and_collects_both_outputs() -> None:
-    result = await process.run([SHELL, "-c", "cat; echo oops >&2; exit 4"], timeout=20, stdin=b"in\n")
+    result = await process.run([SHELL, "-c", "cat; echo oops >&2; exit 4"], timeout=PATIENCE, stdin=b"in\n")
     assert result == process.Completed(4, b"in\n", b"oops\n")
     assert result.error_text == "oops"
 
 
 async def test_a_grandchild_that_keeps_the_output_open_does_not_hold_up_run() -> None:
-    result = await process.run([SHELL, "-c", "sleep 1000 & echo $!"], timeout=20)
+    result = await process.run([SHELL, "-c", "sleep 1000 & echo $!"], timeout=PATIENCE)
     os.kill(int(result.stdout), signal.SIGKILL)
 
 
 async def test_what_has_printed_too_much_is_refused_though_it_has_ended() -> None:
     """It may print a gigabyte between two looks, and whoever reads it would be held up by that."""
     with pytest.raises(OSError, match="printed more than 1000 bytes"):
-        await process.run([SHELL, "-c", "printf %2000s"], timeout=20, output_limit=1000)
-    result = await process.run([SHELL, "-c", "printf %1000s; exit 3"], timeout=20, output_limit=1000)
+        await process.run([SHELL, "-c", "printf %2000s"], timeout=PATIENCE, output_limit=1000)
+    result = await process.run([SHELL, "-c", "printf %1000s; exit 3"], timeout=PATIENCE, output_limit=1000)
     assert (result.exit_code, len(result.stdout)) == (3, 1000)
 
 
 def own_children() -> set[str]:
     """The pids of this process's children, zombies included."""
-    return {pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
+    pids: set[str] = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # an earlier test's thread that ends now
+            pids.update((task / "children").read_text().split())
+    return pids
 
 
-async def test_run_kills_and_reaps_what_takes_too_long() -> None:
+async def test_run_kills_and_reaps_what_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_REAP_TIMEOUT", PATIENCE)
     before = open_descriptors(), own_children()
     with pytest.raises(TimeoutError):
         await process.run([SHELL, "-c", "exec sleep 1000"], timeout=0.05)

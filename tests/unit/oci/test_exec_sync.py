@@ -1,7 +1,6 @@
 """ExecSync where the machine has no more of something; what it does otherwise is tested with conmon and the runtimes."""
 
 import errno
-import gc
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -18,16 +17,12 @@ from crid.oci.placement import WithDaemon
 from crid.oci.process_spec import ProcessSpecs
 from crid.oci.program import RuntimeCommand, RuntimeProgram
 from crid.tasks import Supervisor
+from tests.harness.tools import open_descriptors
 from tests.unit.oci.test_exits import a_container
 
 
 class InContainer(WithDaemon):
     exec_in_container = True
-
-
-def open_descriptors() -> set[Path]:
-    gc.collect()  # what an earlier test left is not to be closed while this one looks
-    return set(Path("/proc/self/fd").iterdir())
 
 
 def fail_after(monkeypatch: pytest.MonkeyPatch, successes: int) -> list[str]:
