@@ -144,13 +144,18 @@ def _threads(pid: int) -> list[str]:
     for entry in Path(f"/proc/{pid}/task").iterdir():
         try:
             found.append((entry / "comm").read_text().strip())
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):  # before it was opened, or after
             continue
     return found
 
 
 def _files(directories: tuple[Path, ...]) -> list[str]:
-    return [str(path) for directory in directories for path in directory.rglob("*")]
+    return [
+        os.path.join(parent, name)  # noqa: PTH118  # os.walk passes over a directory that goes meanwhile, which rglob does not
+        for directory in directories
+        for parent, below, files in os.walk(directory)
+        for name in (*below, *files)
+    ]
 
 
 def cgroups(cgroup: str) -> list[str]:

@@ -15,6 +15,9 @@ from crid.net.plugin import PodNetwork
 from tests.harness.tools import PATIENCE
 
 
+PING = ("busybox", "ping", "-c", "1", "-W", f"{PATIENCE / 2:.0f}")
+
+
 @contextlib.contextmanager
 def private_host() -> Iterator[None]:
     """Run the block, and every thread and process that it starts, in a new network namespace with `lo` up."""
@@ -70,8 +73,8 @@ def run_in(pod: PodNetwork, *argv: str) -> str:
 
 
 def ping(pod: PodNetwork, address: str) -> None:
-    """Have the pod ping `address`; no answer within two seconds fails the test."""
-    run_in(pod, "busybox", "ping", "-c", "1", "-W", "2", address)
+    """Have the pod ping `address` once; no answer fails the test."""
+    run_in(pod, *PING, address)
 
 
 def pod_links() -> set[str]:

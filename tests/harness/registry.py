@@ -6,7 +6,6 @@ import random
 import shutil
 import socket
 import subprocess
-import urllib.error
 import urllib.request
 from pathlib import Path
 from types import TracebackType
@@ -65,7 +64,7 @@ class LocalRegistry:
         try:
             with urllib.request.urlopen(f"http://{self.address}/v2/", timeout=5) as answer:
                 return bool(answer.status == 200)
-        except (urllib.error.URLError, ConnectionError):
+        except OSError:  # URLError is one, and so is an answer that did not come in time
             return False
 
     def push(self, layout: Path, name: str, *, layout_tag: str = "latest") -> str:

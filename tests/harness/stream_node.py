@@ -8,6 +8,7 @@ from pathlib import Path
 
 from crid.cri import api_pb2 as cri
 from crid.linux.namespaces import in_network_namespace
+from tests.harness import footprint
 from tests.harness.node import Node, Pod
 from tests.harness.stream_clients import Command, SpdyCommand, WebSocketCommand
 from tests.harness.tools import PATIENCE, eventually
@@ -113,7 +114,9 @@ def echo(connection: socket.socket) -> None:
 
 def running_below(node: Node, word: str) -> list[str]:
     """Return the daemon's processes and their descendants in containers whose command line holds `word`."""
-    return [line for line in node.daemon.footprint().processes if word in line]
+    daemon = node.daemon
+    known = daemon.pid if daemon.running else None
+    return [line for line in footprint.processes(known, (daemon.root, daemon.run_root), daemon.cgroup) if word in line]
 
 
 def gone(node: Node) -> None:

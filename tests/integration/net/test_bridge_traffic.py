@@ -7,7 +7,7 @@ import pytest
 from crid.linux.namespaces import in_network_namespace
 from crid.net.bridge import BridgeNetwork
 from crid.net.plugin import PodNetwork
-from tests.harness.network import PodNamespaces, ping, run, run_in
+from tests.harness.network import PING, PodNamespaces, ping, run, run_in
 from tests.harness.peers import HOST, WORLD, connect_to_the_world
 from tests.harness.tools import PATIENCE
 from tests.integration.net.conftest import SUBNET, SUBNET6, MakeNetwork
@@ -28,7 +28,7 @@ async def test_pods_reach_gateway_themselves_and_each_other(network: BridgeNetwo
 
 async def test_host_reaches_the_pod(network: BridgeNetwork, pods: PodNamespaces) -> None:
     attachment = await network.attach(pods.new())
-    run("busybox", "ping", "-c", "1", "-W", "2", attachment.ips[0])
+    run(*PING, attachment.ips[0])
 
 
 async def test_dual_stack(make_network: MakeNetwork, pods: PodNamespaces) -> None:
