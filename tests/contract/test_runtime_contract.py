@@ -176,7 +176,8 @@ async def test_cancelled_stop_does_not_kill_later(lab: Lab) -> None:
     container = await lab.run("stubborn")
     await lab.begun(container, "stubborn")
     stop = asyncio.create_task(lab.runtime.stop(container, 15, 2))
-    await asyncio.sleep(0.1)
+    for _ in range(10):  # it is under way then, and the grace period is not over, as it may be after a pause
+        await asyncio.sleep(0)
     stop.cancel()
     await asyncio.wait((stop,))
     await asyncio.sleep(2.2)
@@ -203,7 +204,7 @@ async def test_other_verbs_work_while_a_stop_waits(lab: Lab) -> None:
     stop = asyncio.create_task(lab.runtime.stop(container, 15, 600))
     await asyncio.sleep(0.1)
     async with asyncio.timeout(PATIENCE):
-        assert (await lab.runtime.exec_sync(container, ["echo", "still"], 10)).stdout == b"still\n"
+        assert (await lab.runtime.exec_sync(container, ["echo", "still"], PATIENCE)).stdout == b"still\n"
         assert lab.runtime.stats(container).timestamp
         assert (await lab.runtime.update_status(container)).state == "running"
         await lab.runtime.reopen_log(container)
@@ -257,9 +258,9 @@ async def test_update_of_an_unknown_container(lab: Lab) -> None:
 
 async def test_exec_sync_returns_output_and_exit_code(lab: Lab) -> None:
     container = await lab.run("stubborn")
-    result = await lab.runtime.exec_sync(container, ["echo", "-n", "hello"], 10)
+    result = await lab.runtime.exec_sync(container, ["echo", "-n", "hello"], PATIENCE)
     assert (result.stdout, result.stderr, result.exit_code, result.timed_out) == (b"hello", b"", 0, False)
-    assert (await lab.runtime.exec_sync(container, ["false"], 10)).exit_code == 1
+    assert (await lab.runtime.exec_sync(container, ["false"], PATIENCE)).exit_code == 1
 
 
 async def test_exec_sync_timeout_is_a_result(lab: Lab) -> None:
@@ -272,21 +273,21 @@ async def test_exec_sync_timeout_is_a_result(lab: Lab) -> None:
 async def test_exec_sync_of_a_missing_command_is_an_error(lab: Lab) -> None:
     container = await lab.run("stubborn")
     with pytest.raises(CridError, match="/nope"):
-        await lab.runtime.exec_sync(container, ["/nope"], 10)
+        await lab.runtime.exec_sync(container, ["/nope"], PATIENCE)
 
 
 async def test_exec_sync_in_a_stopped_container(lab: Lab) -> None:
     container = await lab.run("true")
     await lab.wait_exit(container)
     with pytest.raises(FailedPreconditionError):
-        await lab.runtime.exec_sync(container, ["true"], 10)
+        await lab.runtime.exec_sync(container, ["true"], PATIENCE)
 
 
 async def test_exec_sync_leaves_no_descriptors(lab: Lab) -> None:
     container = await lab.run("stubborn")
-    await lab.runtime.exec_sync(container, ["true"], 10)
+    await lab.runtime.exec_sync(container, ["true"], PATIENCE)
     before = descriptors()
-    await asyncio.gather(*(lab.runtime.exec_sync(container, ["true"], 10) for _ in range(8)))
+    await asyncio.gather(*(lab.runtime.exec_sync(container, ["true"], PATIENCE) for _ in range(8)))
     await until(lambda: descriptors() <= before, "monitors are reaped behind the result")
 
 

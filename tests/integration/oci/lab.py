@@ -215,7 +215,7 @@ class Lab:
 
     async def running_in(self, container: Container) -> str:
         """Return the command lines of the container's living processes, zombies left out."""
-        listed = await self.runtime.exec_sync(container, ["ps", "-o", "stat,args"], 10)
+        listed = await self.runtime.exec_sync(container, ["ps", "-o", "stat,args"], PATIENCE)
         return "\n".join(line for line in listed.stdout.decode().splitlines() if not line.startswith("Z"))
 
     async def runs(self, container: Container, text: str) -> None:

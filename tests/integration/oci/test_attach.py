@@ -32,8 +32,10 @@ async def test_input_stays_open_for_the_next_client(lab: Lab) -> None:
     container = await lab.run("cat", stdin=True)
     watcher = Client()
     watching = asyncio.create_task(lab.runtime.attach(container, watcher.streams))
-    await asyncio.sleep(0.1)
     async with asyncio.timeout(PATIENCE):
+        while not watcher.stdout:  # until the monitor has taken it for a client
+            await lab.runtime.attach(container, Client(feed(b"zeroth\n")).streams)
+            await asyncio.sleep(0.05)
         await lab.runtime.attach(container, Client(feed(b"first\n")).streams)
         await watcher.saw(b"first\n")
         await lab.runtime.attach(container, Client(feed(b"second\n")).streams)

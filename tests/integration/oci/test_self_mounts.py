@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -17,9 +17,10 @@ LEFT, OTHER = Path("/tmp/crun.l3ftbY"), Path("/tmp/crun.0thers")
 
 
 @pytest.fixture
-def program() -> Iterator[str]:
-    """The program of crun, shown at LEFT, and another one, at OTHER."""
+async def program() -> AsyncIterator[str]:
+    """The program of crun, shown at LEFT and nowhere else, and another one, at OTHER."""
     path = os.path.realpath(require_tool("crun"))
+    await self_mounts.remove({path})  # what other tests have left that kill crun
     shown = {LEFT: path, OTHER: os.path.realpath("/bin/true")}
     try:
         for place, source in shown.items():
