@@ -14,7 +14,6 @@ from crid.net import rtnetlink
 from crid.net.plugin import PodNetwork
 from tests.harness.tools import PATIENCE
 
-
 PING = ("busybox", "ping", "-c", "1", "-W", f"{PATIENCE / 2:.0f}")
 
 

@@ -20,6 +20,7 @@ from crid.oci import port_forward, probe
 from crid.oci.program import RuntimeCommand, RuntimeProgram
 from crid.tuning import irqbalance
 from crid.tuning.files import HostFiles
+from tests.harness.processes import naming
 
 SOON = 0.3
 """Seconds: the deadline for these tests, long enough for a program to be started as a rule."""
@@ -47,7 +48,7 @@ async def test_a_program(
     monkeypatch.setattr(module, constant, SOON)
     with pytest.raises(UnavailableError, match=rf"{program}.*( did not .*within 0|not done in time)"):
         await ask()
-    assert left() == []
+    assert naming(NAP) == []
 
 
 async def test_an_oci_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +60,7 @@ async def test_an_oci_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(probe, "TIMEOUT", SOON)
     with pytest.raises(DeadlineExceededError, match=r"crun --version did not end within 0\.3 s"):
         await probe.features(program)
-    assert left() == []
+    assert naming(NAP) == []
 
 
 async def test_irqbalance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
@@ -72,7 +73,7 @@ async def test_irqbalance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplo
     monkeypatch.setattr(irqbalance, "TIMEOUT", SOON)
     await irqbalance.Irqbalance(HostFiles(tmp_path)).apply()
     assert "irqbalance --oneshot failed" in caplog.text
-    assert left() == []
+    assert naming(NAP) == []
 
 
 def test_ctnetlink(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,15 +125,3 @@ def hang(program: Path) -> None:
     """Make a program that does nothing, for long."""
     program.write_text(f"#!/bin/sh\nexec sleep {NAP}\n")
     program.chmod(0o755)
-
-
-def left() -> list[Path]:
-    """The hanging programs that run."""
-    return [entry for entry in Path("/proc").glob("[0-9]*/cmdline") if NAP.encode() in _read(entry)]
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from pathlib import Path
+import os
 
 import pytest
 
@@ -10,6 +10,7 @@ from crid.errors import CridError, DeadlineExceededError, ResourceExhaustedError
 from crid.net.cni_network import Timeouts
 from tests.harness.cni import CniDirectory
 from tests.harness.network import PodNamespaces, pod_links
+from tests.harness.processes import naming
 from tests.harness.tools import until
 from tests.integration.net.conftest import MakeCni
 
@@ -100,7 +101,8 @@ async def test_a_failing_add_says_the_plugins_words_and_is_undone(
 async def test_a_plugin_that_hangs_is_killed_with_its_children(
     make_cni: MakeCni, cni: CniDirectory, pods: PodNamespaces, verb: str
 ) -> None:
-    cni.script("scripted", **{verb: f"sleep 1000 & echo $! > {cni.state}/pid; wait"})
+    child = f"sleep\x00{10**6 + os.getpid()}"  # of this run alone
+    cni.script("scripted", **{verb: f"{child.replace(chr(0), ' ')} & wait"})
     cni.write_list({"type": "scripted"})
     network = await make_cni(timeouts=Timeouts(add=3) if verb == "ADD" else Timeouts(delete=3))
     pod = pods.new()
@@ -108,8 +110,7 @@ async def test_a_plugin_that_hangs_is_killed_with_its_children(
         await network.attach(pod)
     with pytest.raises(DeadlineExceededError, match=f"scripted: {verb} did not end within 3 s"):
         await (network.attach(pod) if verb == "ADD" else network.detach(pod))
-    child = Path("/proc", (cni.state / "pid").read_text().strip())
-    await until(lambda: not child.exists(), "the plugin's child is gone")
+    await until(lambda: naming(child) == [], "the plugin's child is gone")
 
 
 async def test_a_hanging_pod_does_not_hold_up_others(make_cni: MakeCni, cni: CniDirectory, pods: PodNamespaces) -> None:

@@ -17,22 +17,13 @@ from crid.model.container import Container
 from crid.oci import control, descendants
 from crid.oci.exits import read_exit
 from crid.oci.placement import WithDaemon
+from tests.harness.processes import naming
 from tests.harness.tools import until
 from tests.integration.oci.lab import CGROUP, Lab
 
 pytestmark = pytest.mark.root
 
 FREEZER = Path("/sys/fs/cgroup/freezer")
-
-
-def whose(text: str) -> list[int]:
-    """Return the pids whose command line holds `text`."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if entry.name.isdigit() and text.encode() in (entry / "cmdline").read_bytes():
-                found.append(int(entry.name))
-    return found
 
 
 def script(lab: Lab, name: str, text: str) -> Path:
@@ -45,10 +36,10 @@ def script(lab: Lab, name: str, text: str) -> Path:
 async def gone(lab: Lab, identifier: str) -> None:
     """Assert that nothing of the container is left: processes, cgroups, runtime state, links."""
     for _ in range(600):
-        if not whose(identifier):
+        if not naming(identifier):
             break
         await asyncio.sleep(0.05)
-    assert not whose(identifier)
+    assert not naming(identifier)
     assert not list(Path("/sys/fs/cgroup").glob(f"memory/{CGROUP}/{identifier}"))
     assert not list(lab.paths.attach_sockets.iterdir())
     assert not (lab.directory / "runtime" / identifier).exists()
@@ -129,9 +120,9 @@ async def test_children_without_a_pid_namespace_are_ended_too(lab: Lab) -> None:
         config["linux"]["namespaces"] = [space for space in config["linux"]["namespaces"] if space["type"] != "pid"]
 
     container = await lab.run("sh", "-c", "setsid sleep 424242 & exec sleep 424243", change=host_pids)
-    await until(lambda: whose("sleep\x00424242"), "the child runs")  # not only the shell, which has it in its script
+    await until(lambda: naming("sleep\x00424242"), "the child runs")  # not only the shell, which has it in its script
     await lab.runtime.stop(container, 15, 2)
-    await until(lambda: not whose("sleep\x00424242"), "the child is gone")
+    await until(lambda: not naming("sleep\x00424242"), "the child is gone")
     assert not process.is_alive(container.status.process)
 
 

@@ -85,7 +85,8 @@ def _read_until_done(node: Node, container: str, command: Command) -> bool:
 
 
 def test_the_end_of_the_container_ends_the_attachment(node: Node) -> None:
-    container = node.pod().sleeper()
+    container = node.pod().run("sh", "-c", COUNT)
     with SpdyCommand(attach_url(node, container, stdout=True), ["stdout"]) as command:
+        command.expect(b"line")  # it is attached
         node.cri.stop(container)
         assert command.result().status["status"] == "Success"

@@ -126,8 +126,8 @@ def test_a_client_that_vanishes_is_noticed_while_its_input_is_not_read(node: Nod
 def test_a_client_that_reads_nothing_costs_bounded_memory_and_stops_nobody(node: Node, client: Client) -> None:
     container = node.pod().sleeper()
     node.cri.exec(container, ["true"])
-    with start_command(client, node, container, "echo", "warm"):
-        pass
+    with start_command(client, node, container, "echo", "warm") as command:
+        command.result()
     before = resident_memory(node.daemon.pid)
     with start_command(client, node, container, "cat", "/dev/zero", names="stdout") as slow:
         slow.expect(b"\0")
@@ -141,8 +141,8 @@ def test_a_client_that_reads_nothing_costs_bounded_memory_and_stops_nobody(node:
 @pytest.mark.parametrize("client", [spdy, websocket])
 def test_input_that_nobody_takes_costs_bounded_memory(node: Node, client: Client) -> None:
     container = node.pod().sleeper()
-    with start_command(client, node, container, "echo", "warm"):
-        pass
+    with start_command(client, node, container, "echo", "warm") as command:
+        command.result()
     before = resident_memory(node.daemon.pid)
     with start_command(client, node, container, "sleep", "1000", names="stdin stdout") as command:
         flood(command)
