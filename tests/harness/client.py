@@ -12,9 +12,9 @@ import pytest
 
 from crid.cri import api_pb2 as cri
 from crid.cri import api_pb2_grpc as services
-from tests.harness.tools import eventually
+from tests.harness.tools import PATIENCE, eventually
 
-DEADLINE = 60.0
+DEADLINE = PATIENCE
 """Seconds after which a call that hangs is given up. Nothing is expected to come near it."""
 
 

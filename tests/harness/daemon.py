@@ -22,13 +22,13 @@ from crid.lifecycle.cgroups import own_name, own_parent
 from tests.harness import footprint
 from tests.harness.client import Cri
 from tests.harness.footprint import Footprint
-from tests.harness.tools import eventually
+from tests.harness.tools import PATIENCE, eventually
 
 CRID = Path(sys.executable).parent / "crid"
 SYSTEMD = Path("/run/systemd/system").is_dir()
 """Whether systemd rules the cgroups here, so that daemons under test are to ask it: `scripts/in-systemd` runs tests so."""
 _instances = itertools.count(1)
-SETTLE = 30.0
+SETTLE = PATIENCE / 2
 """Seconds in which what is let go must be gone, on a busy machine too."""
 
 
@@ -223,7 +223,7 @@ class Daemon:
             self._client.close()
             self._client = None
         self._process.send_signal(number)
-        return self._process.wait(60)
+        return self._process.wait(PATIENCE)
 
     def stop(self) -> None:
         """Stop the daemon as an init system does, and require that it ends with exit code 0 and without its socket."""
@@ -244,12 +244,16 @@ class Daemon:
         directories = (self.root, self.run_root)
         return footprint.take(daemon=self.pid if self.running else None, directories=directories, cgroup=self.cgroup)
 
-    def left_since(self, before: Footprint) -> dict[str, list[str]]:
-        """Return what is here and was not in `before`; what the daemon holds for a moment only is waited for."""
+    def left_since(self, before: Footprint, *, but: str = "") -> dict[str, list[str]]:
+        """Return what is here and was not in `before`, of all kinds `but` one; what the daemon holds for a moment only is
+        waited for."""
         deadline = time.monotonic() + SETTLE
-        while (left := self.footprint().new_since(before)) and time.monotonic() < deadline:
+        while True:
+            left = self.footprint().new_since(before)
+            left.pop(but, None)
+            if not left or time.monotonic() > deadline:
+                return left
             time.sleep(0.05)
-        return left
 
     def log_text(self) -> str:
         """Return what the daemon has logged so far."""

@@ -5,6 +5,7 @@ Each worker is a thread that goes through a life after the other, as the kubelet
 the ledger at once.
 """
 
+import itertools
 import random
 import threading
 import time
@@ -15,11 +16,12 @@ import grpc
 
 from crid.cri import api_pb2 as cri
 from crid.oci.spec import asked
-from tests.harness.client import Cri
+from tests.harness.client import DEADLINE, Cri
 from tests.harness.configs import namespaces
 from tests.harness.daemon import Settings
 from tests.harness.node import Node
 from tests.harness.stream_clients import SpdyCommand
+from tests.harness.tools import eventually
 from tests.reliability.coming_network import ComingNetwork
 from tests.reliability.ledger import KILLED, PROGRAM, START_ERROR, TERM_CODE, ContainerFacts, Ledger, PodFacts, Said
 from tests.reliability.session import INJECTED, Session, StoppedError, code, words
@@ -28,6 +30,8 @@ FOREVER = 1_000_000
 """Lines of a container that is to be stopped."""
 OWNERS = cri.IDMapping(container_id=0, host_id=300_000, length=65_536)
 """Of pods with a user namespace."""
+HOST_PORTS = range(10_000, 20_000)
+"""Of pods: a registry's port, or one that the kernel gives to the daemon's own server, would lead into the pod instead."""
 
 
 def settings(registries_conf: str) -> Settings:
@@ -44,6 +48,7 @@ class Load:
         self._session = session
         self._ledger = ledger
         self._ending = threading.Event()
+        self._host_ports = itertools.cycle(HOST_PORTS)  # no two pods want the same one
         self.network = ComingNetwork(node.daemon)
         lives: list[Callable[[random.Random], None]] = [self._pod_life, self._pod_life, self._pod_life, self._stream_life]
         lives += [self._network_life, *(partial(self._image_life, image) for image in images)]
@@ -130,7 +135,7 @@ class Load:
         if kind == "own":
             config.linux.cgroup_parent = ""
             config.linux.resources.CopyFrom(cri.LinuxContainerResources(cpu_shares=512))
-            config.port_mappings.add(protocol=cri.TCP, host_port=chance.randrange(20000, 60000), container_port=80)
+            config.port_mappings.add(protocol=cri.TCP, host_port=next(self._host_ports), container_port=80)
         return config
 
     def _run_pod(self, pod: PodFacts) -> None:
@@ -215,7 +220,7 @@ class Load:
     def _rotate_log(self, facts: ContainerFacts) -> None:
         facts.rotate()
         request = cri.ReopenContainerLogRequest(container_id=facts.id)
-        self._session.ask(lambda daemon: daemon.runtime.ReopenContainerLog(request, timeout=60))
+        self._session.ask(lambda daemon: daemon.runtime.ReopenContainerLog(request, timeout=DEADLINE))
         assert facts.log.exists(), "the log was reopened and is not there"
 
     def _await_end(self, facts: ContainerFacts) -> None:
@@ -223,6 +228,8 @@ class Load:
             time.sleep(0.05)
 
     def _stop_container(self, facts: ContainerFacts, grace: int) -> None:
+        if grace and facts.lines:  # its start did not fail: once it prints, its shell heeds the signal
+            eventually(facts.texts, f"the first line of {facts.log}")
         facts.codes.add(TERM_CODE if grace else KILLED)
         self._session.ask(lambda daemon: daemon.stop(facts.id, timeout=grace))
 
@@ -240,7 +247,7 @@ class Load:
 
         def run(daemon: Cri) -> bytes:
             request = cri.ExecRequest(container_id=container, cmd=["sh", "-c", f"echo {word}; sleep 0.1"], stdout=True)
-            with SpdyCommand(daemon.runtime.Exec(request, timeout=60).url, ["stdout"]) as command:
+            with SpdyCommand(daemon.runtime.Exec(request, timeout=DEADLINE).url, ["stdout"]) as command:
                 result = command.result()
             if not result.status:
                 raise ConnectionAbortedError("the server hung up")
@@ -264,5 +271,5 @@ class Load:
         self._ledger.images[image] = Said.TOLD
         self._ledger.images[image] = Said.ASKED
         spec = cri.ImageSpec(image=image)
-        self._session.ask(lambda daemon: daemon.image.RemoveImage(cri.RemoveImageRequest(image=spec), timeout=60))
+        self._session.ask(lambda daemon: daemon.image.RemoveImage(cri.RemoveImageRequest(image=spec), timeout=DEADLINE))
         self._ledger.images[image] = Said.NO
