@@ -21,7 +21,7 @@ from tests.harness.daemon import Daemon
 from tests.harness.node import Node
 from tests.harness.registry import LocalRegistry
 from tests.reliability.coming_network import ComingNetwork
-from tests.reliability.inspection import findings, leftovers, start_check
+from tests.reliability.inspection import findings, lasting, leftovers, start_check
 from tests.reliability.ledger import Ledger
 from tests.reliability.load import Load, settings
 from tests.reliability.session import Session
@@ -55,15 +55,20 @@ def main(registry_directory: str, answers: str) -> int:
         for complaint in unusable(node):
             say("broken:", complaint)
         node.clean()
-        for left in leftovers(daemon, Ledger(), ComingNetwork(daemon), set()):
-            if "damaged" not in left:  # records that the cut has torn are set aside, for a person to look at
-                say("broken: left over:", left)
+        for left in lasting(lambda: left_over(daemon)):
+            say("broken: left over:", left)
         for finding in findings(start_check(daemon, "--full")):
             say("broken:", finding)
         say("compared")
         promise(node)
         say("synced")
         return work(node, [f"{registry.address}/{name}" for name in PULLED], int(answers))
+
+
+def left_over(daemon: Daemon) -> set[str]:
+    """Return what bears the id of a pod or a container, though there is none, but for records that the cut has torn: they are
+    set aside, for a person to look at."""
+    return {line for line in leftovers(daemon, Ledger(), ComingNetwork(daemon), set()) if "damaged" not in line}
 
 
 def promise(node: Node) -> None:

@@ -1,5 +1,6 @@
 """A CNI configuration that an installer brings and takes away, over and over: a share of the pods gets its network from it."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -40,8 +41,12 @@ class ComingNetwork:
 
     def holders(self) -> dict[str, str]:
         """Return who has which address, by the plugin's own book; a power cut may have taken a name from it."""
-        files = [path for path in self._addresses.glob("*/*") if path.name[0].isdigit()]
-        return {path.name: path.read_text().partition("\n")[0].strip() for path in files}
+        found = {}
+        for path in self._addresses.glob("*/*"):
+            if path.name[0].isdigit():
+                with contextlib.suppress(FileNotFoundError):  # given back since it was listed
+                    found[path.name] = path.read_text().partition("\n")[0].strip()
+        return found
 
     def traces(self) -> list[str]:
         """Return what there is of pods in the plugin's book and in crid's cache; each bears a pod's id."""

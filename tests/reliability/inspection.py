@@ -6,14 +6,14 @@ time: that is the only thing that moves.
 
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from crid.cri import api_pb2 as cri
 from tests.harness import footprint
 from tests.harness.client import Cri
 from tests.harness.daemon import CRID, Daemon
-from tests.harness.tools import PATIENCE, eventually
+from tests.harness.tools import eventually
 from tests.reliability.coming_network import ComingNetwork
 from tests.reliability.ledger import KILLED, ContainerFacts, Ledger, PodFacts, Said
 from tests.reliability.session import INJECTED
@@ -35,15 +35,20 @@ def broken_promises(daemon: Daemon, ledger: Ledger, network: ComingNetwork, know
     known = pods.keys() | containers.keys()
 
     def new() -> set[str]:
-        return set(leftovers(daemon, ledger, network, known)) - known_leftovers
+        return set(leftovers(daemon, ledger, network, known)) - known_leftovers if daemon.running else set()
 
+    left = lasting(new)
+    known_leftovers.update(left)
+    return found + [f"left over: {line}" for line in left]
+
+
+def lasting(look: Callable[[], set[str]]) -> list[str]:
+    """Return what `look` goes on to find: what a daemon is about to remove is waited for."""
     try:
-        eventually(lambda: not new(), "nothing is left over", patience=PATIENCE / 3)
+        eventually(lambda: not look(), "nothing is left over")
     except AssertionError:
-        left = sorted(new())
-        known_leftovers.update(left)
-        found += [f"left over: {line}" for line in left]
-    return found
+        return sorted(look())
+    return []
 
 
 def start_check(daemon: Daemon, *options: str) -> subprocess.Popen[str]:
