@@ -150,12 +150,15 @@ def _threads(pid: int) -> list[str]:
 
 
 def _files(directories: tuple[Path, ...]) -> list[str]:
-    return [
+    """All files, but for the marks that layers get when the disk has them (crid.store.layers): a pull is answered before, and
+    a slow disk takes its time."""
+    found = [
         os.path.join(parent, name)  # noqa: PTH118  # os.walk passes over a directory that goes meanwhile, which rglob does not
         for directory in directories
         for parent, below, files in os.walk(directory)
         for name in (*below, *files)
     ]
+    return [path for path in found if not re.search(r"/layers/[^/]+/synced$", path)]
 
 
 def cgroups(cgroup: str) -> list[str]:

@@ -83,6 +83,17 @@ def test_a_leftover_is_seen(directory: Path, leave: Callable[[Path], None], kind
     assert kind in take().new_since(before)
 
 
+def test_a_layer_that_is_on_the_disk_is_nothing_new(directory: Path) -> None:
+    """The mark of it comes whenever the disk is done; whatever else is in the layer's directory counts."""
+    layer = directory / "layers" / "0a"
+    layer.mkdir(parents=True)
+    before = footprint.take(daemon=None, directories=(directory,), cgroup=CGROUP)
+    (layer / "synced").touch()
+    assert footprint.take(daemon=None, directories=(directory,), cgroup=CGROUP).new_since(before) == {}
+    (layer / "diff").mkdir()
+    assert "files" in footprint.take(daemon=None, directories=(directory,), cgroup=CGROUP).new_since(before)
+
+
 def test_processes_and_descriptors_are_seen(directory: Path) -> None:
     """A process that names a directory of the instance, a child of the daemon, and an open file of the daemon."""
 
