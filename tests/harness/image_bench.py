@@ -15,8 +15,8 @@ from crid.tasks import Supervisor
 from tests.harness.scripted_registry import ScriptedRegistry
 from tests.harness.tools import PATIENCE
 
-# No attempt is given up because the machine stands still for a while: tests count requests.
 IMPATIENT = Patience(connect=PATIENCE, read=PATIENCE, attempts=3, backoff=0.001, longest_wait=0.01, resumptions=5)
+"""Tries again at once, and not often; but no attempt is given up because the machine stands still: tests count requests."""
 
 
 @dataclass
