@@ -1,10 +1,12 @@
 """The attach socket: many clients, slow ones, stdin and its end; terminals and their size."""
 
-import contextlib
 import fcntl
+import os
+import signal
 import sys
 import termios
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,9 @@ pytestmark = pytest.mark.root
 
 def test_output_of_both_streams_reaches_every_client(lab: Lab) -> None:
     run = lab.create("echo out; echo err >&2")
+    before = sockets(run.pid)
     clients = [run.attach() for _ in range(10)]
+    wait_until(lambda: sockets(run.pid) == before + 10, "all clients to be accepted")  # it takes one, then looks for output
     run.start()
     for client in clients:
         client.receive_all()
@@ -149,12 +153,13 @@ def test_input_to_a_container_without_stdin_is_dropped(lab: Lab) -> None:
 
 @pytest.mark.ours_only("drops the client")
 def test_input_after_the_container_closed_stdin_is_dropped(lab: Lab) -> None:
-    run = lab.create("exec 0<&-; echo closed; sleep 0.5; echo alive", "-i")
+    run = lab.create("trap 'echo alive; exit' TERM; exec 0<&-; echo closed; while :; do sleep 0.05; done", "-i")
     client = run.attach()
     run.start()
     client.receive_until(b"closed")
     for _ in range(8):
         client.send(bytes(16384))
+    os.kill(run.container_pid, signal.SIGTERM)
     client.receive_until(b"alive")
 
 
@@ -163,7 +168,7 @@ def test_client_that_does_not_read_stops_nobody(lab: Lab) -> None:
     run = lab.create("seq 1 1000000; read a; echo last; exit 2", "-i", "--leave-stdin-open")
     slow = run.attach()
     run.start()
-    wait_until(lambda: run.log().stdout.endswith(b"\n1000000\n"), "all of the output, in the log")
+    wait_until(lambda: run.log_path.read_bytes().endswith(b" stdout F 1000000\n"), "all of the output, in the log")
     good = run.attach()
     good.send(b"\n")
     good.receive_until(b"last\n")
@@ -185,13 +190,18 @@ def test_client_that_vanishes_in_the_midst(lab: Lab) -> None:
     wait_until(lambda: run.log().stdout.endswith(b"\n100000\n"), "the log")
 
 
+def open_files(pid: int) -> Iterator[str]:
+    """What the process has open."""
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            yield str(path.readlink())
+        except FileNotFoundError:  # closed since it was listed
+            continue
+
+
 def sockets(pid: int) -> int:
     """How many sockets the process has open. Its other descriptors, timers for one, come and go by themselves."""
-    found = 0
-    for path in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # closed since it was listed
-            found += str(path.readlink()).startswith("socket:")
-    return found
+    return sum(target.startswith("socket:") for target in open_files(pid))
 
 
 @pytest.mark.ours_only("keeps each client until there is output for it")
@@ -263,8 +273,8 @@ def test_nonsense_on_the_control_fifo_is_survived(lab: Lab) -> None:
 @pytest.mark.ours_only("busy with polling")
 def test_terminal_nobody_has_open_costs_no_time(lab: Lab) -> None:
     """The hang-up of a terminal must not wake the loop for ever, and data after it must come through."""
-    script = "exec 3<>/dev/tty; exec </dev/null >/dev/null 2>&1 3>&-; sleep 1; echo back >/dev/console"
-    run = lab.run(script, "-t")
+    back = "trap 'echo back >/dev/console; exit' TERM"
+    run = lab.run(f"exec 3<>/dev/tty; {back}; exec </dev/null >/dev/null 2>&1 3>&-; while :; do sleep 0.05; done", "-t")
     client = run.attach()
 
     def ticks() -> int:
@@ -272,10 +282,11 @@ def test_terminal_nobody_has_open_costs_no_time(lab: Lab) -> None:
             fields = file.read().rpartition(")")[2].split()
         return int(fields[11]) + int(fields[12])
 
-    time.sleep(0.2)
+    wait_until(lambda: set(open_files(run.container_pid)) == {"/dev/null"}, "the terminal to be closed")
     before = ticks()
     time.sleep(0.5)
     assert ticks() - before < 10
+    os.kill(run.container_pid, signal.SIGTERM)
     client.receive_until(b"back\r\n")
     assert run.wait_exit() == 0
 

@@ -70,8 +70,8 @@ def test_timeout_kills_the_process_and_its_children(lab: Lab, target: Run) -> No
     run = lab.exec(target, "echo before; sleep 1000 & sleep 1000", "-T", "1")
     run.wait_parent()
     assert run.next_event() == ProcessExited(-1, "command timed out")
-    wait_until(lambda: not alive(run.container_pid), "the process to be killed")
-    assert lab.runc("ps", target.cid).stdout.count(b"sleep 1000") == 1  # the container's own
+    # The container's own is left. There is no pid file to ask if the machine stood still while the runtime was at work.
+    wait_until(lambda: lab.runc("ps", target.cid).stdout.count(b"sleep 1000") == 1, "the processes to be killed")
 
 
 def test_timeout_that_is_not_reached(lab: Lab, target: Run) -> None:
@@ -110,11 +110,12 @@ def test_timeout_that_comes_together_with_the_end_of_the_runtime(lab: Lab, targe
     )
     runtime.chmod(0o755)
     run = lab.exec(target, "exec sleep 2000", "-T", "1", runtime=str(runtime))
-    wait_until(began.exists, "the runtime to run")
+    # The time is up before the runtime has come so far, or conmon is stopped, if the machine stands still meanwhile.
+    wait_until(lambda: began.exists() or run.process.poll() is not None, "the runtime to run")
     run.process.send_signal(signal.SIGSTOP)
     time.sleep(1.5)  # the time is up; conmon hears of it after its pause, and of the runtime's end at once with it
     late.touch()
-    wait_until(lambda: not alive(int(began.read_text())), "the runtime to end")
+    wait_until(lambda: not began.exists() or not alive(int(began.read_text())), "the runtime to end")
     run.process.send_signal(signal.SIGCONT)
     run.wait_parent()
     assert run.next_event() == ProcessExited(-1, "command timed out")

@@ -55,7 +55,7 @@ def test_much_output_is_complete(lab: Lab) -> None:
     assert run.log().stderr == b"end\n"
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(chunks=st.lists(st.binary(min_size=1, max_size=20000), min_size=1, max_size=5))
 def test_any_bytes_in_any_chunks_join_exactly(lab: Lab, chunks: list[bytes]) -> None:
     """Each example's bytes go in by attach, out by the log and by attach; both must give them back."""
