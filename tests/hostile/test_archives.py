@@ -226,7 +226,7 @@ def archives(draw: st.DrawFn) -> list[Entry]:
     return made
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(archives())
 def test_members_in_each_others_way(tmp_path: Path, entries: list[Entry]) -> None:
     """Refused by name or unpacked, never out of the root, and counted as they are on the disk."""
