@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from crid.oci import conmon
-from tests.unit.oci.test_exec_sync import fail_after, open_descriptors
+from tests.harness.tools import open_descriptors
+from tests.unit.oci.test_exec_sync import fail_after
 
 
 async def nowhere(pid: int) -> None:
