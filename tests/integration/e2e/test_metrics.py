@@ -28,6 +28,14 @@ def test_every_series_is_described_and_sampled(node: Node) -> None:
     described = node.cri.runtime.ListMetricDescriptors(cri.ListMetricDescriptorsRequest()).descriptors
     keys = {item.name: list(item.label_keys) for item in described}
     assert len(keys) == len(described) == 56
+
+    def settled() -> bool:
+        """Whether its layer has been measured, and what was the OCI runtime, which may have threads, is the program."""
+        (own,) = read(node, pod.id).container_metrics
+        names = {sample.name for sample in own.metrics}
+        return "container_fs_usage_bytes" in names and value(own, "container_threads") == 1
+
+    eventually(settled, "every figure is there, and is the program's")
     metrics = read(node, pod.id)
     assert [item.container_id for item in metrics.container_metrics] == [container]
     samples = [*metrics.metrics, *metrics.container_metrics[0].metrics]
@@ -54,7 +62,9 @@ def test_figures_follow_what_the_container_does(node: Node) -> None:
     eventually(lambda: value(own(), "container_processes") == 3, "the shell and its children are counted")
     assert value(own(), "container_file_descriptors") >= 6
     eventually(lambda: value(own(), "container_cpu_usage_seconds_total") >= 1, "seconds of CPU time are counted")
-    assert value(own(), "container_memory_max_usage_bytes") >= value(own(), "container_memory_rss") > 0
+    eventually(lambda: value(own(), "container_memory_rss") > 0, "the kernel has added up its counters")
+    figures = own()
+    assert value(figures, "container_memory_max_usage_bytes") >= value(figures, "container_memory_rss")
     before = value(read(node, pod.id), "container_network_transmit_packets_total")
     node.cri.output(container, "sh", "-c", "ping -c 1 -W 1 10.255.255.254 >/dev/null 2>&1 || true")
     eventually(

@@ -2,12 +2,11 @@
 
 import os
 import signal
-from pathlib import Path
 
 from crid.cri import api_pb2 as cri
 from tests.harness.node import Node
+from tests.harness.procfs import wait_ended
 from tests.harness.stranger import stranger
-from tests.harness.tools import eventually
 
 
 def numbers(node: Node, container: str) -> tuple[int, int]:
@@ -20,7 +19,7 @@ def end(*pids: int) -> None:
     """Kill these processes, and wait until they are gone or zombies."""
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
-    eventually(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in pids), f"{pids} have ended")
+    wait_ended(*pids)
 
 
 def test_a_start_of_the_daemon(own_node: Node) -> None:

@@ -11,7 +11,7 @@ from crid.cri import api_pb2 as cri
 from tests.harness.client import refused
 from tests.harness.configs import namespaces
 from tests.harness.node import Node, Pod
-from tests.harness.tools import PATIENCE
+from tests.harness.tools import PATIENCE, eventually
 
 HOST_ID, LENGTH = 300_000, 65_536
 INSIDE, OUTSIDE = "0 0", f"{HOST_ID} {HOST_ID}"
@@ -57,7 +57,8 @@ def test_the_process_is_nobody_on_the_host(node: Node, pod: Pod) -> None:
     container = pod.sleeper(security=security(userns(), run_as_user=cri.Int64Value(value=1000)))
     info = node.cri.runtime.ContainerStatus(cri.ContainerStatusRequest(container_id=container, verbose=True)).info["info"]
     pid = int(info.partition('"pid":')[2].partition(",")[0])
-    assert Path(f"/proc/{pid}").stat().st_uid == HOST_ID + 1000
+    # What is to become the program is another user's in /proc: nobody may look into the OCI runtime (proc(5)).
+    eventually(lambda: Path(f"/proc/{pid}").stat().st_uid == HOST_ID + 1000, "the container's program is its user's")
     assert node.cri.output(container, "id", "-u") == "1000"
 
 
