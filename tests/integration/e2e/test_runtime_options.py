@@ -15,6 +15,7 @@ import pytest
 from tests.harness.client import refused
 from tests.harness.daemon import Daemon, Settings
 from tests.harness.node import Node
+from tests.harness.procfs import wait_ended
 from tests.harness.registry import LocalRegistry
 from tests.harness.tools import eventually, require_tool
 from tests.integration.e2e.conftest import require_runtime
@@ -133,9 +134,12 @@ def test_logs_are_flushed_unless_they_are_not_to_be(registry: LocalRegistry, ima
     with node_with(registry, image, runtimes, default="usual") as node:
         for handler, flushed in (("fast", False), ("usual", True)):
             pod = node.pod(handler=handler)
-            container = pod.run("echo", "said")
+            container = pod.create("echo", "said")
+            monitor_pid = int((node.daemon.run_root / "containers" / container / "conmon-pidfile").read_text())
+            node.cri.start(container)
             node.cri.wait_exited(container)
             assert [line.text for line in pod.log(container)] == ["said"]
+            wait_ended(monitor_pid)  # it flushes the log last of all
             assert (node.cri.status(container).log_path in synced.read_text().splitlines()) is flushed
 
 
@@ -178,10 +182,10 @@ def test_output_is_in_the_journal_too(registry: LocalRegistry, image: str, progr
     """Beside the file that the kubelet reads, with the fields by which journalctl finds a container."""
     with node_with(registry, image, {Path(program).name: {}}, log_to_journald=True) as node:
         pod = node.pod(name="talking")
-        container = pod.run("sh", "-c", "echo out; echo err >&2", name="app")
-        node.cri.wait_exited(container)
-        assert sorted(line.text for line in pod.log(container)) == ["err", "out"]
+        # It goes on: of a monitor that has ended, the journal would not find out the name any more.
+        container = pod.run("sh", "-c", "echo out; echo err >&2; exec sleep 1000000", name="app")
         eventually(lambda: len(entries(journal, container)) == 2, "both lines are in the journal")
+        eventually(lambda: sorted(line.text for line in pod.log(container)) == ["err", "out"], "and in the file")
         found = entries(journal, container)
     name = f"k8s_app_talking_default_{pod.config.metadata.uid}_0"
     assert {entry["MESSAGE"]: entry["PRIORITY"] for entry in found} == {"out": "6", "err": "3"}
