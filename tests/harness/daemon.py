@@ -50,6 +50,8 @@ class Settings:
     """More keys for `[crid.api]`."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     """The keys of `[crid.metrics]`."""
+    nri: Mapping[str, str | bool] = field(default_factory=dict)
+    """The keys of `[crid.nri]`."""
 
 
 class Daemon:
@@ -136,6 +138,7 @@ class Daemon:
                 **settings.network,
             },
             "crid.metrics": settings.metrics,
+            "crid.nri": settings.nri,
         }
         # JSON's strings and numbers are TOML's, too.
         lines = [

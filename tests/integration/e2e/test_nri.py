@@ -1,7 +1,7 @@
 """NRI plugins over a daemon's real socket: what they hear, what they adjust, what they may break."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,11 +10,35 @@ import pytest
 
 from crid.cri import nri_pb2 as nri
 from tests.harness.client import refused
+from tests.harness.daemon import Daemon, Settings
 from tests.harness.node import Node
 from tests.harness.nri_plugin import ScriptedPlugin, refusal
+from tests.harness.registry import LocalRegistry
 from tests.harness.tools import PATIENCE, until
+from tests.integration.e2e.conftest import require_runtime
 
 T = TypeVar("T")
+
+
+@pytest.fixture(scope="module", params=["crun", "runc"])
+def patient(request: pytest.FixtureRequest, registry: LocalRegistry, image: str) -> Iterator[Node]:
+    """A daemon that drops no plugin for an answer that comes late, as one of the tests' own may on a busy machine."""
+    require_runtime(request.param)
+    timeouts = dict.fromkeys(("nri_plugin_registration_timeout", "nri_plugin_request_timeout"), f"{PATIENCE:g}s")
+    with Daemon(Settings(request.param, registries_conf=registry.registries_conf(), nri=timeouts)) as daemon:
+        node = Node(daemon, daemon.cri.pull(image))
+        node.pod().printed("true")
+        node.clean()
+        yield node
+
+
+@pytest.fixture
+def node(patient: Node) -> Iterator[Node]:
+    """The same, without the pods of other tests; after the test nothing may remain."""
+    before = patient.daemon.footprint()
+    yield patient
+    patient.clean()
+    assert patient.daemon.left_since(before) == {}
 
 
 def socket_of(node: Node) -> Path:
@@ -120,11 +144,11 @@ async def test_a_late_plugin_is_told_what_exists_and_an_older_one_of_changes(nod
         assert changes == [nri.STOP_POD_SANDBOX, nri.REMOVE_CONTAINER, nri.REMOVE_POD_SANDBOX]
 
 
-async def test_a_plugin_that_does_not_answer_is_dropped_and_harms_nothing(node: Node) -> None:
+async def test_a_plugin_that_does_not_answer_is_dropped_and_harms_nothing(own_node: Node) -> None:
     never = asyncio.Event()
     answers = {"CreateContainer": lambda _: never.wait()}
-    async with ScriptedPlugin(answers=answers).ready(socket_of(node)) as plugin:
-        pod = await call(node.pod)
+    async with ScriptedPlugin(answers=answers).ready(socket_of(own_node)) as plugin:
+        pod = await call(own_node.pod)
         await call(pod.sleeper)
         assert plugin.connection.closed or "StartContainer" not in plugin.methods()
         never.set()
