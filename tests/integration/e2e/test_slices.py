@@ -3,7 +3,6 @@
 import contextlib
 import json
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -11,7 +10,7 @@ import pytest
 
 from crid.cri import api_pb2 as cri
 from crid.lifecycle.cgroups import own_name
-from tests.harness import configs
+from tests.harness import configs, footprint
 from tests.harness.cgroups import ROOT, UNIFIED, memory_limit
 from tests.harness.client import refused
 from tests.harness.daemon import SYSTEMD, Daemon, Settings
@@ -65,7 +64,7 @@ def test_a_slice_of_its_own_lives_as_long_as_the_pod(node: Node) -> None:
     assert memory_limit(path) == str(64 * MIB)
     node.cri.remove_pod(pod.id)
     assert units(pod) == ""
-    assert not list(Path("/sys/fs/cgroup").glob(f"**/{name}"))
+    assert not [path for path in footprint.cgroups("/") if path.endswith(f"/{name}")]
 
 
 @by_systemd

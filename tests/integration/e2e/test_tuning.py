@@ -80,7 +80,7 @@ def node(tuned: Node) -> Iterator[Node]:
     before, host = tuned.daemon.footprint(), (AFFINITY.read_text(), LATENCY.read_text())
     yield tuned
     tuned.clean()
-    assert tuned.daemon.footprint().new_since(before) == {}
+    assert tuned.daemon.left_since(before) == {}
     eventually(lambda: (AFFINITY.read_text(), LATENCY.read_text()) == host, "the host is as it was")
 
 
@@ -114,7 +114,7 @@ def test_a_monitor_in_the_pods_cgroup(node: Node) -> None:
     if UNIFIED or not SYSTEMD:  # on v1 systemd knows of no cpusets
         assert read(path, "cpuset", v1="cpuset.cpus", v2="cpuset.cpus") == "0"
     node.cri.remove(container)
-    assert not list(ROOT.glob(f"**/crid-conmon-{container}*"))
+    assert not [path for path in footprint.cgroups("/") if f"/crid-conmon-{container}" in path]
 
 
 @pytest.mark.skipif(not SYSTEMD, reason="no systemd here; scripts/in-systemd runs one")
@@ -271,7 +271,7 @@ def test_interrupts_and_sleep(node: Node) -> None:
     assert int(AFFINITY.read_text().replace(",", ""), 16) & 2 == 0
     assert LATENCY.read_text().strip() == "n/a"
     node.daemon.kill()
-    os.kill(int(next(path_pid(container))), 9)
+    kill_all(container)
     node.daemon.start()
     eventually(lambda: (AFFINITY.read_text(), LATENCY.read_text().strip()) == before, "it is set back")
 
@@ -293,8 +293,7 @@ def test_what_irqbalance_bans(node: Node) -> None:
     container = pod.sleeper(resources=own_cpus())
     assert "00000003" in configuration.read_text()
     node.daemon.kill()
-    for pid in path_pid(container):
-        os.kill(int(pid), 9)
+    kill_all(container)
     (node.daemon.run_root / "tuning.json").unlink()  # a reboot empties the one and resets the other
     AFFINITY.write_text(affinity)
     node.daemon.start()
@@ -302,10 +301,13 @@ def test_what_irqbalance_bans(node: Node) -> None:
     eventually(lambda: not kept.exists(), "nothing is kept any more")
 
 
-def path_pid(container: str) -> Iterator[str]:
-    """The pids of a container's processes, by its cgroup."""
-    for procs in ROOT.glob(f"**/crid-{container}/cgroup.procs"):
-        yield from procs.read_text().split()
+def kill_all(container: str) -> None:
+    """Kill a container's processes, found by its cgroups: on v1 each is in several. While no daemon runs."""
+    found = [Path(path, "cgroup.procs") for path in footprint.cgroups("/") if f"/crid-{container}" in path]
+    pids = {int(pid) for procs in found for pid in procs.read_text().split()}
+    assert pids
+    for pid in pids:
+        os.kill(pid, 9)
 
 
 @pytest.mark.skipif(not UNIFIED, reason="cgroup v1 has no partitions")
