@@ -29,7 +29,7 @@ def test_a_pod_from_start_to_end(node: Node) -> None:
     assert node.cri.output(container, "echo", "from exec") == "from exec"
     eventually(lambda: len(pod.log(container)) == 2, "both lines are logged: the trap is set")
 
-    node.cri.stop(container, timeout=10)
+    node.cri.stop(container, timeout=50)
     ended = node.cri.status(container)
     assert (ended.state, ended.exit_code) == (cri.CONTAINER_EXITED, 7)
     assert ended.created_at <= ended.started_at <= ended.finished_at
@@ -91,7 +91,7 @@ def test_pods_reach_each_other_and_the_node(node: Node) -> None:
     server.run("sh", "-c", "echo hello >/tmp/index.html; exec busybox httpd -f -p 8080 -h /tmp")
     address = node.cri.pod_status(server.id).network.ip
     container = client.run(
-        "sh", "-c", f"for i in $(seq 100); do wget -qO- http://{address}:8080/ && exit 0; sleep 0.1; done; exit 1"
+        "sh", "-c", f"for i in $(seq 400); do wget -qO- http://{address}:8080/ && exit 0; sleep 0.1; done; exit 1"
     )
     assert node.cri.wait_exited(container).exit_code == 0
     assert [line.text for line in client.log(container) if line.stream == "stdout"] == ["hello"]
@@ -124,7 +124,7 @@ def test_two_daemons_side_by_side(own_node: Node, registry: LocalRegistry, image
     context = cri.LinuxContainerSecurityContext(
         capabilities=cri.Capability(add_capabilities=["NET_RAW"]), namespace_options=namespaces()
     )
-    script = "ping -c 1 -W 5 $(ip route | awk '/default/ {print $3}') >/dev/null && echo reached"
+    script = "ping -c 1 -W 50 $(ip route | awk '/default/ {print $3}') >/dev/null && echo reached"
     assert pods[own_node].printed("sh", "-c", script, security=context) == "reached"
 
 

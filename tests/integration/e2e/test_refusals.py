@@ -7,6 +7,7 @@ from crid.cri import api_pb2 as cri
 from tests.harness.client import refused
 from tests.harness.configs import namespaces
 from tests.harness.node import Node
+from tests.harness.registry import LocalRegistry
 
 UNKNOWN = "f" * 64
 
@@ -199,13 +200,12 @@ def test_a_strange_name_is_only_a_name(node: Node, name: str) -> None:
     assert not any(line.startswith("break") for line in node.daemon.log_text().splitlines())
 
 
-def test_pull_errors(node: Node) -> None:
+def test_pull_errors(node: Node, registry: LocalRegistry) -> None:
     """A malformed reference, an image that the registry lacks, and a registry that nobody serves."""
-    registry = node.cri.image.ListImages(cri.ListImagesRequest()).images[0].repo_tags[0].partition("/")[0]
     with refused(grpc.StatusCode.INVALID_ARGUMENT, "UPPER"):
         node.cri.pull("UPPER//case")
     with refused(grpc.StatusCode.NOT_FOUND, "test/nothing"):
-        node.cri.pull(f"{registry}/test/nothing:latest")
+        node.cri.pull(f"{registry.address}/test/nothing:latest")
     with refused(grpc.StatusCode.UNAVAILABLE, "127.0.0.1:9"):
         node.cri.pull("127.0.0.1:9/test/busybox:latest")
 
