@@ -19,8 +19,8 @@ from crid.linux.process import Child, identify, is_alive, send_signal, spawn, wa
 from crid.model.process import ProcessIdentity
 from crid.model.sandbox import NamespacePaths
 
-START_TIMEOUT = 5.0
-"""Seconds in which `crid-pause` must have reported; it takes milliseconds."""
+START_TIMEOUT = 30.0
+"""Seconds in which `crid-pause` must have reported; it takes milliseconds, if the machine does not stand still."""
 STOP_TIMEOUT = 10.0
 """Seconds in which a killed pid 1 must be gone. The kernel ends the namespace's other processes before, and waits for
 those whose parents are outside of it to be reaped there."""
