@@ -28,8 +28,9 @@ CRID = Path(sys.executable).parent / "crid"
 SYSTEMD = Path("/run/systemd/system").is_dir()
 """Whether systemd rules the cgroups here, so that daemons under test are to ask it: `scripts/in-systemd` runs tests so."""
 _instances = itertools.count(1)
-SETTLE = PATIENCE / 2
-"""Seconds in which what is let go must be gone, on a busy machine too."""
+ENDING = 2 * PATIENCE
+"""Seconds in which a daemon that is to end must have ended. A thread of it may wait for the disk to take all that is to be
+written (syncfs(2)), which no signal ends."""
 
 
 @dataclass(slots=True)
@@ -226,7 +227,7 @@ class Daemon:
             self._client.close()
             self._client = None
         self._process.send_signal(number)
-        return self._process.wait(PATIENCE)
+        return self._process.wait(ENDING)
 
     def stop(self) -> None:
         """Stop the daemon as an init system does, and require that it ends with exit code 0 and without its socket."""
@@ -250,7 +251,7 @@ class Daemon:
     def left_since(self, before: Footprint, *, but: str = "") -> dict[str, list[str]]:
         """Return what is here and was not in `before`, of all kinds `but` one; what the daemon holds for a moment only is
         waited for."""
-        deadline = time.monotonic() + SETTLE
+        deadline = time.monotonic() + PATIENCE
         while True:
             left = self.footprint().new_since(before)
             left.pop(but, None)

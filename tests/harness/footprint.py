@@ -18,6 +18,10 @@ POOLS = min(32, (os.cpu_count() or 1) + 4) + 16 + 16
 """How many threads the pools of asyncio's executor, of grpc and of crid itself (`crid.linux.threads`, as many as there are
 clients at once) have at most: only more of them are a leak."""
 
+MARK = re.compile(r"/layers/[0-9a-f]{64}/synced$")
+"""What says that a layer's files are on the disk (`crid.store.layers`): it comes by itself, once the disk has taken all that
+is to be written to it, and goes with its layer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
@@ -150,15 +154,14 @@ def _threads(pid: int) -> list[str]:
 
 
 def _files(directories: tuple[Path, ...]) -> list[str]:
-    """All files, but for the marks that layers get when the disk has them (crid.store.layers): a pull is answered before, and
-    a slow disk takes its time."""
+    """Everything below `directories`, but for the marks of layers that are on the disk."""
     found = [
-        os.path.join(parent, name)  # noqa: PTH118  # os.walk passes over a directory that goes meanwhile, which rglob does not
+        os.path.join(parent, name)  # noqa: PTH118  # thousands of them; os.walk passes over what goes meanwhile
         for directory in directories
         for parent, below, files in os.walk(directory)
         for name in (*below, *files)
     ]
-    return [path for path in found if not re.search(r"/layers/[^/]+/synced$", path)]
+    return [path for path in found if not MARK.search(path)]
 
 
 def cgroups(cgroup: str) -> list[str]:

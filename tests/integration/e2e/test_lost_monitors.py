@@ -137,7 +137,7 @@ def test_a_full_disk_refuses_a_pod_and_nothing_is_left_of_it(full: tuple[Node, P
     with refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "No space left"):
         node.cri.run_pod(config)
     disk.make_room()
-    assert node.daemon.footprint().new_since(before) == {}
+    assert node.daemon.left_since(before) == {}
     node.cri.run_pod(config)
 
 
