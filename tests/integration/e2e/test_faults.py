@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import subprocess
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,9 @@ from scripts import small_image
 from tests.harness import footprint
 from tests.harness.daemon import CRID, Daemon
 from tests.harness.faults import Faults
+from tests.harness.footprint import Footprint
 from tests.harness.node import Node
+from tests.harness.tools import PATIENCE
 
 IMAGE = "localhost/test/busybox:latest"
 
@@ -52,10 +55,17 @@ class Inside:
     sandboxes: SandboxLifecycle
     containers: ContainerLifecycle
 
-    def footprint(self) -> footprint.Footprint:
+    def footprint(self) -> Footprint:
         """Count what the instance has, this process being the daemon."""
         directories = (self.instance.root, self.instance.run_root, self.instance.pod_logs)
         return footprint.take(daemon=os.getpid(), directories=directories, cgroup=self.instance.cgroup)
+
+    async def left_since(self, before: Footprint) -> dict[str, list[str]]:
+        """Do what `Daemon.left_since` does: a killed process, say, is there until its parent, or init, has reaped it."""
+        deadline = time.monotonic() + PATIENCE
+        while (left := self.footprint().new_since(before)) and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+        return left
 
 
 @pytest.fixture
@@ -97,13 +107,12 @@ async def test_every_step_of_run_pod_sandbox(inside: Inside) -> None:
             if failed:
                 left[step] = f"listed: {sandbox}"
             await inside.sandboxes.remove(sandbox.id)
-        now = inside.footprint()
-        remains: dict[str, object] = {**now.new_since(before)}
+        remains: dict[str, object] = {**await inside.left_since(before)}
         if len(inside.parts.sandbox_names):
             remains["names"] = len(inside.parts.sandbox_names)
         if remains:
             left[step] = remains
-            before = now  # the next steps are not to blame
+            before = inside.footprint()  # the next steps are not to blame
 
     steps = await Faults(CANNOT_FAIL).each(lambda: inside.sandboxes.run(config, ""), after)
     assert len(steps) > 10, steps
@@ -130,13 +139,12 @@ async def test_every_step_of_create_container(inside: Inside) -> None:
             await inside.containers.remove(container.id)
         if not failed:
             log.unlink()  # a container's log stays when it is removed, for the client to collect
-        now = inside.footprint()
-        remains: dict[str, object] = {**now.new_since(before)}
+        remains: dict[str, object] = {**await inside.left_since(before)}
         if len(inside.parts.container_names):
             remains["names"] = len(inside.parts.container_names)
         if remains:
             left[step] = remains
-            before = now  # the next steps are not to blame
+            before = inside.footprint()  # the next steps are not to blame
 
     steps = await Faults(CANNOT_FAIL).each(lambda: inside.containers.create(sandbox.id, config), after)
     assert len(steps) > 10, steps
