@@ -8,13 +8,14 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
 from crid.cri import api_pb2 as cri
 from crid.store import records
-from tests.harness.client import refused
+from tests.harness.client import DEADLINE, refused
 from tests.harness.daemon import Daemon, Settings
 from tests.harness.node import Node
 from tests.harness.registry import LocalRegistry
@@ -36,6 +37,9 @@ exec REAL "$@"
 
 HANG = f"sleep {10**6 + os.getpid()}"
 """What a runtime that hangs does, in words that are found among all processes of the machine."""
+
+IMPATIENT = "impatient"
+"""The handler that gives a creation five seconds; the other one gives it as long as it takes on a busy machine."""
 
 
 def hangs() -> bool:
@@ -77,8 +81,11 @@ def bad(
     assert real is not None
     program.write_text(SCRIPT.replace("MISCHIEF", str(directory)).replace("REAL", real))
     program.chmod(0o755)
-    table = {request.param: {"runtime_path": str(program), "container_create_timeout": 5}}
-    with Daemon(Settings(request.param, runtimes=table, registries_conf=registry.registries_conf())) as daemon:
+    tables: dict[str, dict[str, Any]] = {
+        request.param: {"runtime_path": str(program)},
+        IMPATIENT: {"runtime_path": str(program), "container_create_timeout": 5},
+    }
+    with Daemon(Settings(request.param, runtimes=tables, registries_conf=registry.registries_conf())) as daemon:
         node = Node(daemon, daemon.cri.pull(image))
         node.pod().printed("true")
         node.clean()
@@ -92,7 +99,7 @@ def node_and_mischief(bad: tuple[Node, Mischief]) -> Iterator[tuple[Node, Mischi
     before = node.daemon.footprint()
     yield bad
     node.clean()
-    assert node.daemon.footprint().new_since(before) == {}
+    assert node.daemon.left_since(before) == {}
 
 
 def test_create_fails(node_and_mischief: tuple[Node, Mischief]) -> None:
@@ -103,34 +110,55 @@ def test_create_fails(node_and_mischief: tuple[Node, Mischief]) -> None:
     words = "the moon is in the wrong phase"
     with mischief.at("create", f"echo '{words}' >&2; exit 1"), refused(grpc.StatusCode.INTERNAL, words):
         pod.create("true", name="app")
-    assert node.daemon.footprint().new_since(before) == {}
+    assert node.daemon.left_since(before) == {}
     pod.create("true", name="app")
 
 
-def test_create_hangs(node_and_mischief: tuple[Node, Mischief]) -> None:
-    """It ends at its deadline, everything else goes on meanwhile, and the hanging runtime is gone."""
+def test_create_is_slow(node_and_mischief: tuple[Node, Mischief], tmp_path: Path) -> None:
+    """Everything else goes on meanwhile."""
     node, mischief = node_and_mischief
     pod = node.pod()
-    before = node.daemon.footprint()
     request = cri.CreateContainerRequest(
         pod_sandbox_id=pod.id, config=node.container_config("true", name="slow"), sandbox_config=pod.config
     )
-    with mischief.at("create", HANG):
-        call = node.cri.runtime.CreateContainer.future(request, timeout=60)
-        eventually(hangs, "it hangs")
-        node.pod()
-        assert node.cri.containers() == []
-        other = cri.CreateContainerRequest()
-        other.CopyFrom(request)
-        other.config.command[:] = ["false"]
-        with refused(grpc.StatusCode.ALREADY_EXISTS, "slow"):
-            node.cri.runtime.CreateContainer(other, timeout=60)
-        with refused(grpc.StatusCode.DEADLINE_EXCEEDED, "create did not end within 5 s"):
-            call.result()
-    assert not hangs()
-    left = node.daemon.footprint().new_since(before)
-    assert "processes" not in left, left
-    assert node.cri.create(pod.id, request.config, pod.config)
+    held, go_on = tmp_path / "held", tmp_path / "go-on"
+    with mischief.at("create", f"touch {held}; while [ ! -e {go_on} ]; do sleep 0.1; done"):
+        call = node.cri.runtime.CreateContainer.future(request, timeout=10 * DEADLINE)
+        try:
+            eventually(held.exists, "the runtime waits")
+            node.pod()
+            assert node.cri.containers() == []
+            other = cri.CreateContainerRequest()
+            other.CopyFrom(request)
+            other.config.command[:] = ["false"]
+            with refused(grpc.StatusCode.ALREADY_EXISTS, "slow"):
+                node.cri.runtime.CreateContainer(other, timeout=DEADLINE)
+            assert not call.done()
+        finally:
+            go_on.touch()
+        assert [call.result().container_id] == node.cri.containers()
+
+
+def test_create_hangs(node_and_mischief: tuple[Node, Mischief]) -> None:
+    """It ends at its deadline, the hanging runtime is gone, and the next attempt works."""
+    node, mischief = node_and_mischief
+    pod = node.pod(handler=IMPATIENT)
+    before = node.daemon.footprint()
+    late = "create did not end within 5 s"
+    with mischief.at("create", HANG), refused(grpc.StatusCode.DEADLINE_EXCEEDED, late):
+        pod.create("true", name="app")
+    eventually(lambda: not hangs(), "it is gone")
+    assert node.daemon.left_since(before) == {}
+
+    def again() -> str:
+        try:
+            return pod.create("true", name="app")
+        except grpc.RpcError as error:
+            if late in str(error):  # on a busy machine five seconds may be too few
+                return ""
+            raise
+
+    assert eventually(again, "the next attempt works")
 
 
 @pytest.mark.parametrize("verb", ["start", "delete"])
@@ -194,6 +222,7 @@ def test_an_exec_that_hangs_ends_at_its_timeout_and_with_its_container(node_and_
     container = pod.sleeper()
     with mischief.at("exec", f"exec {HANG}"):
         assert node.cri.exec(container, ["true"], timeout=1).exit_code == -1
+        eventually(lambda: not hangs(), "it is gone")
         request = cri.ExecSyncRequest(container_id=container, cmd=["true"])
         call = node.cri.runtime.ExecSync.future(request, timeout=60)
         eventually(hangs, "it hangs")
@@ -226,7 +255,7 @@ def test_a_number_that_is_somebody_elses_by_now(own_node: Node) -> None:
     container = pod.sleeper()
     status_file = node.daemon.root / "containers" / container / "status.json"
     node.daemon.stop()
-    for name in ("pidfile", "conmon-pidfile"):
+    for name in ("conmon-pidfile", "pidfile"):  # the monitor first: without its container it ends by itself
         pid = int((node.daemon.run_root / "containers" / container / name).read_text())
         os.kill(pid, signal.SIGKILL)
     stranger = subprocess.Popen(["sleep", "1000"])
