@@ -16,6 +16,8 @@ from crid.wire import nri_mux, ttrpc
 from tests.harness.tools import PATIENCE
 
 RUNTIME = "nri.pkg.api.v1alpha1.Runtime"
+PATIENT = {"nri_plugin_registration_timeout": f"{PATIENCE:g}s", "nri_plugin_request_timeout": f"{PATIENCE:g}s"}
+"""`[crid.nri]` of a daemon that drops no plugin because the machine is busy, as two seconds without an answer make it."""
 METHODS = {method.name: method for method in nri.DESCRIPTOR.services_by_name["Plugin"].methods}
 
 

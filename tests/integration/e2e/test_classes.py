@@ -13,7 +13,7 @@ from tests.harness.cgroups import ROOT, UNIFIED, path_of, pid_of, read
 from tests.harness.client import refused
 from tests.harness.daemon import Daemon, Settings
 from tests.harness.node import Node
-from tests.harness.nri_plugin import ScriptedPlugin
+from tests.harness.nri_plugin import PATIENT, ScriptedPlugin
 from tests.harness.registry import LocalRegistry
 from tests.integration.e2e.conftest import require_runtime
 
@@ -39,6 +39,7 @@ def shared_classed(
         default_runtime=request.param,
         registries_conf=registry.registries_conf(),
         runtime={"blockio_config_file": str(file)},
+        nri=PATIENT,
     )
     with Daemon(settings) as daemon:
         yield Node(daemon, daemon.cri.pull(image))
