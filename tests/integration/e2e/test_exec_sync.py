@@ -1,5 +1,6 @@
 """ExecSync: both outputs and the exit code, bounds in time and size, and no process left in the container."""
 
+import contextlib
 import threading
 
 import grpc
@@ -7,6 +8,7 @@ import grpc
 from crid.cri import api_pb2 as cri
 from tests.harness.client import refused
 from tests.harness.node import Node
+from tests.harness.tools import eventually
 
 
 def test_outputs_and_exit_code(node: Node) -> None:
@@ -25,10 +27,14 @@ def test_a_killed_command_has_the_shells_exit_code(node: Node) -> None:
 def test_timeout_kills_the_command(node: Node) -> None:
     """A command that runs too long is a result, not an error of the call: -1, and the reason; its children are gone."""
     container = node.pod().sleeper()
-    result = node.cri.exec(container, ["sh", "-c", "echo before; sleep 4242 & sleep 4242"], timeout=3)
-    assert (result.exit_code, result.stdout) == (-1, b"before\n")
-    assert b"timed out" in result.stderr
-    assert "4242" not in node.cri.output(container, "ps")
+    for timeout in (3, 10, 30):
+        result = node.cri.exec(container, ["sh", "-c", "echo before; sleep 4242 & sleep 4242"], timeout=timeout)
+        assert result.exit_code == -1
+        assert b"timed out" in result.stderr
+        if result.stdout:
+            break  # else the machine was so busy that the time was over before the command began
+    assert result.stdout == b"before\n"
+    eventually(lambda: "4242" not in node.cri.output(container, "ps"), "its children are gone")
 
 
 def test_a_missing_command_is_the_runtimes_error(node: Node) -> None:
@@ -78,7 +84,8 @@ def test_works_while_the_container_is_stopping(node: Node) -> None:
             node.cri.runtime.ContainerStats(cri.ContainerStatsRequest(container_id=container)).stats.attributes.id == container
         )
         node.cri.runtime.ReopenContainerLog(cri.ReopenContainerLogRequest(container_id=container))
-        node.cri.exec(container, ["touch", "/tmp/go"])  # the end of process 1 may end this one, too
+        with contextlib.suppress(grpc.RpcError):  # the end of process 1 may end this one, or its runtime, too
+            node.cri.exec(container, ["touch", "/tmp/go"])
     finally:
         stopping.join()
     assert node.cri.status(container).exit_code == 5
