@@ -66,8 +66,15 @@ def stopped(registry: LocalRegistry, image: str) -> Iterator[Node]:
     with Daemon(Settings(registries_conf=registry.registries_conf())) as daemon:
         node = Node(daemon, daemon.cri.pull(image))
         pod_with_port(node, 18080).sleeper()
-        node.pod().printed("true")
+        ended = node.pod().run("true")
+        node.cri.wait_exited(ended)
         daemon.kill()
+
+        def settled() -> bool:
+            found = daemon.footprint().processes
+            return any("sleep 1000000" in line for line in found) and not any(ended in line for line in found)
+
+        eventually(settled, "the program runs, and the other one's monitor is gone, once the disk has its log")
         for directory in (daemon.run_root / "pods", daemon.run_root / "exits", daemon.run_root / "runtimes"):
             (directory / FOREIGN).mkdir()
         (daemon.root / "network" / "cni" / "results").mkdir(parents=True, exist_ok=True)
@@ -262,7 +269,7 @@ def test_an_end_that_nobody_reported_is_recorded(own_node: Node) -> None:
     own_node.daemon.kill()
     bundle = own_node.daemon.run_root / "containers" / container
     pids.append(int((bundle / "pidfile").read_text()))
-    for pid in pids:
+    for pid in dict.fromkeys(pids):  # the monitor first, which would report; a runtime that is to be the program is named twice
         os.kill(pid, signal.SIGKILL)
     eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "they are gone")
     (finding,) = check(own_node.daemon).findings
