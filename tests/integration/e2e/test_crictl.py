@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.node import Node
+from tests.harness.tools import eventually
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def test_a_pod_through_crictl(node: Node, crictl: str, tmp_path: Path) -> None:
     assert "by-crictl" in run("pods")
     assert "Running" in run("ps")
     assert run("exec", "--sync", container_id, "echo", "from exec") == "from exec"
-    assert "hello from crictl" in run("logs", container_id)
+    eventually(lambda: "hello from crictl" in run("logs", container_id), "it is in the log")
     assert json.loads(run("inspect", container_id))["status"]["state"] == "CONTAINER_RUNNING"
     assert json.loads(run("inspectp", pod_id))["status"]["state"] == "SANDBOX_READY"
     assert container_id[:13] in run("stats")

@@ -118,7 +118,8 @@ def test_stop_grace_period_ends_in_sigkill(node: Node) -> None:
 def test_concurrent_stops_join(node: Node) -> None:
     """A second StopContainer may shorten the first one's deadline; both succeed."""
     pod = node.pod()
-    container = pod.run("sh", "-c", "trap '' TERM; while :; do sleep 0.05; done")
+    container = pod.run("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done")
+    eventually(lambda: pod.log(container), "the trap is set")  # until it is the program, runc heeds the signal
     patient = node.cri.runtime.StopContainer.future(
         cri.StopContainerRequest(container_id=container, timeout=40), timeout=DEADLINE
     )
