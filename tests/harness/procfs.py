@@ -1,5 +1,7 @@
 """What /proc says of processes that may end at any moment, the very moment of the question included."""
 
+import contextlib
+import os
 from pathlib import Path
 
 from tests.harness.tools import eventually
@@ -28,3 +30,14 @@ def command(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return b""
+
+
+def naming(words: str | Path) -> list[int]:
+    """Return the pids of the processes with `words` in their command lines; a NUL is between two arguments. Who has ended has
+    no command line, reaped or not."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it is gone
+            if os.fsencode(words) in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+    return found

@@ -20,7 +20,7 @@ from crid.oci import port_forward, probe
 from crid.oci.program import RuntimeCommand, RuntimeProgram
 from crid.tuning import irqbalance
 from crid.tuning.files import HostFiles
-from tests.harness.processes import naming
+from tests.harness.procfs import naming
 
 SOON = 0.3
 """Seconds: the deadline for these tests, long enough for a program to be started as a rule."""

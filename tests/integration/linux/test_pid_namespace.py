@@ -18,7 +18,7 @@ from crid.linux.pid_namespace import pid_namespace_path, reported, start_pause, 
 from crid.linux.process import is_alive
 from crid.model.process import ProcessIdentity
 from crid.model.sandbox import NamespacePaths
-from tests.harness.processes import naming
+from tests.harness.procfs import naming
 from tests.harness.tools import PATIENCE, until
 
 SOURCE = Path(__file__).parents[3] / "conmon"

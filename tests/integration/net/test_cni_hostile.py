@@ -10,7 +10,7 @@ from crid.errors import CridError, DeadlineExceededError, ResourceExhaustedError
 from crid.net.cni_network import Timeouts
 from tests.harness.cni import CniDirectory
 from tests.harness.network import PodNamespaces, pod_links
-from tests.harness.processes import naming
+from tests.harness.procfs import naming
 from tests.harness.tools import until
 from tests.integration.net.conftest import MakeCni
 

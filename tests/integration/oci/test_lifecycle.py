@@ -17,7 +17,7 @@ from crid.model.container import Container
 from crid.oci import control, descendants
 from crid.oci.exits import read_exit
 from crid.oci.placement import WithDaemon
-from tests.harness.processes import naming
+from tests.harness.procfs import naming
 from tests.harness.tools import until
 from tests.integration.oci.lab import CGROUP, Lab
 
