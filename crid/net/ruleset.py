@@ -61,10 +61,13 @@ def table_name(bridge: str) -> str:
     return f"crid-{bridge}"
 
 
-def table(bridge: Bridge, pods: Iterable[PodPorts] = ()) -> str:
-    """Return the input of nft(8) that makes the table anew, whether it is there or not, in one transaction."""
+def table(bridge: Bridge, pods: Iterable[PodPorts] = (), guarded: Iterable[str] = ()) -> str:
+    """Return the input of nft(8) that makes the table anew, whether it is there or not, in one transaction.
+
+    `guarded` are interfaces to be guarded beside the bridge and those of `pods`.
+    """
     name = f"table inet {table_name(bridge.name)}"
-    held: dict[str, list[str]] = {"localnet": [f'"{bridge.name}"']}
+    held: dict[str, list[str]] = {"localnet": [_quoted(bridge.name), *map(_quoted, sorted({*guarded} - {bridge.name}))]}
     for pod in pods:
         for target, members in elements(pod, keys_only=False).items():
             known = held.setdefault(target, [])
@@ -109,7 +112,7 @@ def elements(pod: PodPorts, *, keys_only: bool) -> Elements:
             target, key = ("ports", key) if ip is None else ("address_ports", f"{ip} . {key}")
             found.setdefault(f"{target}{address.version}", []).append(f"{key}{comment}{value}")
         found[f"hairpin{address.version}"] = [f"{address} . {address}"]
-    found["localnet"] = [f'"{pod.interface}"'] if pod.interface else []
+    found["localnet"] = [_quoted(pod.interface)] if pod.interface else []
     return found
 
 
@@ -124,6 +127,17 @@ def ports_in(listing: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             for key, _ in target.get("elem", []):
                 *_, protocol, port = key["elem"]["val"]["concat"]
                 yield key["elem"]["comment"].removeprefix("pod "), f"{port}/{protocol}"
+
+
+def guarded_in(listing: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the guarded interfaces in a listing of the table (libnftables-json(5)).
+
+    Raises LookupError or TypeError for what is no such listing.
+    """
+    for item in listing["nftables"]:
+        target = item.get("set", {})
+        if target.get("name") == "localnet":
+            yield from map(str, target.get("elem", []))
 
 
 def _change(verb: str, bridge: str, changed: Elements) -> str:

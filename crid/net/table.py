@@ -12,8 +12,9 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 from crid.errors import UnavailableError
 from crid.linux.namespaces import write_sysctl
@@ -23,6 +24,8 @@ from crid.net import ruleset
 from crid.net.ruleset import Bridge, PodPorts
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _TIMEOUT = 10.0
 _NFNETLINK = 12
@@ -41,6 +44,8 @@ class Table:
     def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
         self._pods: dict[str, PodPorts] = {}
+        self._guarded: set[str] = set()
+        """Interfaces where pods with host ports are or were: `route_localnet` stays there, and so must the guard."""
         self._written = ""
         self._listing = b""
         self._generation = -1
@@ -90,6 +95,7 @@ class Table:
         """Open a pod's host ports."""
         async with self._changing:
             self._pods[pod.sandbox_id] = pod
+            self._guarded.add(pod.interface)
             try:
                 await self._apply(ruleset.add(self._bridge.name, pod))
             except BaseException:
@@ -127,6 +133,8 @@ class Table:
         return None
 
     async def _write(self) -> None:
+        self._guarded.update(await _listed(self._bridge.name, ruleset.guarded_in))
+        self._guarded = {interface for interface in self._guarded if _reaches_loopback(interface)}
         text = self._text()
         _check(await _nft("-f", "-", stdin=text.encode()), f"create nftables table {self._name}")
         generation = _generation()
@@ -144,7 +152,7 @@ class Table:
                     logger.warning("host ports are not reachable at 127.0.0.1%s", fields(interface=interface, error=error))
 
     def _text(self) -> str:
-        return ruleset.table(self._bridge, self._pods.values())
+        return ruleset.table(self._bridge, self._pods.values(), self._guarded)
 
     @property
     def _name(self) -> str:
@@ -154,13 +162,26 @@ class Table:
 async def listed_ports(bridge: str) -> list[tuple[str, str]]:
     """Return the host ports in the table of `bridge` as the kernel has it: the id of the pod and PORT/PROTOCOL. None if
     there is no table. Raises UnavailableError."""
+    return sorted(await _listed(bridge, ruleset.ports_in))
+
+
+async def _listed(bridge: str, of: Callable[[Mapping[str, Any]], Iterable[T]]) -> list[T]:
+    """Return what `of` finds in the kernel's listing of the table of `bridge`, nothing if there is no table."""
     listed = await _nft("--json", "list", "table", "inet", ruleset.table_name(bridge))
     if listed.exit_code:
         return []
     try:
-        return sorted(ruleset.ports_in(json.loads(listed.stdout)))
+        return list(of(json.loads(listed.stdout)))
     except (ValueError, LookupError, TypeError) as error:
         raise UnavailableError(f"nft: its listing of {ruleset.table_name(bridge)} cannot be read: {error!r}") from error
+
+
+def _reaches_loopback(interface: str) -> bool:
+    """Whether what comes in there may be meant for 127.0.0.1 (ip-sysctl: route_localnet)."""
+    try:
+        return Path(f"/proc/sys/net/ipv4/conf/{interface}/route_localnet").read_text() != "0\n"
+    except OSError:
+        return False  # it is gone
 
 
 async def _nft(*arguments: str, stdin: bytes = b"") -> Completed:

@@ -216,13 +216,17 @@ class LayerStore:
     def sync(self) -> None:
         """Make all layers that are visible now survive a power cut. May take as long as the disk takes for all that is to be
         written to it; costs nothing if no layer has come since. Raises OSError."""
-        chain_ids = set(self.unsynced)
-        if chain_ids:
-            sync_file_system(self.directory)
-            for chain_id in chain_ids & self._layers.keys():
-                with contextlib.suppress(FileNotFoundError):  # discarded in between
+        layers = {chain_id: self._layers.get(chain_id) for chain_id in set(self.unsynced)}
+        if not layers:
+            return
+        sync_file_system(self.directory)
+        for chain_id, layer in layers.items():
+            if self._layers.get(chain_id) is not layer:
+                continue  # discarded in between, and perhaps unpacked again: of that nothing need be on the disk
+            if layer is not None:
+                with contextlib.suppress(FileNotFoundError):  # discarded at this moment
                     (self.directory / hexadecimal(chain_id) / "synced").touch()
-            self.unsynced -= chain_ids
+            self.unsynced.discard(chain_id)
 
     def discard(self, chain_id: str) -> Path | None:
         """Take the layer out of sight at once and return what is then to be deleted (it may be large), None if there is

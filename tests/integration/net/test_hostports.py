@@ -11,9 +11,12 @@ import pytest
 from crid.errors import FailedPreconditionError, UnavailableError
 from crid.net import rtnetlink
 from crid.net.bridge import BridgeNetwork
+from crid.net.hostports import HostPorts
 from crid.net.links import BridgeLinks
 from crid.net.plugin import PodNetwork, PortMapping
 from crid.net.rtnetlink import RouteSocket
+from crid.net.ruleset import Bridge
+from crid.net.table import Table
 from tests.harness.network import PodNamespaces, run, run_in
 from tests.harness.peers import (
     HOST,
@@ -132,6 +135,30 @@ async def test_nobody_on_the_wire_reaches_the_hosts_loopback(network: BridgeNetw
     assert Path("/proc/sys/net/ipv4/conf/cridt0/route_localnet").read_text() == "1\n"
     with socket.create_server(("127.9.9.9", 12345)):
         assert unreachable(pod, "127.9.9.9", 12345)
+
+
+async def test_the_guard_outlives_the_last_host_port(network: BridgeNetwork, pods: PodNamespaces) -> None:
+    """On another network's bridge, too, as long as it lets through what is meant for 127.0.0.1; not when it is gone."""
+    run("ip", "link", "add", "other0", "type", "bridge")
+    pod = with_ports(pods.new(), HTTP)
+
+    def guarded() -> set[str]:
+        listed = run("nft", "list", "set", "inet", "crid-cridt0", "localnet").partition("elements = {")[2].partition("}")[0]
+        return {name.strip().strip('"') for name in listed.split(",")}
+
+    await network.host_ports.open(pod, ["10.91.0.9"], "other0")
+    await network.host_ports.close(pod.sandbox_id)
+    assert Path("/proc/sys/net/ipv4/conf/other0/route_localnet").read_text() == "1\n"
+    later = HostPorts(Table(Bridge("cridt0", (IPv4Network(SUBNET),))))
+    for _ in range(2):
+        await later.restore([])
+        assert guarded() == {"cridt0", "other0"}
+    run("nft", "flush", "ruleset")
+    await later.look_after()
+    assert guarded() == {"cridt0", "other0"}
+    run("ip", "link", "delete", "other0")
+    await later.restore([])
+    assert guarded() == {"cridt0"}
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,13 @@ def test_the_whole_table_has_every_pods_elements_once() -> None:
     assert 'elements = { "b0" }' in text
 
 
+def test_what_was_guarded_stays_guarded() -> None:
+    assert 'elements = { "b0", "cni0", "cni1" };' in ruleset.table(BRIDGE, [POD], {"cni1", "cni0", "b0"})
+    sets = [{"metainfo": {}}, {"set": {"name": "localnet", "elem": ["b0", "cni0"]}}, {"set": {"name": "hairpin4", "elem": [1]}}]
+    assert list(ruleset.guarded_in({"nftables": sets})) == ["b0", "cni0"]
+    assert list(ruleset.guarded_in({"nftables": [{"set": {"name": "localnet"}}]})) == []
+
+
 def test_isolation_names_the_other_bridges() -> None:
     assert "drop" not in ruleset.table(BRIDGE).partition("chain forward")[2]
     text = ruleset.table(Bridge("b0", BRIDGE.networks, ("docker0", "other")))

@@ -225,6 +225,27 @@ def test_a_record_that_cannot_be_read_now_is_not_damaged(
     assert set(again.layers()) == {ONE}
 
 
+def test_a_layer_that_came_again_during_a_flush_may_be_torn(store: LayerStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one that was discarded meanwhile, and unpacked again, the flush may have missed everything."""
+    add(store, ONE)
+    add(store, TWO)
+
+    def flush(_: Path) -> None:
+        for again in (ONE, TWO):
+            store.discard(again)
+        add(store, ONE)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("crid.store.layers.sync_file_system", flush)
+        store.sync()
+    marks = [path.parent.name for path in store.directory.glob("*/synced")]
+    assert marks == []
+    assert ONE in store.unsynced
+    store.sync()
+    assert (store.directory / ONE[7:] / "synced").exists()
+    assert store.unsynced == set()
+
+
 def test_damaged_records_are_set_aside_by_name(store: LayerStore, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     add(store, ONE)
     add(store, TWO)
