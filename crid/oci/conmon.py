@@ -161,6 +161,11 @@ async def _abandon(child: process.Child, files: MonitorFiles, *, started: bool) 
     """
     if not child.reaped:
         await _reap(child, SETTLE_TIMEOUT if started else 0)
+    await end_monitor(files)
+
+
+async def end_monitor(files: MonitorFiles) -> None:
+    """Kill the monitor that `files` names, with everything below it. Does nothing if there is none."""
     if (monitor := read_identity(files.monitor_pid)) is not None:
         await descendants.end_below(monitor.pid, timeout=SETTLE_TIMEOUT)
         process.send_signal(monitor, SIGKILL)

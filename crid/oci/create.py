@@ -151,6 +151,7 @@ class Creation:
     async def _undo(self, container: Container, files: conmon.MonitorFiles, *, remove_log: bool) -> None:
         """Remove what a failed creation left; what cannot be removed is logged, the creation's own error is the one to see."""
         undoing: tuple[Callable[[], Awaitable[object]], ...] = (
+            lambda: conmon.end_monitor(files),  # it may watch a process that is not the container's
             lambda: self._command.call(container.id, "delete", "--force", container.id),
             lambda: self._placement.remove(container),
             lambda: self._remove_cgroup(container.metadata.cgroup_path),

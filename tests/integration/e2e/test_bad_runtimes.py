@@ -184,12 +184,14 @@ def test_it_names_a_process_that_is_somebody_elses(node_and_mischief: tuple[Node
     """A runtime that lies must not make the daemon kill a stranger."""
     node, mischief = node_and_mischief
     pod = node.pod()
+    before = node.daemon.footprint()
     stranger = subprocess.Popen(["sleep", "1000"])
     try:
         lie = mischief.at("create", f"echo -n {stranger.pid} >$pidfile; exit 0")
         with lie, refused(grpc.StatusCode.UNAVAILABLE, str(stranger.pid), "not in the container's cgroup"):
             pod.create("true")
         assert stranger.poll() is None
+        assert node.daemon.left_since(before) == {}, "its monitor, which watches the stranger, is gone"
     finally:
         stranger.kill()
         stranger.wait()
