@@ -85,7 +85,7 @@ def test_a_leftover_is_seen(directory: Path, leave: Callable[[Path], None], kind
 
 def test_a_layer_that_is_on_the_disk_is_nothing_new(directory: Path) -> None:
     """The mark of it comes whenever the disk is done; whatever else is in the layer's directory counts."""
-    layer = directory / "layers" / "0a"
+    layer = directory / "layers" / ("0a" * 32)
     layer.mkdir(parents=True)
     before = footprint.take(daemon=None, directories=(directory,), cgroup=CGROUP)
     (layer / "synced").touch()
