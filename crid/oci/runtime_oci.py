@@ -24,7 +24,7 @@ from crid.oci.process_spec import ProcessSpecs
 from crid.oci.program import RuntimeCommand, RuntimePaths, RuntimeProgram, environment
 from crid.oci.runtime import CheckpointOptions, Created, ExecResult, Observed, RuntimeImpl, Streams
 from crid.oci.stop import Stopping
-from crid.tasks import Supervisor
+from crid.tasks import KeyedLock, Supervisor
 
 
 class RuntimeOCI(RuntimeImpl):
@@ -48,7 +48,8 @@ class RuntimeOCI(RuntimeImpl):
         self._specs = ProcessSpecs()
         self._executions = Executions()
         self._creation = Creation(self._command, paths, placement=placement, remove_cgroup=remove_cgroup)
-        self._stopping = Stopping(self._command, self._specs, self._executions, tasks)
+        self._alone = KeyedLock()
+        self._stopping = Stopping(self._command, self._specs, self._executions, tasks, self._alone)
         self._exec_stream = ExecStream(self._command, self._specs, self._executions)
         self._exec_sync = ExecSync(self._command, self._specs, self._executions, tasks, placement)
 
@@ -81,7 +82,8 @@ class RuntimeOCI(RuntimeImpl):
     async def delete(self, container: Container) -> None:
         """See RuntimeImpl."""
         with self._executions.closed(container.id):
-            await self._creation.delete(container)
+            async with self._alone.hold(container.id):
+                await self._creation.delete(container)
             self._executions.kill(container.id)
         self._specs.forget(container.id)
 

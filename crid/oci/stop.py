@@ -25,7 +25,7 @@ from crid.model.process import ProcessIdentity
 from crid.oci.executions import Executions
 from crid.oci.process_spec import ProcessSpecs
 from crid.oci.program import RuntimeCommand
-from crid.tasks import Supervisor
+from crid.tasks import KeyedLock, Supervisor
 
 logger = logging.getLogger(__name__)
 
@@ -59,11 +59,16 @@ class _Stop:
 class Stopping:
     """Stops the containers of one runtime."""
 
-    def __init__(self, command: RuntimeCommand, specs: ProcessSpecs, executions: Executions, tasks: Supervisor) -> None:
+    def __init__(
+        self, command: RuntimeCommand, specs: ProcessSpecs, executions: Executions, tasks: Supervisor, alone: KeyedLock
+    ) -> None:
+        """`alone` is held by container while the runtime kills what it left running, and by who deletes it: runc freezes the
+        container for the one, which the other takes for a pause, and fails."""
         self._command = command
         self._specs = specs
         self._executions = executions
         self._tasks = tasks
+        self._alone = alone
         self._stops: dict[str, tuple[_Stop, asyncio.Task[object]]] = {}
 
     def __repr__(self) -> str:
@@ -176,7 +181,8 @@ class Stopping:
                 return
         except CridError:
             return  # no bundle: never created, or deleted
-        done = await self._command.call(container.id, "kill", "--all", container.id, str(SIGKILL))
+        async with self._alone.hold(container.id):
+            done = await self._command.call(container.id, "kill", "--all", container.id, str(SIGKILL))
         if done.exit_code:
             logger.debug("kill --all%s", fields(container=container.id, error=done.error_text))
 

@@ -115,15 +115,41 @@ async def test_a_process_that_cannot_be_made(lab: Lab, change: dict[str, object]
     await gone(lab, container.id)
 
 
-async def test_children_without_a_pid_namespace_are_ended_too(lab: Lab) -> None:
-    def host_pids(config: dict[str, Any]) -> None:
-        config["linux"]["namespaces"] = [space for space in config["linux"]["namespaces"] if space["type"] != "pid"]
+def host_pids(config: dict[str, Any]) -> None:
+    """Have a container without a PID namespace of its own."""
+    config["linux"]["namespaces"] = [space for space in config["linux"]["namespaces"] if space["type"] != "pid"]
 
+
+async def test_children_without_a_pid_namespace_are_ended_too(lab: Lab) -> None:
     container = await lab.run("sh", "-c", "setsid sleep 424242 & exec sleep 424243", change=host_pids)
     await until(lambda: naming("sleep\x00424242"), "the child runs")  # not only the shell, which has it in its script
     await lab.runtime.stop(container, 15, 2)
     await until(lambda: not naming("sleep\x00424242"), "the child is gone")
     assert not process.is_alive(container.status.process)
+
+
+@pytest.mark.parametrize("first", ["kill", "delete"])
+async def test_what_is_left_running_is_not_killed_during_a_deletion(lab: Lab, first: str) -> None:
+    """Nor the other way round: while runc kills all processes of a container it has frozen it, and its deletion fails."""
+    assert lab.program is not None
+    said = lab.directory / "said"
+    telling = script(
+        lab,
+        "telling-runtime",
+        "#!/bin/sh\nfor verb; do case $verb in kill|delete) break;; esac; verb=; done\n"
+        f'[ "$verb" ] || exec {lab.program.path} "$@"\n'
+        f'echo $verb begins >>{said}; sleep 0.3; {lab.program.path} "$@"; code=$?; echo $verb ends >>{said}; exit $code\n',
+    )
+    container = await lab.run("true", change=host_pids)
+    await lab.wait_exit(container)
+    lab.runtime._command.program = replace(lab.program, path=telling)  # type: ignore[attr-defined]  # RuntimeOCI's own
+    doing = {"kill": lambda: lab.runtime.stop(container, 9, 0), "delete": lambda: lab.runtime.delete(container)}
+    under_way = asyncio.create_task(doing.pop(first)())
+    await until(lambda: said.exists() and f"{first} begins" in said.read_text(), "it has begun")
+    (then,) = doing
+    await doing[then]()
+    await under_way
+    assert said.read_text().split("\n")[:-1] == [f"{verb} {what}" for verb in (first, then) for what in ("begins", "ends")]
 
 
 async def test_the_end_is_recorded_twice(lab: Lab) -> None:
