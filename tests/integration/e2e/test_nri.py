@@ -12,7 +12,7 @@ from crid.cri import nri_pb2 as nri
 from tests.harness.client import refused
 from tests.harness.daemon import Daemon, Settings
 from tests.harness.node import Node
-from tests.harness.nri_plugin import ScriptedPlugin, refusal
+from tests.harness.nri_plugin import PATIENT, ScriptedPlugin, refusal
 from tests.harness.registry import LocalRegistry
 from tests.harness.tools import PATIENCE, until
 from tests.integration.e2e.conftest import require_runtime
@@ -21,24 +21,14 @@ T = TypeVar("T")
 
 
 @pytest.fixture(scope="module", params=["crun", "runc"])
-def patient(request: pytest.FixtureRequest, registry: LocalRegistry, image: str) -> Iterator[Node]:
+def shared_node(request: pytest.FixtureRequest, registry: LocalRegistry, image: str) -> Iterator[Node]:
     """A daemon that drops no plugin for an answer that comes late, as one of the tests' own may on a busy machine."""
     require_runtime(request.param)
-    timeouts = dict.fromkeys(("nri_plugin_registration_timeout", "nri_plugin_request_timeout"), f"{PATIENCE:g}s")
-    with Daemon(Settings(request.param, registries_conf=registry.registries_conf(), nri=timeouts)) as daemon:
+    with Daemon(Settings(request.param, registries_conf=registry.registries_conf(), nri=PATIENT)) as daemon:
         node = Node(daemon, daemon.cri.pull(image))
         node.pod().printed("true")
         node.clean()
         yield node
-
-
-@pytest.fixture
-def node(patient: Node) -> Iterator[Node]:
-    """The same, without the pods of other tests; after the test nothing may remain."""
-    before = patient.daemon.footprint()
-    yield patient
-    patient.clean()
-    assert patient.daemon.left_since(before) == {}
 
 
 def socket_of(node: Node) -> Path:
